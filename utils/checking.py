@@ -1,0 +1,509 @@
+"""How an answer is checked: the words in which checks, mistakes and variants are written, the
+guarded call of an answer, and the diagnosis of a wrong one.
+
+A check is a plain function `test_...(submission, rng)` that calls `submission.NAME(...)` and
+states what must be true of what comes back. It runs alike in a notebook, under pytest, and in a
+grader whose `submission` calls into another process.
+"""
+
+import contextlib
+import copy
+import functools
+import inspect
+import math
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils import limits
+
+SECONDS = 5.0  # for one check; the reference answers take less than half a second
+MEMORY = 4 * limits.GIGABYTE
+SEED = 0  # in a notebook; a grader picks a secret one
+
+
+# Words for authors --------------------------------------------------------------------------
+
+
+def exercise(name: str, points: float) -> Callable:
+    """Mark a check: it belongs to the exercise `name` and is worth `points`."""
+
+    def mark(check):
+        check.exercise, check.points = name, points
+        return check
+
+    return mark
+
+
+def mistake(name: str, hint: str) -> Callable:
+    """Mark a known wrong answer to the exercise `name`, with the hint it deserves."""
+
+    def mark(answer):
+        answer.exercise, answer.hint = name, hint
+        return answer
+
+    return mark
+
+
+def variant(name: str) -> Callable:
+    """Mark another right answer to the exercise `name`, which must pass."""
+
+    def mark(answer):
+        answer.exercise = name
+        return answer
+
+    return mark
+
+
+def marked(module: ModuleType, name: str | None = None) -> list[Callable]:
+    """The functions of a module marked for the exercise `name` (or for any), in its order."""
+    found = [f for f in vars(module).values() if callable(f) and hasattr(f, "exercise")]
+    return [f for f in found if name in (None, f.exercise)]
+
+
+class CheckFailed(AssertionError):
+    """A property does not hold; the message tells the learner which, with an example."""
+
+
+def fail(message: str) -> typing.NoReturn:
+    """End the check: the message says what is wrong."""
+    raise CheckFailed(message)
+
+
+def require(condition: bool | Tensor, message: str) -> None:
+    """Unless the condition holds, the message says what is wrong."""
+    if not condition:
+        fail(message)
+
+
+def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Require that numbers are as they should be, up to float32 rounding.
+
+    Accepts any mixture of tensors, numbers and nested lists, of any float type. `what` names the
+    value in the message, for example "the counts of tokens 0 1 0".
+    """
+    want = torch.as_tensor(want)
+    try:
+        got = torch.as_tensor(got)
+    except (TypeError, ValueError, RuntimeError):
+        fail(f"{_cap(what)} should be numbers; your answer gave {describe(got)}.")
+    if got.shape != want.shape:
+        fail(f"{_cap(what)} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
+    got, want = got.double(), want.double()
+    off = ~torch.isclose(got, want, rtol=rtol, atol=atol)
+    if not off.any():
+        return
+    at = tuple(off.nonzero()[0].tolist())
+    where = f"[{', '.join(map(str, at))}]" if at else ""
+    n_off = f" ({int(off.sum())} of {off.numel()} values differ)" if off.numel() > 1 else ""
+    value = got[at].item()
+    note = " NaN comes from 0 / 0, log of a negative number, or inf - inf." * math.isnan(value)
+    fail(
+        f"{_cap(what)}{': entry ' + where if where else ''} should be {_number(want[at].item())}; "
+        f"yours is {_number(value)}{n_off}.{note}"
+    )
+
+
+def _cap(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _number(x: float) -> str:
+    return str(int(x)) if float(x).is_integer() and abs(x) < 1e15 else f"{x:.5g}"
+
+
+def describe(value: Any) -> str:
+    """A short, readable name for any value, for use in messages."""
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {list(value.shape)}"
+    if isinstance(value, bool | int | float | str) or value is None:
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    if isinstance(value, list | tuple | dict | set):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+# Calling an answer --------------------------------------------------------------------------
+
+
+class AnswerError(Exception):
+    """The answer could not be used at all; the message tells the learner why."""
+
+    unsolved = False  # there is no answer yet
+    out_of_time = False
+
+
+@dataclass
+class Call:
+    """One call of an answer: what went in, and what came of it."""
+
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+    after: tuple = ()  # the arguments as the call left them
+    value: Any = None
+    error: str | None = None
+
+
+class Submission:
+    """A learner's answers, from a namespace of this process. `submission.NAME(...)` calls one,
+    checks the type and shape of what comes back, and keeps a record for the diagnosis.
+
+    Arguments are passed as in any call: what an answer changes in place is changed.
+    """
+
+    def __init__(self, namespace: dict[str, Any]):
+        self.namespace = namespace
+        self.calls: list[Call] = []
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+    def _call(self, name: str, *args, **kwargs) -> Any:
+        answer = self._find(name)
+        call = Call(name, _copy(args), _copy(kwargs))
+        self.calls.append(call)
+        try:
+            call.value = _copy(plain(name, answer(*args, **kwargs)))
+            value = call.value
+        except AnswerError as error:
+            call.error = str(error)
+            raise
+        except (Exception, SystemExit) as error:
+            call.error = f"{type(error).__name__}: {error}"
+            raise explain(name, error) from None
+        finally:
+            call.after = _copy(args)
+        check_annotation(answer, args, kwargs, value)
+        return _copy(value)
+
+    def _find(self, name: str) -> Callable:
+        if name not in self.namespace:
+            raise _unsolved(f"`{name}` is not defined yet: write it in the cell above and run it.")
+        answer = self.namespace[name]
+        if not callable(answer):
+            raise AnswerError(
+                f"`{name}` should be a function; it is {describe(answer)}. "
+                "Did a later cell use the name for something else?"
+            )
+        return answer
+
+
+def _unsolved(message: str) -> AnswerError:
+    error = AnswerError(message)
+    error.unsolved = True
+    return error
+
+
+def plain(name: str, value: Any) -> Any:
+    """What an answer returned, as plain data. Raises AnswerError for what cannot be any."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise AnswerError(f"`{name}` is `async def`, so calling it gave a coroutine: use plain `def`.")
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise AnswerError(f"`{name}` uses `yield`, so calling it gave a generator: use `return`.")
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return value if type(value) is Tensor else value.as_subclass(Tensor)
+    if type(value).__module__ == "numpy":
+        return torch.as_tensor(value)
+    if type(value) in (list, tuple, set):
+        return type(value)(_plain(v) for v in value)
+    if type(value) is dict:
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def explain(name: str, error: BaseException) -> AnswerError:
+    """What an exception out of an answer means to the learner."""
+    if isinstance(error, NotImplementedError):
+        return _unsolved(
+            f"`{name}` is not written yet: replace `raise NotImplementedError()` in the cell above "
+            "and run it."
+        )
+    text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return AnswerError(
+            f"`{name}` asked for more memory than a check allows "
+            f"({MEMORY // limits.GIGABYTE} GB). Which of its tensors has a dimension too many?"
+        )
+    if isinstance(error, RecursionError):
+        return AnswerError(f"`{name}` calls itself without end (RecursionError).")
+    if isinstance(error, SystemExit):
+        return AnswerError(f"`{name}` calls exit(). An answer returns its result instead.")
+    own = [f for f in traceback.extract_tb(error.__traceback__) if f.name == name]
+    where = f", in its line `{own[-1].line}`" if own and own[-1].line else ""
+    first_line = text.strip().splitlines()[0][:300]
+    return AnswerError(f"`{name}` raised {type(error).__name__}: {first_line}{where}.")
+
+
+def _copy(value: Any) -> Any:
+    """A deep copy, in which an optimizer goes with the copy of its model."""
+
+    def generators(v: Any) -> Iterator[torch.Generator]:
+        if isinstance(v, torch.Generator):
+            yield v
+        elif isinstance(v, list | tuple | dict):
+            for item in v.values() if isinstance(v, dict) else v:
+                yield from generators(item)
+
+    # torch.Generator does not support deepcopy; the memo hands deepcopy our own copies
+    memo = {id(g): torch.Generator().set_state(g.get_state()) for g in generators(value)}
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # an exotic return value: the check itself will say what it makes of it
+        return value
+
+
+# The answer's own annotation ----------------------------------------------------------------
+
+
+def check_annotation(answer: Callable, args: tuple, kwargs: dict, value: Any) -> None:
+    """Hold a returned value to the annotation of the answer: type, then shape.
+
+    Raises AnswerError. Names of dimensions take their sizes from the arguments: from annotated
+    tensors, from integers of that name, and from a model's configuration.
+    """
+    name = getattr(answer, "__name__", "the answer")
+    try:
+        hints = typing.get_type_hints(answer)
+        bound = inspect.signature(answer).bind(*args, **kwargs).arguments
+    except (NameError, TypeError, ValueError):
+        return
+    want = hints.get("return")
+    if value is None and want is not type(None):
+        raise AnswerError(f"`{name}` returned None: is the `return` missing?")
+    if want is None:
+        return
+    sizes: dict[str, int] = {}
+    for parameter, arg in bound.items():
+        if isinstance(arg, int) and not isinstance(arg, bool):
+            sizes.setdefault(parameter, arg)
+        if hasattr(arg, "cfg"):
+            config = vars(arg.cfg).items()
+            sizes |= {k: v for k, v in config if isinstance(v, int) and k not in sizes}
+    for parameter, arg in bound.items():
+        dims = getattr(hints.get(parameter), "dim_str", "").split()
+        if isinstance(arg, Tensor) and len(dims) == arg.ndim:
+            sizes |= {dim: size for dim, size in zip(dims, arg.shape, strict=True) if dim.isidentifier()}
+    _check_type(name, want, value, sizes)
+
+
+def _check_type(name: str, want: Any, value: Any, sizes: dict[str, int]) -> None:
+    if hasattr(want, "dim_str"):  # a jaxtyping annotation
+        _check_tensor(name, want, value, sizes)
+    elif want in (int, float):
+        number = isinstance(value, bool | int | float)
+        if not number and not (isinstance(value, Tensor) and value.numel() == 1):
+            raise AnswerError(f"`{name}` should return one number; it returned {describe(value)}.")
+    elif want is str and not isinstance(value, str):
+        raise AnswerError(f"`{name}` should return a string; it returned {describe(value)}.")
+    elif typing.get_origin(want) is list or want is list:
+        if not isinstance(value, list | tuple | set | Tensor):
+            raise AnswerError(f"`{name}` should return a list; it returned {describe(value)}.")
+    elif typing.get_origin(want) is tuple:
+        parts = typing.get_args(want)
+        if not isinstance(value, tuple | list) or len(value) != len(parts):
+            raise AnswerError(
+                f"`{name}` should return {len(parts)} values; it returned {describe(value)}."
+            )
+        for part, v in zip(parts, value, strict=True):
+            _check_type(name, part, v, sizes)
+    elif isinstance(want, type) and issubclass(want, torch.nn.Module):
+        if not isinstance(value, want):
+            raise AnswerError(
+                f"`{name}` should return a {want.__name__}; it returned {describe(value)}."
+            )
+
+
+def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int]) -> None:
+    dims = want.dim_str.split()
+    if isinstance(value, bool | int | float) and not dims:
+        return
+    if not isinstance(value, Tensor):
+        raise AnswerError(f"`{name}` should return a tensor; it returned {describe(value)}.")
+    kinds = {kind.rstrip("0123456789") for kind in want.dtypes}
+    kind = str(value.dtype).removeprefix("torch.").rstrip("0123456789")
+    if kind.replace("bfloat", "float") not in {k.replace("bfloat", "float") for k in kinds}:
+        example = "torch.int64" if "int" in kinds else "torch.float32" if "float" in kinds else "torch.bool"
+        raise AnswerError(
+            f"`{name}` should return {' or '.join(sorted(kinds & {'int', 'float', 'bool'}))} values "
+            f"(dtype {example}); yours have dtype {value.dtype}."
+        )
+    if any(dim.startswith(("*", "...")) for dim in dims):
+        return
+    shape: list[int | None] = []
+    for dim in dims:
+        try:
+            shape.append(int(eval(dim, {"__builtins__": {}}, sizes)))  # "pos", "3", "pos-1"
+        except (NameError, SyntaxError):
+            shape.append(None)  # a size that the arguments do not tell
+    fits = len(shape) == value.ndim and all(
+        a is None or a == b for a, b in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(dim if s is None else str(s) for dim, s in zip(dims, shape, strict=True))
+        raise AnswerError(
+            f"`{name}` should return shape [{' '.join(dims)}], here [{wanted}]; "
+            f"yours has shape {list(value.shape)}."
+        )
+
+
+# Running checks -----------------------------------------------------------------------------
+
+
+@dataclass
+class CheckResult:
+    """What one check found."""
+
+    name: str  # for people: "counts every adjacent pair"
+    points: float
+    passed: bool
+    message: str = ""
+
+
+@dataclass
+class Result:
+    """What the checks of one exercise found."""
+
+    exercise: str
+    checks: list[CheckResult] = field(default_factory=list)
+    hint: str | None = None  # if the answer behaves like a known mistake
+    printed: str = ""  # by the answer
+    unsolved: bool = False
+
+    @property
+    def points(self) -> float:
+        return sum(c.points for c in self.checks if c.passed)
+
+    @property
+    def max_points(self) -> float:
+        return sum(c.points for c in self.checks)
+
+    @property
+    def passed(self) -> bool:
+        return all(c.passed for c in self.checks)
+
+
+def title(check: Callable) -> str:
+    """A check's name for people: its function's name, in words."""
+    return check.__name__.removeprefix("test_").replace("_", " ")
+
+
+def run_check(check: Callable, submission: Submission, seed: int = SEED) -> str | None:
+    """Run one check with fresh inputs. None if it passes, else what is wrong."""
+    rng = torch.Generator().manual_seed(seed)
+    try:
+        with limits.time_limit(SECONDS), limits.memory_limit(MEMORY):
+            check(submission, rng)
+    except limits.OutOfTime:
+        error = AnswerError(
+            f"`{check.exercise}` had not finished after {SECONDS:g} seconds and was stopped. Is there "
+            "a loop that never ends, or one over every token where a tensor operation would do?"
+        )
+        error.out_of_time = True
+        raise error from None
+    except AssertionError as error:
+        return str(error) or "The property does not hold."
+    return None
+
+
+def run_checks(
+    checks: Sequence[Callable],
+    submission: Submission,
+    mistakes: Sequence[Callable] | Callable[[], Sequence[Callable]] = (),
+    seed: int = SEED,
+) -> Result:
+    """Run all checks of one exercise. On a failure, `mistakes` (or what it returns when called)
+    are searched for one that behaves as this answer does."""
+    result = Result(checks[0].exercise)
+    calls: list[Call] = []
+    stopped: str | None = None
+    with limits.quiet() as printed, _threads(1):
+        for check in checks:
+            submission.calls = []
+            message = stopped
+            if stopped is None:
+                try:
+                    message = run_check(check, submission, seed)
+                except AnswerError as error:
+                    message = str(error)
+                    result.unsolved |= error.unsolved
+                    if error.unsolved or error.out_of_time:
+                        stopped = message  # the other checks would only say the same again
+                except Exception as error:  # the check could not read what the answer returned
+                    last = submission.calls[-1] if submission.calls else None
+                    message = (
+                        f"The check could not use what `{check.exercise}` returned "
+                        f"({describe(last and last.value)}): {type(error).__name__}: {error}"
+                    )
+            calls += submission.calls
+            passed = message is None
+            result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
+        if not result.passed and not stopped:
+            found = diagnose(mistakes() if callable(mistakes) else mistakes, calls)
+            result.hint = found and found.hint
+    result.printed = printed.getvalue()[:2000]
+    return result
+
+
+@contextlib.contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Small problems run faster on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# Diagnosis ----------------------------------------------------------------------------------
+
+
+def diagnose(mistakes: Sequence[Callable], calls: Sequence[Call]) -> Callable | None:
+    """The known mistake that does, call by call, what the answer did; None if there is none."""
+    return next((m for m in mistakes if all(_repeats(m, call) for call in calls)), None)
+
+
+def _repeats(answer: Callable, call: Call) -> bool:
+    args, kwargs = _copy(call.args), _copy(call.kwargs)
+    try:
+        value, error = plain(call.name, answer(*args, **kwargs)), None
+    except AnswerError as e:
+        value, error = None, str(e)
+    except Exception as e:
+        value, error = None, f"{type(e).__name__}: {e}"
+    return error == call.error and same((value, args), (call.value, call.after))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are equal up to rounding: the same shapes, the same NaN."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
+            return False
+        return torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
+    if isinstance(a, torch.nn.Module) and isinstance(b, torch.nn.Module):
+        return same(dict(a.state_dict()), dict(b.state_dict()))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, torch.Generator | torch.optim.Optimizer):
+        return True  # what an answer drew or stepped shows in its other results
+    return type(a) is type(b) and a == b

@@ -1,0 +1,199 @@
+"""Where the course keeps its things: chapters, notebooks, checks, and the answers in a file."""
+
+import difflib
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from utils.checking import marked
+from utils.errors import CourseError
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECK_PREFIX = "check_"  # grade_id of a check cell: this and the name of the exercise
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter: a folder `1_bigrams` that holds one notebook `bigrams`."""
+
+    name: str
+    root: Path = ROOT
+
+    @property
+    def notebook_name(self) -> str:
+        return self.name.split("_", 1)[1]
+
+    @property
+    def source(self) -> Path:
+        return self.root / "solutions" / self.name / f"{self.notebook_name}.py"
+
+    @property
+    def notebook(self) -> Path:
+        return self.root / "notebooks" / self.name / f"{self.notebook_name}.ipynb"
+
+    @property
+    def checks_file(self) -> Path:
+        return self.root / "tests" / "checks" / f"test_{self.notebook_name}.py"
+
+    @property
+    def mistakes_file(self) -> Path:
+        return self.root / "tests" / "mistakes" / f"{self.notebook_name}.py"
+
+    @property
+    def variants_file(self) -> Path:
+        return self.root / "tests" / "variants" / f"{self.notebook_name}.py"
+
+    def checks(self, exercise: str | None = None) -> list[Callable]:
+        return marked(load_module(self.checks_file), exercise)
+
+    def mistakes(self, exercise: str | None = None) -> list[Callable]:
+        return marked(load_module(self.mistakes_file), exercise)
+
+    def variants(self, exercise: str | None = None) -> list[Callable]:
+        return marked(load_module(self.variants_file), exercise)
+
+    @cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """The cells of the released notebook."""
+        return read_cells(self.notebook)
+
+    @property
+    def title(self) -> str:
+        heading = next((source(c) for c in self.cells if c["cell_type"] == "markdown"), self.name)
+        return heading.splitlines()[0].lstrip("# ")
+
+    @property
+    def exercises(self) -> dict[str, float]:
+        """Points by exercise, in the order of the released notebook."""
+        points = {}
+        for cell in self.cells:
+            meta = cell["metadata"].get("nbgrader", {})
+            if meta.get("grade"):
+                points[meta["grade_id"].removeprefix(CHECK_PREFIX)] = meta["points"]
+        return points
+
+
+def chapters(root: Path = ROOT) -> list[Chapter]:
+    """All chapters in their order, by the sources or, in a copy without them, the notebooks."""
+    names = {p.name for folder in ("solutions", "notebooks") for p in (root / folder).glob("[0-9]*_*")}
+    return [Chapter(name, root) for name in sorted(names, key=lambda n: (int(n.split("_")[0]), n))]
+
+
+def chapter_of(exercise: str, root: Path = ROOT) -> Chapter:
+    """The chapter that has an exercise. Raises CourseError for a name that is none."""
+    names: list[str] = []
+    for chapter in chapters(root):
+        if not chapter.checks_file.exists():
+            continue
+        here = list(dict.fromkeys(c.exercise for c in chapter.checks()))
+        if exercise in here:
+            return chapter
+        names += here
+    if not names:
+        raise CourseError(f"There are no checks in {root / 'tests' / 'checks'}: is the course complete?")
+    close = difflib.get_close_matches(exercise, names, n=1)
+    advice = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(names)}."
+    raise CourseError(f"No exercise is called {exercise!r}.{advice}")
+
+
+def load_module(file: Path) -> ModuleType:
+    """A Python file as a module, loaded anew when the file has changed."""
+    return _load_module(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _load_module(file: Path, mtime: int) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"circuits_{file.parent.name}_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Notebooks and answers ----------------------------------------------------------------------
+
+
+def source(cell: dict[str, Any]) -> str:
+    """The text of a cell, which files hold as one string or as a list of lines."""
+    text = cell.get("source", "")
+    return text if isinstance(text, str) else "".join(text)
+
+
+def read_cells(file: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook or of a percent script. Raises CourseError if it is neither."""
+    try:
+        if file.suffix == ".ipynb":
+            notebook = json.loads(file.read_text("utf-8"))
+        else:
+            import jupytext
+
+            notebook = jupytext.read(file, fmt="py:percent")
+        cells = notebook["cells"]
+        for cell in cells:
+            cell["metadata"], cell["cell_type"]  # noqa: B018  a notebook has these
+        return cells
+    except FileNotFoundError:
+        raise CourseError(f"{file} does not exist.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CourseError(f"{file} is not a notebook that can be read ({error}).") from None
+
+
+def exercise_of(cell: dict[str, Any]) -> str | None:
+    """The exercise that a cell answers: as the source marks it, or as nbgrader does."""
+    meta = cell["metadata"]
+    if "exercise" in meta:
+        return meta["exercise"]
+    nbgrader = meta.get("nbgrader", {})
+    return nbgrader.get("grade_id") if nbgrader.get("solution") else None
+
+
+def is_setup(cell: dict[str, Any]) -> bool:
+    """Whether a cell holds the imports that answers need."""
+    return cell["cell_type"] == "code" and "setup" in cell["metadata"].get("tags", [])
+
+
+def answer_cells(file: Path) -> list[tuple[str, str]]:
+    """Name and code of what must run for the answers in a file: set-up, then each exercise."""
+    cells = [c for c in read_cells(file) if c["cell_type"] == "code"]
+    if file.suffix == ".py" and not any(exercise_of(c) for c in cells):
+        return [("the file", file.read_text("utf-8"))]
+    return [(exercise_of(c) or "setup", source(c)) for c in cells if is_setup(c) or exercise_of(c)]
+
+
+def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run the answers in a notebook, a percent script, or a plain Python file.
+
+    Returns their namespace, and a message for each cell that raised.
+    """
+    namespace: dict[str, Any] = {"__name__": "answers"}
+    problems: dict[str, str] = {}
+    for name, code in answer_cells(file):
+        register_source(f"<{name}>", code)
+        try:
+            exec(compile(code, f"<{name}>", "exec", dont_inherit=True), namespace)
+        except Exception as error:
+            problems[name] = f"The cell of {name} raised {type(error).__name__}: {error}"
+    return namespace, problems
+
+
+def register_source(filename: str, code: str) -> None:
+    """Let tracebacks and `inspect` find the text of code that is in no file."""
+    import linecache
+
+    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+
+
+def hints(chapter: Chapter, exercise: str) -> list[str]:
+    """The hints of an exercise, from the `<details>` of the text above its cell."""
+    above = ""
+    for cell in chapter.cells:
+        if cell["cell_type"] == "markdown":
+            above = source(cell)
+        elif exercise_of(cell) == exercise:
+            return [h.strip() for h in re.findall(r"</summary>(.*?)</details>", above, re.DOTALL)]
+    return []

@@ -1,0 +1,104 @@
+"""The maintainers' proof that every exercise is good (in the manner of rustlings' `dev check`)."""
+
+import ast
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from utils.checking import Result, Submission, run_checks
+from utils.course import ROOT, Chapter, answer_cells, chapter_of, chapters, hints, load_answers
+
+MIN_CHECKS, MIN_MISTAKES, MIN_VARIANTS, MIN_HINTS = 3, 5, 2, 2
+
+
+def problems(exercise: str | None = None, root: Path = ROOT) -> tuple[list[str], int]:
+    """All problems, one line each, of one exercise or of all; and the number of exercises."""
+    selected = [chapter_of(exercise, root)] if exercise else chapters(root)
+    found, n_exercises = [], 0
+    for chapter in selected:
+        namespace, broken = load_answers(chapter.source)
+        found += [f"{chapter.name}: {message}" for message in broken.values()]
+        names = [name for name, _ in answer_cells(chapter.source) if name != "setup"]
+        for name in names:
+            if exercise in (None, name):
+                n_exercises += 1
+                found += [f"{chapter.name}: {name}: {p}" for p in _problems(chapter, name, namespace)]
+        if not exercise:
+            for kind in ("checks", "mistakes", "variants"):
+                unknown = {f.exercise for f in getattr(chapter, kind)()} - set(names)
+                found += [f"{chapter.name}: {kind} for {u!r}, which is no exercise" for u in unknown]
+    return found, n_exercises
+
+
+def stub(code: str) -> dict[str, Any]:
+    """What an exercise cell defines before a learner has written anything: as nbgrader releases it."""
+    functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+
+    def unsolved(*args, **kwargs):
+        raise NotImplementedError
+
+    return dict.fromkeys(functions, unsolved)
+
+
+def run(chapter: Chapter, exercise: str, namespace: dict[str, Any], seed: int = 0) -> Result:
+    """The checks of one exercise on the answers in a namespace, with diagnosis."""
+    return run_checks(
+        chapter.checks(exercise), Submission(namespace), lambda: chapter.mistakes(exercise), seed
+    )
+
+
+def _first_failure(result: Result) -> str:
+    return next(f"{c.name}: {c.message}" for c in result.checks if not c.passed)
+
+
+def _problems(chapter: Chapter, name: str, namespace: dict[str, Any]) -> Iterator[str]:
+    reference = namespace.get(name)
+    checks, mistakes = chapter.checks(name), chapter.mistakes(name)
+    variants = chapter.variants(name)
+    if reference is None:
+        yield "has no reference answer"
+        return
+    if not inspect.getdoc(reference):
+        yield "has no docstring"
+    for what, have, least in (
+        ("hints", len(hints(chapter, name)), MIN_HINTS),
+        ("checks", len(checks), MIN_CHECKS),
+        ("known mistakes", len(mistakes), MIN_MISTAKES),
+        ("variants", len(variants), MIN_VARIANTS),
+    ):
+        if have < least:
+            yield f"has {have} {what}; it needs at least {least}"
+    if not checks:
+        return
+    for check in checks:
+        if not (check.points > 0 and math.isfinite(check.points)):
+            yield f"{check.__name__} is worth {check.points} points"
+    for hint in (h for h in hints(chapter, name) if not h):
+        yield f"has an empty hint {hint!r}"
+
+    for seed in (0, 1, 2):  # a check must not depend on lucky inputs
+        result = run(chapter, name, {name: reference}, seed)
+        if not result.passed:
+            yield f"the reference answer fails with seed {seed}: {_first_failure(result)}"
+            return
+    unsolved = run(chapter, name, stub(dict(answer_cells(chapter.source))[name]))
+    if unsolved.points:
+        yield "gives points unsolved"
+    for mistake in mistakes:
+        yield from _mistake_problems(chapter, name, mistake)
+    for variant in variants:
+        result = run(chapter, name, {name: variant})
+        if not result.passed:
+            yield f"the variant {variant.__name__} fails: {_first_failure(result)}"
+
+
+def _mistake_problems(chapter: Chapter, name: str, mistake: Callable) -> Iterator[str]:
+    if not mistake.hint.strip():
+        yield f"the mistake {mistake.__name__} has no hint"
+    result = run(chapter, name, {name: mistake})
+    if result.passed:
+        yield f"the mistake {mistake.__name__} passes"
+    elif result.hint != mistake.hint:
+        yield f"the mistake {mistake.__name__} gets the hint {result.hint!r}"

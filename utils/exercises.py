@@ -1,0 +1,214 @@
+"""What a learner calls in a notebook: `check`, `hint`, `reveal` and `progress`."""
+
+import html
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from utils import course
+from utils.checking import Result, Submission, run_checks
+from utils.errors import CourseError
+
+_PROGRESS = course.ROOT / ".progress.json"
+_hints_shown: dict[str, int] = {}
+
+
+def check(exercise: str, namespace: Mapping[str, Any] | None = None) -> "Report":
+    """Check your answer to an exercise, and say what is wrong with it.
+
+    Looks for a function of that name where you call it (or in `namespace`). In a notebook the
+    report is a small table; as plain text it is the number of points, which nbgrader reads.
+    """
+    if namespace is None:
+        namespace = sys._getframe(1).f_globals
+    chapter = course.chapter_of(exercise)
+    result = run_checks(
+        chapter.checks(exercise), Submission(namespace), lambda: chapter.mistakes(exercise)
+    )
+    _remember(result)
+    return Report(result)
+
+
+def hint(exercise: str) -> "Markdown":
+    """The next hint for an exercise, one more at every call."""
+    all_hints = course.hints(course.chapter_of(exercise), exercise)
+    shown = _hints_shown[exercise] = min(_hints_shown.get(exercise, 0) + 1, len(all_hints))
+    lines = [f"**Hint {i} of {len(all_hints)}.** {h}" for i, h in enumerate(all_hints[:shown], 1)]
+    if shown == len(all_hints):
+        lines.append(f'That was the last hint. `reveal("{exercise}")` shows an answer.')
+    return Markdown("\n\n".join(lines))
+
+
+def reveal(exercise: str) -> "Markdown":
+    """Show the reference answer, and define it here, so that what builds on it can go on.
+
+    Raises CourseError in a copy of the course without `solutions/`, such as a class is given.
+    """
+    chapter = course.chapter_of(exercise)
+    if not chapter.source.exists():
+        raise CourseError("This copy of the course has no reference answers (no solutions/ folder).")
+    cells = course.answer_cells(chapter.source)
+    namespace = sys._getframe(1).f_globals
+    for name, code in cells:
+        if name in ("setup", exercise):
+            course.register_source(f"<{name}>", code)
+            exec(compile(code, f"<{name}>", "exec", dont_inherit=True), namespace)
+    code = "\n".join(
+        line for line in dict(cells)[exercise].splitlines() if "### " not in line
+    )
+    return Markdown(f"One answer, now defined as `{exercise}`:\n\n```python\n{code}\n```")
+
+
+def progress() -> "Progress":
+    """The course map: every exercise, and which of them your last check found right."""
+    return Progress(_read_progress())
+
+
+class Markdown:
+    """Text that a notebook renders and a terminal prints."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _read_progress() -> dict[str, list[float]]:
+    try:
+        return json.loads(_PROGRESS.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(result: Result) -> None:
+    if "NBGRADER_EXECUTION" in os.environ:  # graded, not learned
+        return
+    done = _read_progress() | {result.exercise: [result.points, result.max_points]}
+    part = _PROGRESS.with_suffix(f".{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(done, indent=1), "utf-8")
+        part.replace(_PROGRESS)
+    except OSError:
+        pass  # a read-only folder: the check itself still counts
+
+
+# Reports ------------------------------------------------------------------------------------
+
+# Marks and words carry the meaning; colour only repeats it. The colours are JupyterLab's own, so
+# they follow its theme.
+_OK, _BAD = "var(--jp-success-color1, #2e7d32)", "var(--jp-error-color1, #c62828)"
+_BOX = (
+    "border-left: 4px solid {color}; padding: 4px 12px; margin: 4px 0; line-height: 1.5;"
+    "color: var(--jp-content-font-color1, inherit); font-family: var(--jp-content-font-family);"
+)
+
+
+def points_text(points: float) -> str:
+    """`1`, `1.5`: points without a needless `.0`."""
+    return f"{points:g}"
+
+
+def _inline(text: str) -> str:
+    """Escaped text, in which `this` is code."""
+    parts = html.escape(text).split("`")
+    if len(parts) % 2 == 0:
+        return "`".join(parts)
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
+
+
+class Report:
+    """The outcome of `check`. As plain text, the points; in a notebook, what was found."""
+
+    def __init__(self, result: Result):
+        self.result = result
+
+    def __repr__(self) -> str:
+        return points_text(self.result.points)
+
+    def summary(self) -> str:
+        """All that the HTML report says, as text for a terminal."""
+        r = self.result
+        lines = [f"{r.exercise}: {points_text(r.points)} of {points_text(r.max_points)} points"]
+        for c in r.checks:
+            lines.append(f"  {'ok  ' if c.passed else 'FAIL'} {c.name}")
+            lines += [f"       {c.message}"] * bool(c.message)
+        lines += [f"  Hint: {r.hint}"] * bool(r.hint)
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        r = self.result
+        score = f"{points_text(r.points)} of {points_text(r.max_points)} points"
+        title = f"<b>{html.escape(r.exercise)}</b> · {score}"
+        if r.unsolved:
+            body = _inline(r.checks[0].message)
+        else:
+            rows, said = [], set()
+            for c in r.checks:
+                mark = f'<span style="color:{_OK}">✓</span>' if c.passed else (
+                    f'<span style="color:{_BAD}">✗</span>'
+                )
+                message = ""
+                if not c.passed and c.message not in said:
+                    message = f'<div style="margin-left: 1.5em">{_inline(c.message)}</div>'
+                    said.add(c.message)
+                rows.append(f"<div>{mark} {html.escape(c.name)}{message}</div>")
+            body = "".join(rows)
+        if r.hint:
+            body += f"<div>💡 {_inline(r.hint)}</div>"
+        if r.printed.strip():
+            body += (
+                "<details><summary>what your answer printed</summary>"
+                f"<pre>{html.escape(r.printed)}</pre></details>"
+            )
+        color = _OK if r.passed else _BAD
+        return f'<div style="{_BOX.format(color=color)}"><div>{title}</div>{body}</div>'
+
+
+class Progress:
+    """The course map, for a notebook or a terminal."""
+
+    def __init__(self, done: dict[str, list[float]]):
+        self.done = done
+
+    def _rows(self):
+        for chapter in course.chapters():
+            exercises = {
+                name: (self.done.get(name, [0])[0], points)
+                for name, points in chapter.exercises.items()
+            }
+            yield chapter, exercises
+
+    def __repr__(self) -> str:
+        lines = []
+        for chapter, exercises in self._rows():
+            got, of = (sum(column) for column in zip(*exercises.values(), strict=True))
+            lines.append(f"{chapter.title}   {points_text(got)} of {points_text(of)} points")
+            for name, (points, max_points) in exercises.items():
+                mark = "✓" if points >= max_points else "◐" if points else "·"
+                lines.append(f"  {mark} {name}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        blocks = []
+        for chapter, exercises in self._rows():
+            got, of = (sum(column) for column in zip(*exercises.values(), strict=True))
+            items = []
+            for name, (points, max_points) in exercises.items():
+                mark = "✓" if points >= max_points else "◐" if points else "○"
+                color = _OK if points >= max_points else "inherit"
+                items.append(
+                    f'<span style="white-space:nowrap;margin-right:1.2em;color:{color}">'
+                    f"{mark} <code>{html.escape(name)}</code></span>"
+                )
+            box = _BOX.format(color=_OK if got >= of else "var(--jp-border-color1, #bdbdbd)")
+            blocks.append(
+                f'<div style="{box}"><b>{html.escape(chapter.title)}</b> · '
+                f"{points_text(got)} of {points_text(of)} points<div>{' '.join(items)}</div></div>"
+            )
+        return "".join(blocks)

@@ -1,0 +1,82 @@
+"""The shipped models: weights as safetensors, with the curves of their training beside them."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.corpus import load_tokenizer
+from utils.errors import CourseError
+from utils.model import Config, Transformer
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+def names() -> list[str]:
+    """The shipped models, fewest layers first."""
+    found = [file.stem for file in CHECKPOINTS.glob("*.safetensors")]
+    order = ["zero_layer", "one_layer", "two_layer"]
+    return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
+
+
+def _file(name: str | Path) -> Path:
+    """A shipped model's file by its name, or the path of a file of your own."""
+    if str(name).endswith(".safetensors"):
+        return Path(name)
+    file = CHECKPOINTS / f"{name}.safetensors"
+    if not file.exists():
+        raise CourseError(f"No model is called {str(name)!r}. There are: {', '.join(names())}.")
+    return file
+
+
+def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
+    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: W.detach().contiguous() for name, W in model.state_dict().items()}
+    metadata = {"config": json.dumps(model.config_dict())}
+    part = file.with_name(file.name + ".part")
+    save_file(weights, part, metadata)
+    part.replace(file)
+    rounded = json.loads(json.dumps(curves), parse_float=lambda x: round(float(x), 4))
+    file.with_suffix(".curves.json").write_text(json.dumps(rounded) + "\n", "utf-8")
+
+
+def load_model(name: str | Path) -> Transformer:
+    """A shipped model by name ("zero_layer", "one_layer", "two_layer"), or one that you trained,
+    by the path of its .safetensors file. It comes with its tokenizer, in evaluation mode, on the
+    CPU. Raises CourseError for an unknown name and for a missing or corrupt file."""
+    from safetensors import safe_open
+
+    file = _file(name)
+    if not file.exists():
+        raise CourseError(f"The model file {file} does not exist.")
+    try:
+        with safe_open(file, framework="pt") as f:
+            settings = json.loads((f.metadata() or {})["config"])
+            weights = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118
+        known = {field.name for field in fields(Config)}
+        with torch.random.fork_rng(devices=[]):  # a random start that is overwritten at once
+            model = Transformer(Config(**{k: v for k, v in settings.items() if k in known}))
+        model.load_state_dict(weights)
+    except Exception as error:  # each way to be broken raises another kind
+        raise CourseError(
+            f"The model file {file} is damaged or not one of this course's: fetch it again, "
+            f"or train it anew with `circuits train`. ({type(error).__name__})"
+        ) from error
+    tokenizer = load_tokenizer()
+    if tokenizer.get_vocab_size() == model.cfg.d_vocab:
+        model.tokenizer = tokenizer
+    return model.eval()
+
+
+def load_curves(name: str | Path) -> dict[str, Any]:
+    """What was measured while a model trained, a list per measure; see `training.evaluate`."""
+    file = _file(name).with_suffix(".curves.json")
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CourseError(f"The curves {file} are missing or damaged: fetch them again.") from error
