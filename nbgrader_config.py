@@ -1,8 +1,14 @@
 """nbgrader's settings for this course: read by every `nbgrader` command run in this folder."""
 
+import os
+import sys
+
 from utils.build import write_sources
 
 c = get_config()  # noqa: F821  (nbgrader provides it)
+
+# nbgrader calls the `alembic` beside it by name, which fails unless the environment is activated.
+os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
 
 c.CourseDirectory.course_id = "circuits"
 c.CourseDirectory.source_directory = "solutions"

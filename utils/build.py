@@ -112,7 +112,8 @@ def _release(chapter: Chapter, work: Path, root: Path) -> str:
     config = PyFileConfigLoader("nbgrader_config.py", str(root)).load_config()
     config.CourseDirectory.root = str(work)
     config.CourseDirectory.assignment_id = chapter.name
-    config.CourseDirectory.db_url = f"sqlite:///{work / 'gradebook.db'}"
+    config.GenerateAssignment.no_database = True  # what `--no-db` does: no gradebook is involved
+    config.SaveCells.enabled = False
     try:
         GenerateAssignment(coursedir=CourseDirectory(config=config), config=config).start()
     except (NbGraderException, SystemExit) as error:

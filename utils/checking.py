@@ -251,21 +251,27 @@ def explain(name: str, error: BaseException) -> AnswerError:
 
 
 def _copy(value: Any) -> Any:
-    """A deep copy, in which an optimizer goes with the copy of its model."""
-
-    def generators(v: Any) -> Iterator[torch.Generator]:
-        if isinstance(v, torch.Generator):
-            yield v
-        elif isinstance(v, list | tuple | dict):
-            for item in v.values() if isinstance(v, dict) else v:
-                yield from generators(item)
-
-    # torch.Generator does not support deepcopy; the memo hands deepcopy our own copies
-    memo = {id(g): torch.Generator().set_state(g.get_state()) for g in generators(value)}
+    """A deep copy, in which an optimizer goes with the copy of its model, and gradients and random
+    generators are copied too, as `copy.deepcopy` alone would not."""
+    memo = {id(g): torch.Generator().set_state(g.get_state()) for g in _within(value, torch.Generator)}
     try:
-        return copy.deepcopy(value, memo)
+        copied = copy.deepcopy(value, memo)
     except Exception:  # an exotic return value: the check itself will say what it makes of it
         return value
+    models = zip(_within(value, torch.nn.Module), _within(copied, torch.nn.Module), strict=True)
+    for model, new in models:
+        for param, new_param in zip(model.parameters(), new.parameters(), strict=True):
+            new_param.grad = None if param.grad is None else param.grad.clone()
+    return copied
+
+
+def _within(value: Any, kind: type) -> Iterator[Any]:
+    """Everything of one kind in nested lists, tuples and dicts."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _within(item, kind)
 
 
 # The answer's own annotation ----------------------------------------------------------------
@@ -403,11 +409,22 @@ def title(check: Callable) -> str:
     return check.__name__.removeprefix("test_").replace("_", " ")
 
 
+@contextlib.contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Small problems run faster on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def run_check(check: Callable, submission: Submission, seed: int = SEED) -> str | None:
     """Run one check with fresh inputs. None if it passes, else what is wrong."""
     rng = torch.Generator().manual_seed(seed)
     try:
-        with limits.time_limit(SECONDS), limits.memory_limit(MEMORY):
+        with _threads(1), limits.time_limit(SECONDS), limits.memory_limit(MEMORY):
             check(submission, rng)
     except limits.OutOfTime:
         error = AnswerError(
@@ -432,7 +449,7 @@ def run_checks(
     result = Result(checks[0].exercise)
     calls: list[Call] = []
     stopped: str | None = None
-    with limits.quiet() as printed, _threads(1):
+    with limits.quiet() as printed:
         for check in checks:
             submission.calls = []
             message = stopped
@@ -458,17 +475,6 @@ def run_checks(
             result.hint = found and found.hint
     result.printed = printed.getvalue()[:2000]
     return result
-
-
-@contextlib.contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """Small problems run faster on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # Diagnosis ----------------------------------------------------------------------------------

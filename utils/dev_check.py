@@ -1,6 +1,7 @@
 """The maintainers' proof that every exercise is good (in the manner of rustlings' `dev check`)."""
 
 import ast
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -26,26 +27,38 @@ def problems(exercise: str | None = None, root: Path = ROOT) -> tuple[list[str],
                 n_exercises += 1
                 found += [f"{chapter.name}: {name}: {p}" for p in _problems(chapter, name, namespace)]
         if not exercise:
+            for file in (chapter.checks_file, chapter.mistakes_file, chapter.variants_file):
+                found += [f"{file.name} defines {name} twice" for name in _defined_twice(file)]
             for kind in ("checks", "mistakes", "variants"):
                 unknown = {f.exercise for f in getattr(chapter, kind)()} - set(names)
                 found += [f"{chapter.name}: {kind} for {u!r}, which is no exercise" for u in unknown]
     return found, n_exercises
 
 
-def stub(code: str) -> dict[str, Any]:
-    """What an exercise cell defines before a learner has written anything: as nbgrader releases it."""
-    functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-
-    def unsolved(*args, **kwargs):
-        raise NotImplementedError
-
-    return dict.fromkeys(functions, unsolved)
+def _defined_twice(file: Path) -> list[str]:
+    """Functions that a later one of the same name hides, so that they would never run."""
+    names = [n.name for n in ast.parse(file.read_text("utf-8")).body if isinstance(n, ast.FunctionDef)]
+    return sorted({name for name in names if names.count(name) > 1})
 
 
-def run(chapter: Chapter, exercise: str, namespace: dict[str, Any], seed: int = 0) -> Result:
-    """The checks of one exercise on the answers in a namespace, with diagnosis."""
+def _unsolved(*args, **kwargs):
+    """An exercise before a learner has written anything."""
+    raise NotImplementedError
+
+
+def run(chapter: Chapter, exercise: str, answer: Callable, like: Callable, seed: int = 0) -> Result:
+    """The checks of one exercise on an answer, annotated as the reference (`like`) is, just as a
+    learner's cell would be."""
+
+    @functools.wraps(like)
+    def annotated(*args, **kwargs):
+        return answer(*args, **kwargs)
+
     return run_checks(
-        chapter.checks(exercise), Submission(namespace), lambda: chapter.mistakes(exercise), seed
+        chapter.checks(exercise),
+        Submission({exercise: annotated}),
+        lambda: chapter.mistakes(exercise),
+        seed,
     )
 
 
@@ -79,25 +92,31 @@ def _problems(chapter: Chapter, name: str, namespace: dict[str, Any]) -> Iterato
         yield f"has an empty hint {hint!r}"
 
     for seed in (0, 1, 2):  # a check must not depend on lucky inputs
-        result = run(chapter, name, {name: reference}, seed)
+        result = run(chapter, name, reference, reference, seed)
         if not result.passed:
             yield f"the reference answer fails with seed {seed}: {_first_failure(result)}"
             return
-    unsolved = run(chapter, name, stub(dict(answer_cells(chapter.source))[name]))
-    if unsolved.points:
+    if run(chapter, name, _unsolved, reference).points:
         yield "gives points unsolved"
+    parameters = list(inspect.signature(reference).parameters)
+    for answer in (*mistakes, *variants):
+        if list(inspect.signature(answer).parameters) != parameters:
+            yield f"{answer.__name__} does not take ({', '.join(parameters)})"
+            return
     for mistake in mistakes:
-        yield from _mistake_problems(chapter, name, mistake)
+        yield from _mistake_problems(chapter, name, mistake, reference)
     for variant in variants:
-        result = run(chapter, name, {name: variant})
+        result = run(chapter, name, variant, reference)
         if not result.passed:
             yield f"the variant {variant.__name__} fails: {_first_failure(result)}"
 
 
-def _mistake_problems(chapter: Chapter, name: str, mistake: Callable) -> Iterator[str]:
+def _mistake_problems(
+    chapter: Chapter, name: str, mistake: Callable, reference: Callable
+) -> Iterator[str]:
     if not mistake.hint.strip():
         yield f"the mistake {mistake.__name__} has no hint"
-    result = run(chapter, name, {name: mistake})
+    result = run(chapter, name, mistake, reference)
     if result.passed:
         yield f"the mistake {mistake.__name__} passes"
     elif result.hint != mistake.hint:

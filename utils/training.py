@@ -51,7 +51,7 @@ class Recipe:
 
 
 RECIPES = {
-    "zero_layer": Recipe(n_layers=0, steps=5_000, evaluate_every=100),
+    "zero_layer": Recipe(n_layers=0, steps=5_000, lr_embed=1e-2, evaluate_every=100),
     "one_layer": Recipe(n_layers=1, steps=5_000, evaluate_every=100),
     "two_layer": Recipe(n_layers=2, steps=10_500, evaluate_every=100),
 }

@@ -1,0 +1,693 @@
+"""Checks of chapter 1. Each says in its name what must be true of an answer."""
+
+import math
+
+import torch
+
+from utils.checking import exercise, expect, fail, require
+from utils.model import Config, Transformer
+
+
+def random_tokens(rng, n, d_vocab):
+    return torch.randint(d_vocab, (n,), generator=rng)
+
+
+def random_counts(rng, d_vocab, high=6):
+    """Counts with empty cells; no row is empty."""
+    counts = torch.randint(high, (d_vocab, d_vocab), generator=rng)
+    counts = counts * torch.randint(2, (d_vocab, d_vocab), generator=rng)
+    counts[:, 0] += 1
+    return counts
+
+
+def random_table(rng, d_vocab, scale=1.5):
+    return (scale * torch.randn(d_vocab, d_vocab, generator=rng)).log_softmax(-1)
+
+
+def zero_layer_model(rng, d_vocab=7, d_model=4, scale=1.0):
+    model = Transformer(Config(d_vocab=d_vocab, d_model=d_model))
+    with torch.no_grad():
+        model.W_E.copy_(scale * torch.randn(d_vocab, d_model, generator=rng))
+        model.W_U.copy_(scale * torch.randn(d_model, d_vocab, generator=rng))
+    return model
+
+
+def model_of_table(logits):
+    """A zero-layer model whose direct path is this table."""
+    d_vocab = len(logits)
+    model = Transformer(Config(d_vocab=d_vocab, d_model=d_vocab))
+    with torch.no_grad():
+        model.W_E.copy_(torch.eye(d_vocab))
+        model.W_U.copy_(logits)
+    return model
+
+
+def slow_counts(tokens, d_vocab):
+    counts = [[0] * d_vocab for _ in range(d_vocab)]
+    for a, b in zip(tokens.tolist(), tokens.tolist()[1:]):
+        counts[a][b] += 1
+    return counts
+
+
+# bigram_counts ------------------------------------------------------------------------------
+
+
+@exercise("bigram_counts", points=1)
+def test_counts_every_adjacent_pair(submission, rng):
+    tokens = torch.tensor([0, 1, 2, 1])
+    want = [[0, 1, 0], [0, 0, 1], [0, 1, 0]]
+    expect(submission.bigram_counts(tokens, 3), want, "the table for tokens 0 1 2 1")
+    tokens = random_tokens(rng, 40, 5)
+    want = slow_counts(tokens, 5)
+    expect(submission.bigram_counts(tokens, 5), want, f"the table for tokens {tokens.tolist()}")
+
+
+@exercise("bigram_counts", points=1)
+def test_counts_a_pair_as_often_as_it_occurs(submission, rng):
+    tokens = torch.tensor([1, 1, 1, 1, 0])
+    want = [[0, 0], [1, 3]]
+    expect(submission.bigram_counts(tokens, 2), want, "the table for tokens 1 1 1 1 0")
+
+
+@exercise("bigram_counts", points=1)
+def test_has_a_row_and_a_column_for_every_token_of_the_vocabulary(submission, rng):
+    n = int(torch.randint(5, 30, (1,), generator=rng))
+    tokens = random_tokens(rng, n, 4)
+    counts = submission.bigram_counts(tokens, 9)
+    expect(torch.as_tensor(counts).sum(), n - 1, f"the sum of the table for {n} tokens")
+    expect(counts, slow_counts(tokens, 9), "the table for d_vocab = 9 where only tokens 0 to 3 occur")
+
+
+# bigram_log_probs ---------------------------------------------------------------------------
+
+
+@exercise("bigram_log_probs", points=1)
+def test_each_row_is_a_distribution(submission, rng):
+    counts = random_counts(rng, 6)
+    log_probs = submission.bigram_log_probs(counts, 0.5)
+    expect(log_probs.double().exp().sum(-1), torch.ones(6), "the sum of each row's probabilities")
+
+
+@exercise("bigram_log_probs", points=1)
+def test_two_tokens_by_hand(submission, rng):
+    counts = torch.tensor([[2, 0], [1, 4]])
+    want = torch.tensor([[2.5 / 3, 0.5 / 3], [1.5 / 6, 4.5 / 6]]).log()
+    got = submission.bigram_log_probs(counts, 0.5)
+    expect(got, want, "the log-probabilities for counts [[2, 0], [1, 4]] and alpha 0.5")
+
+
+@exercise("bigram_log_probs", points=1)
+def test_a_token_never_seen_has_equally_likely_successors(submission, rng):
+    counts = random_counts(rng, 5)
+    counts[3] = 0
+    got = submission.bigram_log_probs(counts, 0.1)
+    expect(got[3], torch.full((5,), -math.log(5)), "the row of a token that was never seen")
+
+
+@exercise("bigram_log_probs", points=1)
+def test_alpha_is_what_is_added(submission, rng):
+    counts = random_counts(rng, 5)
+    big = submission.bigram_log_probs(counts, 1e7)
+    expect(big, torch.full((5, 5), -math.log(5)), "the table for an enormous alpha", atol=1e-4)
+    small = submission.bigram_log_probs(counts, 0.01)
+    require(
+        bool((small[counts > 0].max() > -0.1) or (small[counts == 0].max() < -3)),
+        "With a tiny alpha, pairs that never occurred should be very improbable; "
+        f"yours get up to {small[counts == 0].exp().max():.2f}.",
+    )
+
+
+# conditional_entropy ------------------------------------------------------------------------
+
+
+@exercise("conditional_entropy", points=1)
+def test_is_zero_when_the_next_token_is_certain(submission, rng):
+    counts = torch.tensor([[0, 3, 0], [0, 0, 5], [2, 0, 0]])
+    got = submission.conditional_entropy(counts)
+    expect(got, 0.0, "the conditional entropy where each token has one successor")
+
+
+@exercise("conditional_entropy", points=1)
+def test_is_log_n_when_n_successors_are_equally_likely(submission, rng):
+    n = int(torch.randint(2, 6, (1,), generator=rng))
+    counts = torch.zeros(8, 8, dtype=torch.long)
+    counts[:, :n] = 3
+    got = submission.conditional_entropy(counts)
+    expect(got, math.log(n), f"the conditional entropy (nats) with {n} equally likely successors")
+
+
+@exercise("conditional_entropy", points=1)
+def test_a_frequent_token_weighs_more(submission, rng):
+    counts = torch.tensor([[90, 0], [5, 5]])
+    want = 0.1 * math.log(2)
+    expect(submission.conditional_entropy(counts), want, "the value for counts [[90, 0], [5, 5]]")
+
+
+@exercise("conditional_entropy", points=1)
+def test_is_the_entropy_of_pairs_minus_that_of_tokens(submission, rng):
+    counts = random_counts(rng, 7)
+    counts[2] = 0  # a token that never occurs
+    p = counts.double() / counts.sum()
+    first = p.sum(1)
+    want = torch.xlogy(first, first).sum() - torch.xlogy(p, p).sum()
+    expect(submission.conditional_entropy(counts), want, "the value for a table with an empty row")
+
+
+# cross_entropy_of_table ---------------------------------------------------------------------
+
+
+@exercise("cross_entropy_of_table", points=1)
+def test_knowing_nothing_costs_log_d_vocab(submission, rng):
+    table = torch.full((6, 6), -math.log(6))
+    tokens = random_tokens(rng, 20, 6)
+    expect(submission.cross_entropy_of_table(table, tokens), math.log(6), "the loss of the uniform table")
+
+
+@exercise("cross_entropy_of_table", points=1)
+def test_looks_up_the_pair_that_occurs(submission, rng):
+    table = random_table(rng, 4)
+    a, b = torch.randperm(4, generator=rng)[:2].tolist()
+    got = submission.cross_entropy_of_table(table, torch.tensor([a, b]))
+    expect(got, -table[a, b], f"the loss on the text {a} {b}, whose only pair is ({a}, {b}),")
+
+
+@exercise("cross_entropy_of_table", points=1)
+def test_is_the_mean_over_pairs(submission, rng):
+    table, tokens = random_table(rng, 5), random_tokens(rng, 12, 5)
+    losses = [-table[a, b].item() for a, b in zip(tokens.tolist(), tokens.tolist()[1:])]
+    want = sum(losses) / len(losses)
+    expect(submission.cross_entropy_of_table(table, tokens), want, "the loss on 12 random tokens")
+
+
+# zero_layer_logits --------------------------------------------------------------------------
+
+
+@exercise("zero_layer_logits", points=1)
+def test_is_a_lookup_and_a_product(submission, rng):
+    W_E = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    W_U = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]])
+    want = [[[0.0, 2.0, -2.0], [1.0, 3.0, 2.0]]]
+    got = submission.zero_layer_logits(W_E, W_U, torch.tensor([[1, 2]]))
+    expect(got, want, "the logits of tokens 1 2 for W_E [[1,0],[0,2],[1,1]] and W_U [[1,2,3],[0,1,-1]]")
+
+
+@exercise("zero_layer_logits", points=1)
+def test_agrees_with_a_transformer_of_zero_layers(submission, rng):
+    model = zero_layer_model(rng, d_vocab=9, d_model=5)
+    tokens = torch.randint(9, (3, 8), generator=rng)
+    got = submission.zero_layer_logits(model.W_E, model.W_U, tokens)
+    expect(got, model(tokens).detach(), "the logits of a batch of 3 sequences of 8 tokens")
+
+
+@exercise("zero_layer_logits", points=1)
+def test_each_position_depends_on_its_own_token_alone(submission, rng):
+    model = zero_layer_model(rng)
+    tokens = torch.randint(7, (1, 6), generator=rng)
+    changed = tokens.clone()
+    changed[0, 2] = (changed[0, 2] + 1) % 7
+    before = submission.zero_layer_logits(model.W_E, model.W_U, tokens)
+    after = submission.zero_layer_logits(model.W_E, model.W_U, changed)
+    others = [0, 1, 3, 4, 5]
+    what = "the logits at positions 0 1 3 4 5 after the token at position 2 was changed"
+    expect(after[0, others], before[0, others], what)
+    moved = not torch.allclose(after[0, 2], before[0, 2])
+    require(moved, "Changing the token at position 2 should change the logits at position 2.")
+
+
+# positions_that_matter ----------------------------------------------------------------------
+
+
+def measured_positions(rng, pos):
+    """Change each token in turn in a fresh model and see what moves."""
+    model = zero_layer_model(rng)
+    tokens = torch.randint(7, (1, pos + 1), generator=rng)
+    base = model(tokens)[0, pos]
+    moved = []
+    for i in range(pos + 1):
+        changed = tokens.clone()
+        changed[0, i] = (changed[0, i] + 1) % 7
+        if not torch.allclose(model(changed)[0, pos], base):
+            moved.append(i)
+    return moved
+
+
+def predicted_positions(submission, pos):
+    got = submission.positions_that_matter(pos)
+    try:
+        return sorted({int(p) for p in got})
+    except (TypeError, ValueError):
+        fail(f"For pos = {pos} the answer should be a list of whole numbers; it is {got!r}.")
+
+
+@exercise("positions_that_matter", points=1)
+def test_names_every_position_that_matters(submission, rng):
+    predicted = {pos: predicted_positions(submission, pos) for pos in (1, 4, 9)}
+    for pos, got in predicted.items():
+        missed = set(measured_positions(rng, pos)) - set(got)
+        require(
+            not missed,
+            f"For pos = {pos}, your answer leaves out a position; changing the token there does move "
+            "the prediction of a model built for this check.",
+        )
+
+
+@exercise("positions_that_matter", points=1)
+def test_names_no_position_that_does_not_matter(submission, rng):
+    predicted = {pos: predicted_positions(submission, pos) for pos in (1, 4, 9)}
+    for pos, got in predicted.items():
+        wrong = set(got) - set(measured_positions(rng, pos))
+        require(
+            not wrong,
+            f"For pos = {pos}, your answer holds {sorted(wrong)}; changing the token there moves "
+            "nothing in a model built for this check.",
+        )
+
+
+@exercise("positions_that_matter", points=1)
+def test_is_right_at_the_start_of_a_text(submission, rng):
+    got, want = predicted_positions(submission, 0), measured_positions(rng, 0)
+    require(got == want, f"For pos = 0 there is only position 0 to change; your answer is {got}.")
+
+
+# direct_path --------------------------------------------------------------------------------
+
+
+@exercise("direct_path", points=1)
+def test_row_a_holds_the_logits_after_token_a(submission, rng):
+    model = zero_layer_model(rng, d_vocab=8, d_model=3)
+    got = submission.direct_path(model.W_E, model.W_U)
+    for a in range(8):
+        want = model(torch.tensor([[a]]))[0, 0].detach()
+        expect(got[a], want, f"row {a}, the logits after token {a},")
+
+
+@exercise("direct_path", points=1)
+def test_three_tokens_by_hand(submission, rng):
+    W_E, W_U = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0, 20.0, 30.0]])
+    want = [[10, 20, 30], [20, 40, 60], [30, 60, 90]]
+    got = submission.direct_path(W_E, W_U + torch.tensor([[0.0, 0.0, 1.0]]))
+    want[0][2], want[1][2], want[2][2] = 31, 62, 93
+    expect(got, want, "the direct path of W_E [[1],[2],[3]] and W_U [[10,20,31]]")
+
+
+@exercise("direct_path", points=1)
+def test_passes_through_d_model_dimensions(submission, rng):
+    model = zero_layer_model(rng, d_vocab=10, d_model=3)
+    got = submission.direct_path(model.W_E, model.W_U).double()
+    rank = int(torch.linalg.matrix_rank(got, rtol=1e-4))
+    require(rank == 3, f"With d_model = 3 the direct path has rank 3; yours has rank {rank}.")
+
+
+# top_next -----------------------------------------------------------------------------------
+
+
+def ids(got, what):
+    try:
+        return [int(i) for i in got]
+    except (TypeError, ValueError):
+        fail(f"{what} should be a list of token ids; it is {got!r}.")
+
+
+@exercise("top_next", points=1)
+def test_finds_the_most_probable_successors(submission, rng):
+    model = zero_layer_model(rng, d_vocab=12)
+    for token in (0, 5, 11):
+        logits = model(torch.tensor([[token]]))[0, 0]
+        want = sorted(range(12), key=lambda b: -logits[b].item())[:4]
+        got = ids(submission.top_next(model, token, 4), "top_next(model, token, 4)")
+        require(
+            set(got) == set(want),
+            f"The four most probable tokens after {token} are {want}; yours are {got}.",
+        )
+
+
+@exercise("top_next", points=1)
+def test_puts_the_likeliest_first(submission, rng):
+    order = torch.randperm(6, generator=rng)
+    logits = torch.zeros(6, 6)
+    logits[2, order] = torch.arange(6.0, 0.0, -1.0)
+    got = ids(submission.top_next(model_of_table(logits), 2, 6), "top_next(model, 2, 6)")
+    require(got == order.tolist(), f"By falling probability the tokens are {order.tolist()}; yours: {got}.")
+
+
+@exercise("top_next", points=1)
+def test_returns_k_tokens(submission, rng):
+    model = zero_layer_model(rng, d_vocab=12)
+    for k in (1, 3, 12):
+        got = ids(submission.top_next(model, 4, k), f"top_next(model, 4, {k})")
+        require(
+            len(got) == len(set(got)) == k and all(0 <= i < 12 for i in got),
+            f"For k = {k} there should be {k} different tokens out of 12; yours: {got}.",
+        )
+
+
+# train_step ---------------------------------------------------------------------------------
+
+
+def slow_loss(model, tokens):
+    log_probs = model(tokens).log_softmax(-1)
+    batch, pos = tokens.shape
+    losses = [-log_probs[b, i, tokens[b, i + 1]] for b in range(batch) for i in range(pos - 1)]
+    return torch.stack(losses).mean()
+
+
+@exercise("train_step", points=1)
+def test_returns_the_mean_next_token_loss(submission, rng):
+    model = zero_layer_model(rng)
+    tokens = torch.randint(7, (3, 5), generator=rng)
+    want = slow_loss(model, tokens).item()
+    got = submission.train_step(model, tokens, torch.optim.SGD(model.parameters(), lr=0.1))
+    expect(got, want, "the loss before the step (mean over batch and positions, in nats)")
+
+
+@exercise("train_step", points=1)
+def test_moves_every_weight_against_its_gradient(submission, rng):
+    model = zero_layer_model(rng)
+    tokens = torch.randint(7, (3, 5), generator=rng)
+    W_E, W_U = model.W_E, model.W_U
+    grads = torch.autograd.grad(slow_loss(model, tokens), [W_E, W_U])
+    wants = [(W - 0.1 * g).detach() for W, g in zip((W_E, W_U), grads)]
+    submission.train_step(model, tokens, torch.optim.SGD(model.parameters(), lr=0.1))
+    for name, W, want in zip(("W_E", "W_U"), (model.W_E, model.W_U), wants):
+        expect(W.detach(), want, f"{name} after one step of SGD with learning rate 0.1")
+
+
+@exercise("train_step", points=1)
+def test_a_second_step_starts_from_fresh_gradients(submission, rng):
+    model = zero_layer_model(rng)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first, second = torch.randint(7, (2, 3, 5), generator=rng)
+    submission.train_step(model, first, optimizer)
+    grad = torch.autograd.grad(slow_loss(model, second), [model.W_E])[0]
+    want = (model.W_E - 0.1 * grad).detach()
+    submission.train_step(model, second, optimizer)
+    what = "W_E after a second step, which must not contain the first step's gradient,"
+    expect(model.W_E.detach(), want, what)
+
+
+@exercise("train_step", points=1)
+def test_repeated_steps_lower_the_loss(submission, rng):
+    model = zero_layer_model(rng, scale=0.1)
+    tokens = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 0, 1, 2]])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = [float(submission.train_step(model, tokens, optimizer)) for _ in range(60)]
+    require(
+        losses[-1] < 0.5 * losses[0],
+        "On a text where each token has one successor the loss should fall towards 0 in 60 steps; "
+        f"yours went from {losses[0]:.2f} to {losses[-1]:.2f} nats.",
+    )
+
+
+# mean_kl ------------------------------------------------------------------------------------
+
+
+@exercise("mean_kl", points=1)
+def test_is_zero_for_equal_tables_and_positive_otherwise(submission, rng):
+    p, q = random_table(rng, 5), random_table(rng, 5)
+    weights = torch.rand(5, generator=rng).softmax(-1)
+    expect(submission.mean_kl(p, p, weights), 0.0, "the KL of a table from itself")
+    got = float(submission.mean_kl(p, q, weights))
+    require(got > 1e-3, f"Two different tables have a positive KL; yours is {got:.4f}.")
+
+
+@exercise("mean_kl", points=1)
+def test_two_rows_by_hand(submission, rng):
+    p = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
+    q = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
+    want = 0.3 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    got = submission.mean_kl(p, q, torch.tensor([0.3, 0.7]))
+    expect(got, want, "the KL for p [[.5,.5],[.9,.1]], q [[.25,.75],[.9,.1]], weights [.3,.7]")
+
+
+@exercise("mean_kl", points=1)
+def test_is_cross_entropy_minus_entropy(submission, rng):
+    p, q = random_table(rng, 6), random_table(rng, 6)
+    weights = (2 * torch.randn(6, generator=rng)).softmax(-1)
+    joint = (weights[:, None] * p.exp()).double()
+    want = -(joint * q).sum() + (joint * p).sum()
+    expect(submission.mean_kl(p, q, weights), want, "the KL of two random tables")
+
+
+# best_rank_k --------------------------------------------------------------------------------
+
+
+def weighted_error(L, M, weights):
+    return (weights[:, None] * (L - M) ** 2).double().sum()
+
+
+@exercise("best_rank_k", points=1)
+def test_has_rank_k(submission, rng):
+    L, weights = random_table(rng, 8), torch.rand(8, generator=rng) + 0.1
+    for k in (1, 3):
+        S = torch.linalg.svdvals(submission.best_rank_k(L, weights, k).double())
+        rank = int((S > 1e-4 * S[0]).sum())
+        require(rank <= k, f"For k = {k} the rank must be at most {k}; yours is {rank}.")
+
+
+@exercise("best_rank_k", points=1)
+def test_returns_a_table_of_rank_k_unchanged(submission, rng):
+    L = torch.randn(7, 2, generator=rng) @ torch.randn(2, 7, generator=rng)
+    weights = torch.rand(7, generator=rng) + 0.1
+    got = submission.best_rank_k(L, weights, 2)
+    expect(got, L, "the best rank-2 approximation of a table of rank 2", atol=1e-3)
+
+
+@exercise("best_rank_k", points=1)
+def test_no_table_of_rank_k_is_closer(submission, rng):
+    L, weights = random_table(rng, 8), torch.rand(8, generator=rng) ** 3 + 0.01
+    # The least possible error is the sum of the smallest eigenvalues of L^T diag(w) L.
+    eigenvalues = torch.linalg.eigvalsh(L.double().T @ (weights.double()[:, None] * L.double()))
+    for k in (1, 2, 5):
+        best = eigenvalues[: 8 - k].sum().item()
+        error = weighted_error(L, submission.best_rank_k(L, weights, k), weights).item()
+        require(
+            error <= best * 1.001 + 1e-4,
+            f"For k = {k} the smallest possible weighted squared error is {best:.4f}; yours is {error:.4f}.",
+        )
+
+
+@exercise("best_rank_k", points=1)
+def test_a_weight_of_zero_does_no_harm(submission, rng):
+    L, weights = random_table(rng, 6), torch.rand(6, generator=rng) + 0.1
+    weights[4] = 0
+    got = submission.best_rank_k(L, weights, 2)
+    require(bool(got.isfinite().all()), "With a weight of 0, some entries are NaN or infinite.")
+    rows = [0, 1, 2, 3, 5]
+    eigenvalues = torch.linalg.eigvalsh(L[rows].double().T @ (weights[rows].double()[:, None] * L[rows].double()))
+    best = eigenvalues[:4].sum().item()
+    error = weighted_error(L[rows], got[rows], weights[rows]).item()
+    require(
+        error <= best * 1.001 + 1e-3,
+        f"With a weight of 0, the other rows' error should be {best:.4f}; yours is {error:.4f}.",
+    )
+
+
+# rotate_residual ----------------------------------------------------------------------------
+
+
+def random_rotation(rng, d):
+    return torch.linalg.qr(torch.randn(d, d, generator=rng))[0]
+
+
+@exercise("rotate_residual", points=1)
+def test_computes_the_same_logits(submission, rng):
+    model, R = zero_layer_model(rng), random_rotation(rng, 4)
+    tokens = torch.randint(7, (2, 5), generator=rng)
+    got = submission.rotate_residual(model, R)(tokens).detach()
+    expect(got, model(tokens).detach(), "the logits of the rotated model")
+
+
+@exercise("rotate_residual", points=1)
+def test_residual_vectors_are_rotated_by_R(submission, rng):
+    model, R = zero_layer_model(rng), random_rotation(rng, 4)
+    tokens = torch.randint(7, (2, 5), generator=rng)
+    want = (model.run_with_cache(tokens)[1]["embed"] @ R).detach()
+    _, cache = submission.rotate_residual(model, R).run_with_cache(tokens)
+    expect(cache["embed"], want, "the residual stream of the rotated model, x @ R,")
+
+
+@exercise("rotate_residual", points=1)
+def test_leaves_the_given_model_as_it_was(submission, rng):
+    model, R = zero_layer_model(rng), random_rotation(rng, 4)
+    W_E, W_U = model.W_E.detach().clone(), model.W_U.detach().clone()
+    submission.rotate_residual(model, R)
+    expect(model.W_E.detach(), W_E, "W_E of the model that was given")
+    expect(model.W_U.detach(), W_U, "W_U of the model that was given")
+
+
+# sample -------------------------------------------------------------------------------------
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@exercise("sample", points=1)
+def test_keeps_the_prompt_and_adds_n_tokens(submission, rng):
+    model, prompt = zero_layer_model(rng), torch.randint(7, (4,), generator=rng)
+    for n in (0, 1, 6):
+        got = submission.sample(model, prompt, n, 1.0, seeded(0))
+        require(len(got) == 4 + n, f"A prompt of 4 and n = {n} make {4 + n} tokens; yours has {len(got)}.")
+        expect(got[:4], prompt, "the beginning of the text, which is the prompt,")
+
+
+@exercise("sample", points=1)
+def test_each_token_is_drawn_from_the_one_before(submission, rng):
+    order = torch.randperm(6, generator=rng)
+    logits = torch.full((6, 6), -50.0)
+    logits[order, order.roll(-1)] = 50.0  # each token has one possible successor, in a circle
+    got = submission.sample(model_of_table(logits), order[:2], 8, 1.0, seeded(1))
+    want = order.repeat(2)[:10]
+    expect(got, want, "the text of a model in which each token has one possible successor")
+
+
+@exercise("sample", points=1)
+def test_draws_by_the_softmax_of_logits_over_temperature(submission, rng):
+    logits = torch.tensor([2.0, 0.0, -1.0, 1.0]).repeat(4, 1)  # the same whatever came before
+    model, n = model_of_table(logits), 300
+    for temperature in (0.5, 2.0):
+        tokens = submission.sample(model, torch.tensor([0]), n, temperature, rng)[1:]
+        share = torch.bincount(tokens.long(), minlength=4)[:4] / n
+        want = (logits[0] / temperature).softmax(-1)
+        limit = 4.5 * (want * (1 - want) / n).sqrt() + 1 / n
+        require(
+            bool(((share - want).abs() < limit).all()),
+            f"At temperature {temperature:g}, tokens with logits 2, 0, -1, 1 should come up with "
+            f"frequencies near {[round(x, 2) for x in want.tolist()]}; yours: "
+            f"{[round(x, 2) for x in share.tolist()]} in {n} draws.",
+        )
+
+
+@exercise("sample", points=1)
+def test_the_same_seed_writes_the_same_text(submission, rng):
+    model, prompt = model_of_table(torch.zeros(7, 7)), torch.tensor([3])
+    one, again, other = (submission.sample(model, prompt, 30, 1.0, seeded(s)) for s in (5, 5, 6))
+    expect(again, one, "the text written again with the same seed")
+    require(not torch.equal(one, other), "Two different seeds wrote the same 30 random tokens.")
+
+
+# furthest_tokens ----------------------------------------------------------------------------
+
+
+def slow_kl(model, counts):
+    """KL of each counted row from the model's, in nats; NaN for a token that never occurs."""
+    kl = []
+    for a in range(len(counts)):
+        log_q = model(torch.tensor([[a]]))[0, 0].double().log_softmax(-1)
+        n = int(counts[a].sum())
+        p = [int(c) / n for c in counts[a]] if n else [math.nan]
+        kl.append(sum(x * (math.log(x) - log_q[b].item()) for b, x in enumerate(p) if x != 0))
+    return torch.tensor(kl)
+
+
+def check_furthest(submission, model, counts, k):
+    got = ids(submission.furthest_tokens(model, counts, k), "furthest_tokens(model, counts, k)")
+    require(
+        len(got) == len(set(got)) == k and all(0 <= a < len(counts) for a in got),
+        f"For k = {k} there should be {k} different tokens below {len(counts)}; yours: {got}.",
+    )
+    kl = slow_kl(model, counts)
+    unseen = [a for a in got if kl[a].isnan()]
+    require(not unseen, f"Token {unseen and unseen[0]} never occurs, so nothing was counted to be far from.")
+    best, mine = kl.nan_to_num(-1).topk(k).values.sum().item(), kl[got].sum().item()
+    require(
+        mine >= 0.999 * best - 1e-4,
+        f"The {k} furthest tokens have KLs that add up to {best:.3f} nats; yours add up to {mine:.3f}.",
+    )
+
+
+@exercise("furthest_tokens", points=1)
+def test_finds_the_largest_kl(submission, rng):
+    check_furthest(submission, zero_layer_model(rng, d_vocab=12), random_counts(rng, 12, high=30), 3)
+
+
+@exercise("furthest_tokens", points=1)
+def test_leaves_out_tokens_that_never_occur(submission, rng):
+    counts = random_counts(rng, 12)
+    counts[[1, 4, 8]] = 0
+    check_furthest(submission, zero_layer_model(rng, d_vocab=12), counts, 9)
+
+
+@exercise("furthest_tokens", points=1)
+def test_frequent_tokens_count_no_more_than_rare_ones(submission, rng):
+    counts = random_counts(rng, 10)
+    counts[:5] *= 1000
+    check_furthest(submission, zero_layer_model(rng, d_vocab=10), counts, 4)
+
+
+# predict_distance ---------------------------------------------------------------------------
+
+
+def trained_on_fresh_text(rng, d_vocab, d_model, n_tokens):
+    """Counts of a random text whose tokens differ in frequency, and the KL by token of a model
+    trained on it."""
+    share = 1 / torch.arange(1, d_vocab + 1)[torch.randperm(d_vocab, generator=rng)]
+    chain = (share.log() + torch.randn(d_vocab, d_vocab, generator=rng)).softmax(-1)
+    tokens = [0]
+    for u in torch.rand(n_tokens, generator=rng).tolist():
+        if len(tokens) == 1:
+            cumulative = chain.cumsum(-1)
+        tokens.append(min(int(torch.searchsorted(cumulative[tokens[-1]], u)), d_vocab - 1))
+    text = torch.tensor(tokens)
+    counts = torch.bincount(text[:-1] * d_vocab + text[1:], minlength=d_vocab**2).view(d_vocab, d_vocab)
+    W_E = (0.1 * torch.randn(d_vocab, d_model, generator=rng)).requires_grad_()
+    W_U = (0.1 * torch.randn(d_model, d_vocab, generator=rng)).requires_grad_()
+    optimizer = torch.optim.Adam([W_E, W_U], lr=0.05)
+    for _ in range(100):
+        loss = -(counts * (W_E @ W_U).log_softmax(-1)).sum() / counts.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    n = counts.sum(-1)
+    p = counts / n.clamp(min=1)[:, None]
+    kl = (torch.xlogy(p, p) - p * (W_E @ W_U).detach().log_softmax(-1)).sum(-1)
+    return counts, kl
+
+
+def ranks(x):
+    """Ranks, with equal values sharing theirs."""
+    x = x.double()
+    return (x[:, None] > x).double().sum(1) + 0.5 * (x[:, None] == x).double().sum(1)
+
+
+def rank_correlation(a, b):
+    a, b = ranks(a), ranks(b)
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-9))
+
+
+def check_distance(submission, rng, least, **settings):
+    counts, kl = trained_on_fresh_text(rng, **settings)
+    seen = counts.sum(-1) > 0
+    score = submission.predict_distance(counts.clone())
+    score = torch.as_tensor(score).double()
+    require(score.shape == (len(counts),), f"There should be one score per token; yours: {list(score.shape)}.")
+    require(bool(score[seen].isfinite().all()), "Some scores of tokens that occur are NaN or infinite.")
+    got = rank_correlation(score[seen], kl[seen])
+    require(
+        got >= least,
+        f"Your scores should order the tokens as the measured KL does. On a model with d_model = "
+        f"{settings['d_model']}, trained for this check on {settings['n_tokens']} tokens, their rank correlation "
+        f"is {got:+.2f}; at least {least:+.2f} is needed.",
+    )
+
+
+@exercise("predict_distance", points=1)
+def test_orders_the_tokens_as_a_fresh_model_does(submission, rng):
+    check_distance(submission, rng, 0.6, d_vocab=40, d_model=8, n_tokens=3000)
+
+
+@exercise("predict_distance", points=1)
+def test_holds_for_a_narrower_model_and_another_text(submission, rng):
+    check_distance(submission, rng, 0.6, d_vocab=50, d_model=4, n_tokens=4000)
+
+
+@exercise("predict_distance", points=1)
+def test_looks_at_the_counts_and_not_at_token_numbers(submission, rng):
+    counts, _ = trained_on_fresh_text(rng, d_vocab=30, d_model=4, n_tokens=1000)
+    order = torch.randperm(30, generator=rng)
+    score = torch.as_tensor(submission.predict_distance(counts.clone())).double()
+    renamed = torch.as_tensor(submission.predict_distance(counts[order][:, order].clone())).double()
+    seen = counts[order].sum(-1) > 0
+    what = "the score of a token after all tokens were renumbered"
+    expect(renamed[seen], score[order][seen], what)

@@ -1,0 +1,68 @@
+"""How pytest runs the checks: against the reference answers, or against a file of answers.
+
+    pytest tests/checks                                  # the reference answers
+    pytest tests/checks --submission notebook.ipynb      # a learner's, from a notebook or a .py file
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from utils.checking import SEED, AnswerError, Submission, run_check
+from utils.course import chapters, load_answers
+from utils.errors import CourseError
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--submission", metavar="FILE", help="check the answers in FILE, a notebook or a .py file"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the checks of chapters of which the given file has nothing."""
+    if config.getoption("--submission"):
+        names = _answers(Path(config.getoption("--submission"))).keys()
+        absent = {c.checks_file for c in chapters() if not names & {f.exercise for f in c.checks()}}
+        config.hook.pytest_deselected(items=[item for item in items if item.path in absent])
+        items[:] = [item for item in items if item.path not in absent]
+
+
+@cache
+def _answers(file: Path) -> dict[str, Any]:
+    try:
+        return load_answers(file)[0]
+    except CourseError as error:
+        pytest.exit(str(error), returncode=4)
+
+
+@pytest.fixture
+def submission(request):
+    """The answers under test."""
+    given = request.config.getoption("--submission")
+    reference = next(c.source for c in chapters() if c.checks_file == request.path)
+    return Submission(_answers(Path(given) if given else reference))
+
+
+@pytest.fixture
+def rng():
+    """Where a check's inputs come from."""
+    return torch.Generator().manual_seed(SEED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A check runs with the limits it has everywhere, and its failure is its message alone."""
+    check = pyfuncitem.function
+    if not hasattr(check, "exercise"):
+        return None
+    try:
+        message = run_check(check, pyfuncitem.funcargs["submission"])
+    except AnswerError as error:
+        message = str(error)
+    if message is not None:
+        pytest.fail(f"{check.exercise}: {message}", pytrace=False)
+    return True
