@@ -63,14 +63,17 @@ def _cell_id(grade_id: str | None, section: str, seen: dict[str, int]) -> str:
     return stem if grade_id else f"{stem}-{seen[stem]}"
 
 
+def with_source(root: Path = ROOT) -> list[Chapter]:
+    """The chapters whose script is here: none in a copy of the course for learners."""
+    return [chapter for chapter in chapters(root) if chapter.source.exists()]
+
+
 def write_sources(root: Path = ROOT, destination: Path | None = None) -> None:
     """Write each chapter's source notebook beside its script (or under `destination`), for nbgrader
     to find. They are not committed."""
     import nbformat
 
-    for chapter in chapters(root):
-        if not chapter.source.exists():
-            continue  # a copy of the course without solutions
+    for chapter in with_source(root):
         file = (destination or root) / "solutions" / chapter.name / f"{chapter.notebook_name}.ipynb"
         text = nbformat.writes(source_notebook(chapter)) + "\n"
         if not file.exists() or file.read_text("utf-8") != text:
@@ -89,17 +92,17 @@ def build(root: Path = ROOT) -> list[Path]:
 
     Nothing in `notebooks/` changes before every chapter has been built.
     """
+    todo = with_source(root)
     with tempfile.TemporaryDirectory(prefix="circuits-build-") as folder:
         work = Path(folder)
         write_sources(root, work)
-        released = [_release(chapter, work, root) for chapter in chapters(root)]
-        for chapter, text in zip(chapters(root), released, strict=True):
-            _write(chapter.notebook, text)
-    names = {chapter.name for chapter in chapters(root) if chapter.source.exists()}
+        released = [_release(chapter, work, root) for chapter in todo]
+    for chapter, text in zip(todo, released, strict=True):
+        _write(chapter.notebook, text)
     for stray in (root / "notebooks").iterdir():
-        if stray.is_dir() and stray.name not in names:
+        if stray.is_dir() and stray.name not in {chapter.name for chapter in todo}:
             shutil.rmtree(stray)  # a chapter that was renamed or removed
-    return [chapter.notebook for chapter in chapters(root)]
+    return [chapter.notebook for chapter in todo]
 
 
 def _release(chapter: Chapter, work: Path, root: Path) -> str:

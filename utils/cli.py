@@ -61,14 +61,15 @@ def check(file):
         click.echo(problem)
     got = of = 0.0
     for chapter in chapters():
-        names = [name for name in chapter.exercises if name in namespace]
+        names = [n for n in chapter.exercises if n in namespace or n in cell_problems]
         for name in names:
             submission = Submission(namespace)
             result = run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name))
             click.echo(Report(result).summary())
             got, of = got + result.points, of + result.max_points
     if not of:
-        raise CourseError(f"{file} defines no exercise of this course.")
+        why = ", as it stopped before one: see above" if cell_problems else ""
+        raise CourseError(f"{file} defines no exercise of this course{why}.")
     click.echo(f"{points_text(got)} of {points_text(of)} points")
 
 
@@ -82,6 +83,9 @@ def check(file):
 @click.option("--restart", is_flag=True, help="Begin anew instead of resuming.")
 def train(name, out, corpus, steps, restart):
     """Train the model NAME by its recipe. Ctrl-C saves; the same command resumes."""
+    import signal
+    import tempfile
+    from contextlib import contextmanager
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -96,14 +100,28 @@ def train(name, out, corpus, steps, restart):
     click.echo(text.description)
     training = Training(r, text)
     state, weights = out / f"{name}.state.pt", out / f"{name}.safetensors"
-    if state.exists() and not restart:
-        training.resume(state)
-        click.echo(f"Resuming {name} at step {training.step:,} of {r.steps:,}.")
+
+    @contextmanager
+    def writing():
+        try:
+            yield
+        except OSError as error:
+            raise CourseError(f"{name} cannot be saved in {out} ({error.strerror}): make room there, "
+                              "or name another folder with --out.") from error
 
     def save():
-        training.save(state)
-        save_model(training.model, weights, training.curves)
+        with writing():
+            training.save(state)
+            save_model(training.model, weights, training.curves)
 
+    with writing():  # fail now, not after an hour
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    if state.exists() and not restart:
+        training.resume(state)
+        word = "Resuming" if training.step < r.steps else "Finished:"
+        click.echo(f"{word} {name} at step {training.step:,} of {r.steps:,}.")
+    stopped = False
     try:
         with tqdm(total=r.steps, initial=training.step, unit="step", dynamic_ncols=True) as bar:
             for loss in training:
@@ -112,26 +130,34 @@ def train(name, out, corpus, steps, restart):
                 if training.step % r.evaluate_every == 0:
                     save()
     except KeyboardInterrupt:
-        save()
+        stopped = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the saving
+    save()
+    if stopped:
         click.echo(f"Stopped at step {training.step:,} and saved. The same command goes on from there.")
         sys.exit(130)
-    except OSError as error:
-        raise CourseError(f"{name} could not be saved in {out}: {error.strerror or error}.") from error
-    save()
     click.echo(f"Saved {weights} after {training.seconds:.0f} seconds of training.")
 
 
 @main.command()
 @click.argument("name", nargs=-1)
+@click.option("--corpus", type=click.Path(path_type=Path), default=None,
+              help="A folder of text of your own instead of Python's standard library.")
 @click.option("--json", "as_json", is_flag=True, help="All figures, as JSON.")
-def evaluate(name, as_json):
-    """Measure models (default: all shipped) on held-out text: the figures of the model card."""
+def evaluate(name, corpus, as_json):
+    """Measure models (default: all shipped) on held-out text: the figures of the model card.
+    NAME is a shipped model's, or the path of a .safetensors file."""
     from utils.corpus import load_corpus
     from utils.pretrained import load_model, names
     from utils.training import evaluate
 
-    text = load_corpus()
-    figures = {n: evaluate(load_model(n), text) for n in name or names()}
+    models = {n: load_model(n) for n in name or names()}
+    for n, model in models.items():
+        if model.tokenizer is None:
+            raise CourseError(f"{n} cannot be measured on text: it has {model.cfg.d_vocab} tokens, "
+                              "not the course's.")
+    text = load_corpus(corpus)
+    figures = {n: evaluate(model, text) for n, model in models.items()}
     if as_json:
         click.echo(json.dumps(figures, indent=1))
         return

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sysconfig
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from utils.errors import CourseError
+from utils.files import write_file
 
 TOKENIZER = Path(__file__).parent / "checkpoints" / "tokenizer.json"
 BOS = "<|bos|>"  # token 0; stands before every file
@@ -105,7 +107,7 @@ def load_corpus(folder: str | Path | None = None) -> Corpus:
     The first call tokenizes (seconds); later ones read a file in the user's cache.
     Raises CourseError for a folder that is missing, unreadable, or holds too little text.
     """
-    root = standard_library() if folder is None else Path(folder).expanduser()
+    root = standard_library() if folder is None else Path(os.path.expanduser(folder))
     if not root.is_dir():
         raise CourseError(f"The corpus folder {str(root)!r} does not exist or is not a folder.")
     if not os.access(root, os.R_OK | os.X_OK):
@@ -114,7 +116,8 @@ def load_corpus(folder: str | Path | None = None) -> Corpus:
     key = hashlib.sha256(TOKENIZER.read_bytes())
     for path, text in texts.items():
         key.update(f"{path}\0{len(text)}\0".encode() + text.encode())
-    split = _read_cache(key.hexdigest()) or _write_cache(key.hexdigest(), _tokenize(texts))
+    file = _cache_file(key.hexdigest())
+    split = _read_cache(file) or _write_cache(file, _tokenize(texts))
     n_tokens = sum(len(part) for part in split.values())
     if len(split["train"]) < _MIN_TOKENS or len(split["heldout"]) < N_CTX:
         raise CourseError(
@@ -140,29 +143,26 @@ def _tokenize(texts: dict[str, str]) -> dict[str, Tensor]:
 
 
 def _cache_file(key: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        base = os.devnull  # no home: there, no cache can be written
     return Path(base) / "circuits" / f"corpus-{key[:16]}.safetensors"
 
 
-def _read_cache(key: str) -> dict[str, Tensor] | None:
+def _read_cache(file: Path) -> dict[str, Tensor] | None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return {name: part.long() for name, part in load_file(_cache_file(key)).items()}
-    except (OSError, SafetensorError):
+        parts = load_file(file)
+        return {name: parts[name].long() for name in ("train", "heldout")}
+    except (OSError, SafetensorError, KeyError):
         return None
 
 
-def _write_cache(key: str, split: dict[str, Tensor]) -> dict[str, Tensor]:
-    from safetensors.torch import save_file
+def _write_cache(file: Path, split: dict[str, Tensor]) -> dict[str, Tensor]:
+    from safetensors.torch import save
 
-    file = _cache_file(key)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(split, part)
-        part.replace(file)
-    except OSError:
-        part.unlink(missing_ok=True)  # no room or no permission: tokenize again next time
+    with suppress(OSError):  # no room or no permission: tokenize again next time
+        write_file(file, save(split))
     return {name: ids.long() for name, ids in split.items()}

@@ -126,6 +126,8 @@ def source(cell: dict[str, Any]) -> str:
 
 def read_cells(file: Path) -> list[dict[str, Any]]:
     """The cells of a notebook or of a percent script. Raises CourseError if it is neither."""
+    if file.suffix not in (".ipynb", ".py"):
+        raise CourseError(f"{file} is neither a notebook (.ipynb) nor a Python file (.py).")
     try:
         if file.suffix == ".ipynb":
             notebook = json.loads(file.read_text("utf-8"))
@@ -135,12 +137,15 @@ def read_cells(file: Path) -> list[dict[str, Any]]:
             notebook = jupytext.read(file, fmt="py:percent")
         cells = notebook["cells"]
         for cell in cells:
-            cell["metadata"], cell["cell_type"]  # noqa: B018  a notebook has these
+            source(cell), is_setup(cell), exercise_of(cell)  # a notebook has what these read
         return cells
     except FileNotFoundError:
         raise CourseError(f"{file} does not exist.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CourseError(f"{file} is not a notebook that can be read ({error}).") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CourseError(f"{file} cannot be read as a notebook ({why}).") from None
+    except (AttributeError, KeyError, TypeError):
+        raise CourseError(f"{file} holds JSON that is no notebook.") from None
 
 
 def exercise_of(cell: dict[str, Any]) -> str | None:
@@ -176,8 +181,10 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         register_source(f"<{name}>", code)
         try:
             exec(compile(code, f"<{name}>", "exec", dont_inherit=True), namespace)
-        except Exception as error:
-            problems[name] = f"The cell of {name} raised {type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:
+            where = "The file" if name == "the file" else f"The cell of {name}"
+            says = (str(error).splitlines() or ["no message"])[0]
+            problems[name] = f"{where} raised {type(error).__name__}: {says}"
     return namespace, problems
 
 

@@ -79,6 +79,7 @@ Hook = Callable[[Tensor, HookPoint], Tensor | None]
 _IN_ATTENTION = ("q", "k", "v", "z", "result", "attn_scores", "pattern")
 _IN_MLP = ("pre", "post")
 _OUTSIDE_BLOCKS = ("embed", "pos_embed")
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def get_act_name(name: str, layer: int | None = None) -> str:
@@ -317,7 +318,8 @@ class Transformer(nn.Module):
         pos = None
         if self.cfg.n_layers or self.cfg.positional_embedding_type == "standard":
             pos = self.pos_embed.W_pos[: tokens.shape[1]].expand_as(resid)
-            pos = at("hook_pos_embed", pos)
+            if wanted("hook_pos_embed"):
+                pos = at("hook_pos_embed", pos.clone())  # a hook may write into it
         if self.cfg.positional_embedding_type == "standard":
             resid, pos = resid + pos, None
         for block in self.blocks:
@@ -327,7 +329,7 @@ class Transformer(nn.Module):
     def _as_tokens(self, tokens: Tensor | str) -> Int[Tensor, "batch pos"]:
         if isinstance(tokens, str):
             tokens = self.to_tokens(tokens)
-        if not isinstance(tokens, Tensor) or tokens.dtype.is_floating_point:
+        if not isinstance(tokens, Tensor) or tokens.dtype not in _INTEGERS:
             got = f"a {tokens.dtype} tensor" if isinstance(tokens, Tensor) else type(tokens).__name__
             raise ValueError(f"The model takes token ids, an integer tensor [batch pos]; got {got}.")
         if tokens.ndim == 1:
@@ -341,14 +343,14 @@ class Transformer(nn.Module):
             )
         if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.cfg.d_vocab):
             raise ValueError(f"Token ids must lie in 0 ... {self.cfg.d_vocab - 1}.")
-        return tokens
+        return tokens.long()
 
     # Hooks and cache -----------------------------------------------------------------------
 
     def _at(self, name: str, x: Tensor) -> Tensor:
         """Pass an activation through the hooks that stand at its name."""
         for fn in self._hooks.get(name, ()):
-            changed = fn(x, HookPoint(name))
+            changed = fn(x, hook=HookPoint(name))  # by keyword, as TransformerLens does
             x = x if changed is None else changed
         return x
 

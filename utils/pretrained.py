@@ -9,6 +9,7 @@ import torch
 
 from utils.corpus import load_tokenizer
 from utils.errors import CourseError
+from utils.files import write_file
 from utils.model import Config, Transformer
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -27,22 +28,19 @@ def _file(name: str | Path) -> Path:
         return Path(name)
     file = CHECKPOINTS / f"{name}.safetensors"
     if not file.exists():
-        raise CourseError(f"No model is called {str(name)!r}. There are: {', '.join(names())}.")
+        raise CourseError(f"No model is called {str(name)!r}. There are: {', '.join(names()) or "none"}.")
     return file
 
 
 def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
     """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: W.detach().contiguous() for name, W in model.state_dict().items()}
     metadata = {"config": json.dumps(model.config_dict())}
-    part = file.with_name(file.name + ".part")
-    save_file(weights, part, metadata)
-    part.replace(file)
+    write_file(file, save(weights, metadata))
     rounded = json.loads(json.dumps(curves), parse_float=lambda x: round(float(x), 4))
-    file.with_suffix(".curves.json").write_text(json.dumps(rounded) + "\n", "utf-8")
+    write_file(file.with_suffix(".curves.json"), (json.dumps(rounded) + "\n").encode())
 
 
 def load_model(name: str | Path) -> Transformer:
@@ -77,6 +75,6 @@ def load_curves(name: str | Path) -> dict[str, Any]:
     """What was measured while a model trained, a list per measure; see `training.evaluate`."""
     file = _file(name).with_suffix(".curves.json")
     try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise CourseError(f"The curves {file} are missing or damaged: fetch them again.") from error

@@ -1,8 +1,12 @@
 """Recipes for the shipped models, and the training loop that follows them."""
 
+import io
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from torch import Tensor, nn
 
 from utils.corpus import N_CTX, Corpus, load_tokenizer
 from utils.errors import CourseError
+from utils.files import write_file
 from utils.model import Config, Transformer
 
 
@@ -53,7 +58,7 @@ class Recipe:
 RECIPES = {
     "zero_layer": Recipe(n_layers=0, steps=5_000, lr_embed=1e-2, evaluate_every=100),
     "one_layer": Recipe(n_layers=1, steps=5_000, evaluate_every=100),
-    "two_layer": Recipe(n_layers=2, steps=10_500, evaluate_every=100),
+    "two_layer": Recipe(n_layers=2, steps=8_000, evaluate_every=100),
 }
 
 
@@ -73,7 +78,7 @@ class Muon(torch.optim.Optimizer):
     long as this one. A weight `[n_heads a b]` counts as the matrix of all heads side by side.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.1):
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
 
     @torch.no_grad()
@@ -142,6 +147,24 @@ def next_token_loss(
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C in the block take effect when the block ends, so that no step is left half done."""
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not callable(before):  # callable unless ignored or left to the system
+        yield
+        return
+    came: list[tuple] = []
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])
+
+
 class Training:
     """A training that can be watched, interrupted, saved and resumed.
 
@@ -162,21 +185,25 @@ class Training:
 
     def __iter__(self) -> Iterator[float]:
         """Train until the recipe's last step, yielding the training loss in nats per token."""
-        if self.step == 0 and not self.curves:
-            self._record()
-        while self.step < self.recipe.steps:
-            start = time.perf_counter()
-            tokens = self.corpus.batch(
-                self.step, self.recipe.batch, self.recipe.n_ctx, self.recipe.seed
-            )
-            loss = next_token_loss(self.model(tokens), tokens)
-            loss.backward()
-            self.optimizers.step(self.step)
-            self.step += 1
-            self.seconds += time.perf_counter() - start
-            if self.step % self.recipe.evaluate_every == 0 or self.step == self.recipe.steps:
+        if not self.curves:
+            with interrupts_wait():
                 self._record()
-            yield loss.item()
+        while self.step < self.recipe.steps:
+            with interrupts_wait():
+                loss = self._step()
+            yield loss
+
+    def _step(self) -> float:
+        start, r = time.perf_counter(), self.recipe
+        tokens = self.corpus.batch(self.step, r.batch, r.n_ctx, r.seed)
+        loss = next_token_loss(self.model(tokens), tokens)
+        loss.backward()
+        self.optimizers.step(self.step)
+        self.step += 1
+        self.seconds += time.perf_counter() - start
+        if self.step % r.evaluate_every == 0 or self.step == r.steps:
+            self._record()
+        return loss.item()
 
     def _record(self) -> None:
         measures = {"step": self.step, "seconds": round(self.seconds, 1)}
@@ -193,20 +220,33 @@ class Training:
             "step": self.step,
             "seconds": self.seconds,
             "curves": self.curves,
+            "text": self._text(),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(file.name + ".part")
-        torch.save(state, part)
-        part.replace(file)
+        data = io.BytesIO()
+        torch.save(state, data)
+        write_file(file, data.getvalue())
+
+    def _text(self) -> list[int]:
+        """Three numbers that differ between texts."""
+        train, heldout = self.corpus.train, self.corpus.heldout
+        return [len(train), len(heldout), int(train.sum())]
 
     def resume(self, file: Path) -> None:
-        """Go on from a saved state. Raises CourseError for a file that cannot be read or that
-        belongs to another recipe."""
+        """Go on from a saved state. Raises CourseError for a file that cannot be read, or that
+        belongs to another recipe or another text."""
         try:
             state = torch.load(file, weights_only=True)
-            if state["recipe"] != vars(self.recipe):
+            other = [
+                f"{name} {state['recipe'].get(name)} there and {value} here"
+                for name, value in vars(self.recipe).items()
+                if state["recipe"].get(name) != value
+            ]
+            if state.get("text", self._text()) != self._text():
+                other.append("another corpus")
+            if other:
                 raise CourseError(
-                    f"{file} was saved by another recipe: remove it, or train with --restart."
+                    f"{file} is of another training ({', '.join(other)}): ask for the same again, "
+                    "name another folder with --out, or begin anew with --restart."
                 )
             self.model.load_state_dict(state["model"])
             self.optimizers.load_state_dict(state["optimizers"])

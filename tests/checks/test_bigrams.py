@@ -256,6 +256,7 @@ def test_names_no_position_that_does_not_matter(submission, rng):
     predicted = {pos: predicted_positions(submission, pos) for pos in (1, 4, 9)}
     for pos, got in predicted.items():
         wrong = set(got) - set(measured_positions(rng, pos))
+        require(bool(got), f"For pos = {pos} your answer names no position at all.")
         require(
             not wrong,
             f"For pos = {pos}, your answer holds {sorted(wrong)}; changing the token there moves "
@@ -441,7 +442,7 @@ def test_has_rank_k(submission, rng):
     for k in (1, 3):
         S = torch.linalg.svdvals(submission.best_rank_k(L, weights, k).double())
         rank = int((S > 1e-4 * S[0]).sum())
-        require(rank <= k, f"For k = {k} the rank must be at most {k}; yours is {rank}.")
+        require(rank == k, f"The closest table has rank k = {k}; yours has rank {rank}.")
 
 
 @exercise("best_rank_k", points=1)
@@ -489,12 +490,20 @@ def random_rotation(rng, d):
     return torch.linalg.qr(torch.randn(d, d, generator=rng))[0]
 
 
+def rotated(submission, model, R):
+    """What the answer makes of a model; fails if that is the model as it was."""
+    W_E = model.W_E.detach().clone()
+    new = submission.rotate_residual(model, R)
+    require(not torch.allclose(new.W_E, W_E), "Nothing is rotated: W_E is what it was.")
+    return new
+
+
 @exercise("rotate_residual", points=1)
 def test_computes_the_same_logits(submission, rng):
     model, R = zero_layer_model(rng), random_rotation(rng, 4)
     tokens = torch.randint(7, (2, 5), generator=rng)
-    got = submission.rotate_residual(model, R)(tokens).detach()
-    expect(got, model(tokens).detach(), "the logits of the rotated model")
+    want = model(tokens).detach()
+    expect(rotated(submission, model, R)(tokens).detach(), want, "the logits of the rotated model")
 
 
 @exercise("rotate_residual", points=1)
@@ -502,7 +511,7 @@ def test_residual_vectors_are_rotated_by_R(submission, rng):
     model, R = zero_layer_model(rng), random_rotation(rng, 4)
     tokens = torch.randint(7, (2, 5), generator=rng)
     want = (model.run_with_cache(tokens)[1]["embed"] @ R).detach()
-    _, cache = submission.rotate_residual(model, R).run_with_cache(tokens)
+    _, cache = rotated(submission, model, R).run_with_cache(tokens)
     expect(cache["embed"], want, "the residual stream of the rotated model, x @ R,")
 
 
@@ -510,7 +519,7 @@ def test_residual_vectors_are_rotated_by_R(submission, rng):
 def test_leaves_the_given_model_as_it_was(submission, rng):
     model, R = zero_layer_model(rng), random_rotation(rng, 4)
     W_E, W_U = model.W_E.detach().clone(), model.W_U.detach().clone()
-    submission.rotate_residual(model, R)
+    rotated(submission, model, R)
     expect(model.W_E.detach(), W_E, "W_E of the model that was given")
     expect(model.W_U.detach(), W_U, "W_U of the model that was given")
 

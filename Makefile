@@ -1,0 +1,46 @@
+# The two commands of the README are `make lab` and `make test`. Everything is installed in
+# project-local virtual environments; remove .venv* to start over.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8888
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: lab test build dev-check parity benchmarks clean
+
+lab: .venv/lab  ## open JupyterLab on the notebooks (PORT=8889, ARGS=--no-browser)
+	@PORT='$(PORT)' bash tools/lab $(ARGS)
+
+test: .venv/test .venv-parity/done  ## run every test
+	$(BIN)/python -m pytest
+	.venv-parity/bin/python -m pytest tests/parity
+
+build: .venv/lab  ## notebooks/ from solutions/
+	$(BIN)/circuits build
+
+dev-check: .venv/lab  ## prove every exercise: checks, mistakes, variants
+	$(BIN)/circuits dev-check
+
+parity: .venv-parity/done  ## compare the model with TransformerLens
+	.venv-parity/bin/python -m pytest tests/parity
+
+benchmarks: .venv/lab  ## the speed claims, as ratios
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/model_speed.py
+
+clean:  ## remove the virtual environments
+	rm -rf .venv .venv-parity
+
+# A stamp is written only after all went well, so an interrupted set-up starts over.
+.venv/lab: pyproject.toml tools/setup
+	@bash tools/setup '$(PYTHON)' .venv .
+	@touch $@
+
+.venv/test: .venv/lab
+	@bash tools/setup '$(PYTHON)' .venv '.[test]'
+	@touch $@
+
+.venv-parity/done: pyproject.toml tools/setup
+	@bash tools/setup '$(PYTHON)' .venv-parity '.[parity]'
+	@touch $@

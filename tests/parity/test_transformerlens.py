@@ -1,0 +1,330 @@
+"""The same weights in TransformerLens 3.9.0 give the same numbers, name by name.
+
+TransformerLens is no dependency of the course. These tests have an environment of their own,
+with the extra `parity`:
+
+    pip install -e '.[parity]'
+    pytest tests/parity
+"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformer_lens
+from torch import Tensor
+from transformer_lens.utilities import get_act_name as their_act_name
+
+from utils import pretrained
+from utils.course import ROOT, answer_cells, load_answers
+from utils.model import Config, Transformer, get_act_name
+from utils.training import recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
+
+STANDARD = dict(positional_embedding_type="standard")
+FULL = dict(attn_only=False, normalization_type="LN", biases=True)
+KINDS = {
+    "zero layers": dict(n_layers=0),
+    "one layer": dict(n_layers=1),
+    "two layers": dict(n_layers=2),
+    "zero layers, standard positions": dict(n_layers=0) | STANDARD,
+    "standard positions": dict(n_layers=2) | STANDARD,
+    "MLP, LayerNorm, biases": dict(n_layers=2) | FULL,
+    "MLP, LayerNorm, biases, standard positions": dict(n_layers=2) | FULL | STANDARD,
+    "LayerNorm without MLP": dict(n_layers=2, normalization_type="LN"),
+    "relu": dict(n_layers=1, attn_only=False, act_fn="relu"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On models this small, two threads mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small(**kind) -> Transformer:
+    """A small model whose every weight matters: large embeddings, no bias at 0."""
+    shape = dict(d_vocab=50, d_model=32, n_heads=4, d_head=8, n_ctx=16, init_range=1.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Transformer(Config(**shape | kind))
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if name.split(".")[-1].startswith("b") or p.ndim == 1:
+                    p.add_(torch.randn_like(p) / 2)
+    return model
+
+
+def hooked(model: Transformer) -> transformer_lens.HookedTransformer:
+    """The same model in TransformerLens. Our configuration and state dict are a subset of its own;
+    what it has beyond them is a mask or a bias of 0."""
+    shared = {k: v for k, v in model.config_dict().items() if k not in ("biases", "init_range")}
+    cfg = transformer_lens.HookedTransformerConfig(**shared, use_attn_result=True, device="cpu")
+    twin = transformer_lens.HookedTransformer(cfg)
+    missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
+    assert unexpected == []
+    for name in missing:
+        last = name.split(".")[-1]
+        assert last in ("mask", "IGNORE") or (last.startswith("b_") and not model.cfg.biases), name
+        if last.startswith("b_"):
+            assert not twin.state_dict()[name].any(), f"{name} is not 0"
+    return twin.eval()
+
+
+def both(model: Transformer):
+    return model, hooked(model)
+
+
+def tokens_for(model, batch: int = 2, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(model.cfg.d_vocab, (batch, model.cfg.n_ctx), generator=generator)
+
+
+def assert_same(ours: Any, theirs: Any, what: str) -> None:
+    """Equal, but for the rounding of float32: about 80 units in the last place of the largest."""
+    if isinstance(ours, Tensor) and ours.is_floating_point():
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype, what
+        finite = theirs[theirs.isfinite()]
+        scale = finite.abs().max().item() if len(finite) else 0.0
+        torch.testing.assert_close(
+            ours, theirs, rtol=0, atol=1e-5 * scale, msg=lambda m: f"{what}: {m}"
+        )
+    elif isinstance(ours, Tensor):
+        assert torch.equal(ours, theirs), what
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), what
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(a, b, f"{what}[{i}]")
+    elif isinstance(ours, float):
+        assert ours == pytest.approx(theirs, rel=1e-5), what
+    else:
+        assert ours == theirs, what
+
+
+def assert_same_activations(model: Transformer) -> None:
+    twin, tokens = hooked(model), tokens_for(model)
+    with torch.no_grad():
+        assert_same(model(tokens), twin(tokens), "logits")
+        logits, cache = model.run_with_cache(tokens)
+        their_logits, their_cache = twin.run_with_cache(tokens)
+    assert_same(logits, their_logits, "logits with a cache")
+    compared = [name for name in model.hook_names() if name in their_cache]
+    assert compared == model.hook_names() == list(cache)
+    for name in compared:
+        assert_same(cache[name], their_cache[name], name)
+
+
+@pytest.fixture(params=KINDS)
+def model(request) -> Transformer:
+    return small(**KINDS[request.param])
+
+
+def test_same_logits_and_activations(model):
+    assert_same_activations(model)
+
+
+@pytest.mark.parametrize("name", ["zero_layer", "one_layer", "two_layer"])
+def test_same_logits_and_activations_at_the_start_of_training(name):
+    assert_same_activations(recipe(name).build())
+
+
+@pytest.mark.parametrize("name", pretrained.names() or [None])
+def test_same_logits_and_activations_of_shipped_models(name):
+    assert_same_activations(pretrained.load_model(name) if name else small(n_layers=2))
+
+
+def test_same_weights(model):
+    twin = hooked(model)
+    names = ["W_E", "W_pos", "W_U"]
+    if model.cfg.n_layers:  # TransformerLens cannot stack nothing
+        names += ["W_Q", "W_K", "W_V", "W_O"]
+    for name in names:
+        ours, theirs = getattr(model, name), getattr(twin, name)
+        assert ours.shape == theirs.shape and torch.equal(ours, theirs), name
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, twin.state_dict()[name]), name
+
+
+def test_same_short_names_in_the_cache(model):
+    ours, theirs = (m.run_with_cache(tokens_for(m))[1] for m in both(model))
+    assert_same(ours["embed"], theirs["embed"], "embed")
+    short = ["resid_pre", "q", "k", "v", "attn_scores", "pattern", "z", "result", "attn_out"]
+    short += [] if model.cfg.attn_only else ["resid_mid", "pre", "post", "mlp_out"]
+    for layer in range(-model.cfg.n_layers, model.cfg.n_layers):
+        for name in [*short, "resid_post"]:
+            assert_same(ours[name, layer], theirs[name, layer], f"{name}, {layer}")
+            if layer >= 0:
+                assert get_act_name(name, layer) == their_act_name(name, layer)
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda names: names[-1],
+        lambda names: names[::2],
+        lambda names: lambda name: name.endswith(("_z", "resid_post")),
+    ],
+    ids=["name", "list", "callable"],
+)
+def test_same_names_filter(model, choose):
+    names_filter = choose(model.hook_names())
+    ours, theirs = (m.run_with_cache(tokens_for(m), names_filter=names_filter)[1] for m in both(model))
+    assert set(ours) == set(theirs.keys())
+    for name in ours:
+        assert_same(ours[name], theirs[name], name)
+
+
+# Hooks, as a learner may write them: one that only looks, one that returns, one that writes.
+
+
+def look(x, hook):
+    assert hook.name
+
+
+def scramble(x, hook):
+    generator = torch.Generator().manual_seed(len(hook.name))
+    return x + torch.randn(x.shape, generator=generator)
+
+
+def zero_first_position(x, hook):
+    x[:, 0] = 0.0
+
+
+@pytest.mark.parametrize("hook", [look, scramble, zero_first_position])
+def test_same_hook_same_result_at_every_name(model, hook):
+    twin, tokens = hooked(model), tokens_for(model)
+    with torch.no_grad():
+        plain = model(tokens)
+        for name in model.hook_names():
+            ours, theirs = (m.run_with_hooks(tokens, fwd_hooks=[(name, hook)]) for m in (model, twin))
+            assert_same(ours, theirs, f"logits with {hook.__name__} at {name}")
+            if hook is look:
+                assert_same(ours, plain, f"logits while looking at {name}")
+            if hook is scramble:
+                assert (ours - plain).abs().max() > 1e-3, name
+
+
+def test_same_hooks_together():
+    """Two hooks at one name, a choice of names by a function, and a context around a run."""
+    together = [
+        ("blocks.0.attn.hook_z", scramble),
+        ("blocks.0.attn.hook_z", zero_first_position),
+        (lambda name: name.endswith("hook_pattern"), scramble),
+    ]
+    ours, theirs = both(small(n_layers=2))
+    tokens = tokens_for(ours)
+
+    def logits(m):
+        inside = m.run_with_hooks(tokens, fwd_hooks=together)
+        with m.hooks(fwd_hooks=[("hook_embed", scramble)]):
+            around = m(tokens)
+        return [inside, around, m(tokens)]
+
+    with torch.no_grad():
+        assert_same(logits(ours), logits(theirs), "logits")
+
+
+def test_hook_that_works_here_works_there():
+    """TransformerLens passes `hook` by keyword: a second parameter of another name fails there, so
+    it fails here too, before anything has been learned wrong."""
+    for m in both(small(n_layers=1)):
+        with pytest.raises(TypeError, match="hook"):
+            m.run_with_hooks(tokens_for(m), fwd_hooks=[("hook_embed", lambda x, point: None)])
+
+
+def test_same_patching():
+    """Every head's output patched from a clean run into a corrupted one, head by head."""
+    ours, theirs = both(small(n_layers=2))
+    clean, corrupted = tokens_for(ours, seed=1), tokens_for(ours, seed=2)
+
+    def sweep(m):
+        _, cache = m.run_with_cache(clean, names_filter=lambda name: name.endswith("hook_z"))
+        results = []
+        for layer in range(m.cfg.n_layers):
+            for head in range(m.cfg.n_heads):
+
+                def patch(z, hook, head=head):
+                    z[:, :, head] = cache[hook.name][:, :, head]
+                    return z
+
+                at = f"blocks.{layer}.attn.hook_z"
+                results.append(m.run_with_hooks(corrupted, fwd_hooks=[(at, patch)])[:, -1])
+        return torch.stack(results)
+
+    with torch.no_grad():
+        assert_same(sweep(ours), sweep(theirs), "patched logits")
+
+
+def test_same_forms_of_tokens():
+    for form in (tokens_for(small())[0], tokens_for(small(), batch=1), tokens_for(small())[:, :1]):
+        ours, theirs = (m(form) for m in both(small(n_layers=1)))
+        assert_same(ours, theirs, f"logits of tokens {list(form.shape)}")
+
+
+# Reference answers ---------------------------------------------------------------------------
+
+
+def _step(train_step: Callable, model) -> list:
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    loss = train_step(model, tokens_for(model), optimizer)
+    return [loss, model.W_E.detach(), model.W_U.detach()]
+
+
+def _counts(model) -> Tensor:
+    d_vocab = model.cfg.d_vocab
+    return torch.randint(3, (d_vocab, d_vocab), generator=torch.Generator().manual_seed(5))
+
+
+# How to call each reference answer that takes a model or its weights: on how many layers, and with
+# which other arguments.
+CALLS: dict[str, tuple[int, Callable]] = {
+    "zero_layer_logits": (0, lambda answer, m: answer(m.W_E, m.W_U, tokens_for(m))),
+    "direct_path": (0, lambda answer, m: answer(m.W_E, m.W_U)),
+    "top_next": (0, lambda answer, m: [answer(m, token, 5) for token in range(m.cfg.d_vocab)]),
+    "train_step": (0, _step),
+    "sample": (
+        0,
+        lambda answer, m: answer(m, tokens_for(m)[0, :4], 9, 1.0, torch.Generator().manual_seed(6)),
+    ),
+    "furthest_tokens": (0, lambda answer, m: answer(m, _counts(m), 7)),
+}
+OURS_ONLY = {"rotate_residual": "builds a Transformer from the configuration of the one given"}
+
+SOURCES = sorted(ROOT.glob("solutions/*/*.py"))
+
+
+def _answers() -> dict[str, Callable]:
+    answers = {}
+    for file in SOURCES:
+        namespace, problems = load_answers(file)
+        assert not problems, problems
+        exercises = [name for name, _ in answer_cells(file) if name != "setup"]
+        answers |= {name: namespace[name] for name in exercises if name in namespace}
+    return answers
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Callable]:
+    return _answers()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_reference_answer_is_the_same_on_both(answers, name):
+    assert name in answers, f"no exercise is called {name}: take it out of CALLS"
+    n_layers, call = CALLS[name]
+    ours, theirs = (call(answers[name], m) for m in both(small(n_layers=n_layers)))
+    assert_same(ours, theirs, name)
+
+
+def test_every_answer_that_takes_a_model_is_compared(answers):
+    takes_model = {n for n, f in answers.items() if "model" in inspect.signature(f).parameters}
+    new = takes_model - CALLS.keys() - OURS_ONLY.keys()
+    assert not new, f"add to CALLS how to call {', '.join(sorted(new))}"

@@ -1,0 +1,128 @@
+"""`notebooks/` is what `solutions/` builds to, byte for byte, and holds no answers."""
+
+import json
+import shutil
+
+import pytest
+
+from utils.build import build, source_notebook, write_sources
+from utils.course import ROOT, Chapter, chapters, exercise_of, read_cells, source
+from utils.errors import CourseError
+
+NEEDED = ("solutions", "notebooks", "tests", "nbgrader_config.py")
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A copy of all that building needs."""
+    for name in NEEDED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def notebooks(root):
+    return {p.relative_to(root): p.read_bytes() for p in (root / "notebooks").rglob("*") if p.is_file()}
+
+
+def test_notebooks_are_what_solutions_build_to(course):
+    committed = notebooks(course)
+    shutil.rmtree(course / "notebooks")
+    (course / "notebooks").mkdir()
+    build(course)
+    assert notebooks(course) == committed, "run `make build` and commit notebooks/"
+
+
+def test_nbgrader_itself_releases_the_same_bytes(course, nbgrader):
+    committed = notebooks(course)
+    for chapter in chapters(course):
+        nbgrader(course, "generate_assignment", chapter.name, "--force")
+    assert notebooks(course) == committed
+
+
+def test_a_one_line_edit_is_a_small_diff(course):
+    before = (course / "notebooks/1_bigrams/bigrams.ipynb").read_text().splitlines()
+    script = Chapter("1_bigrams", course).source
+    text = script.read_text()
+    old = "# Divide a row by its sum and you have a distribution over the next token."
+    assert old in text
+    script.write_text(text.replace(old, "# Divide each row by its sum: a distribution over the next token."))
+    build(course)
+    after = (course / "notebooks/1_bigrams/bigrams.ipynb").read_text().splitlines()
+    assert len(set(before) ^ set(after)) == 2
+
+
+def test_a_new_cell_changes_no_id_outside_its_section(course):
+    chapter = Chapter("1_bigrams", course)
+    before = [cell.id for cell in source_notebook(chapter).cells]
+    new = "# %% [markdown]\n# One more thing.\n\n# %% [markdown]\n# ## From counts to probabilities"
+    text = chapter.source.read_text()
+    chapter.source.write_text(text.replace("# %% [markdown]\n# ## From counts to probabilities", new))
+    after = [cell.id for cell in source_notebook(chapter).cells]
+    assert len(after) == len(before) + 1 and len(set(before) - set(after)) == 0
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ('# %% check="direct_path"\ncheck("direct_path")', "", "one check cell after it"),
+        ('# %% check="direct_path"', '# %% check="direct_pat"', "has no check"),
+        ("    ### END SOLUTION\n\n# %% check=\"sample\"", "\n# %% check=\"sample\"", "could not release"),
+    ],
+)
+def test_a_failed_build_leaves_the_notebooks_alone(course, old, new, message):
+    committed = notebooks(course)
+    script = Chapter("1_bigrams", course).source
+    assert old in script.read_text()
+    script.write_text(script.read_text().replace(old, new))
+    with pytest.raises(CourseError, match=message):
+        build(course)
+    assert notebooks(course) == committed
+
+
+def test_a_removed_chapter_leaves_the_notebooks(course):
+    (course / "notebooks" / "9_gone").mkdir()
+    (course / "notebooks" / "9_gone" / "gone.ipynb").write_text("{}")
+    build(course)
+    assert not (course / "notebooks" / "9_gone").exists()
+
+
+def test_the_source_notebook_is_only_rewritten_when_it_changes(course):
+    write_sources(course)
+    file = course / "solutions/1_bigrams/bigrams.ipynb"
+    before = file.stat().st_mtime_ns
+    write_sources(course)
+    assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_the_release_holds_no_answer_and_no_output(chapter):
+    cells = read_cells(chapter.notebook)
+    text = chapter.notebook.read_text()
+    assert "SOLUTION" not in text and "HIDDEN" not in text
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+        if exercise_of(cell):
+            assert source(cell).rstrip().endswith("# YOUR CODE HERE\n    raise NotImplementedError()")
+        if cell["metadata"].get("nbgrader", {}).get("grade"):
+            assert len(source(cell).splitlines()) == 1
+    assert [p.name for p in chapter.notebook.parent.iterdir() if p.suffix != ".ipynb"] == []
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_every_exercise_says_how_hard_it_is_and_how_long_it_takes(chapter):
+    cells = read_cells(chapter.notebook)
+    for above, cell in zip(cells, cells[1:]):
+        if exercise_of(cell):
+            heading = source(above).splitlines()[0]
+            assert heading.startswith("### Exercise · "), heading
+            assert heading.count("●") + heading.count("○") == 3 and heading.endswith(" min"), heading
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_ids_are_valid_and_unique(chapter):
+    notebook = json.loads(chapter.notebook.read_text())
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(ids) == len(set(ids))
+    assert all(0 < len(i) <= 64 and i.replace("-", "").replace("_", "").isalnum() for i in ids)
