@@ -175,7 +175,9 @@ def test_same_short_names_in_the_cache(model):
 )
 def test_same_names_filter(model, choose):
     names_filter = choose(model.hook_names())
-    ours, theirs = (m.run_with_cache(tokens_for(m), names_filter=names_filter)[1] for m in both(model))
+    ours, theirs = (
+        m.run_with_cache(tokens_for(m), names_filter=names_filter)[1] for m in both(model)
+    )
     assert set(ours) == set(theirs.keys())
     for name in ours:
         assert_same(ours[name], theirs[name], name)
@@ -203,7 +205,8 @@ def test_same_hook_same_result_at_every_name(model, hook):
     with torch.no_grad():
         plain = model(tokens)
         for name in model.hook_names():
-            ours, theirs = (m.run_with_hooks(tokens, fwd_hooks=[(name, hook)]) for m in (model, twin))
+            hooks = [(name, hook)]
+            ours, theirs = (m.run_with_hooks(tokens, fwd_hooks=hooks) for m in (model, twin))
             assert_same(ours, theirs, f"logits with {hook.__name__} at {name}")
             if hook is look:
                 assert_same(ours, plain, f"logits while looking at {name}")

@@ -1,10 +1,15 @@
 """What several of the project's own tests need."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from utils.course import ROOT, Chapter, answer_cells, exercise_of
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +27,34 @@ def nbgrader():
         return printed
 
     return run
+
+
+def answered(chapter: Chapter, answers: dict[str, str]) -> dict:
+    """The released notebook with code put into exercise cells, as a learner hands it in."""
+    notebook = json.loads(chapter.notebook.read_text("utf-8"))
+    for cell in notebook["cells"]:
+        if exercise_of(cell) in answers:
+            cell["source"] = answers[exercise_of(cell)]
+    return notebook
+
+
+def reference(chapter: Chapter) -> dict[str, str]:
+    """The reference answers' code by exercise."""
+    return {name: code for name, code in answer_cells(chapter.source) if name != "setup"}
+
+
+def hand_in(root: Path, student: str, chapter: Chapter, notebook: dict) -> None:
+    """Put a notebook where nbgrader looks for submissions."""
+    folder = root / "submitted" / student / chapter.name
+    folder.mkdir(parents=True)
+    (folder / chapter.notebook.name).write_text(json.dumps(notebook), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory) -> Path:
+    """A copy of what an instructor has, to grade in."""
+    root = tmp_path_factory.mktemp("course")
+    for name in ("solutions", "notebooks", "tests"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb_*"))
+    shutil.copy(ROOT / "nbgrader_config.py", root)
+    return root

@@ -166,7 +166,7 @@ def test_fused_and_explicit_attention_agree(kind, dtype):
 
     def logits_and_gradients(hooks):
         model.zero_grad()
-        logits = model.run_with_hooks(TOKENS, hooks)
+        logits = model.run_with_hooks(TOKENS, fwd_hooks=hooks)
         next_token_loss(logits, TOKENS).backward()
         return logits, {name: p.grad.clone() for name, p in model.named_parameters()}
 
@@ -186,9 +186,9 @@ def test_fused_path_serves_what_no_hook_asks_of(monkeypatch):
         lambda *args, **kwargs: calls.append(1) or fused(*args, **kwargs),
     )
     model(TOKENS)
-    model.run_with_hooks(TOKENS, [("blocks.0.attn.hook_z", leave)])
+    model.run_with_hooks(TOKENS, fwd_hooks=[("blocks.0.attn.hook_z", leave)])
     assert len(calls) == 4
-    model.run_with_hooks(TOKENS, [("blocks.0.attn.hook_pattern", leave)])
+    model.run_with_hooks(TOKENS, fwd_hooks=[("blocks.0.attn.hook_pattern", leave)])
     assert len(calls) == 5  # layer 1 stays fused
 
 
@@ -205,9 +205,10 @@ def test_every_hook_sees_its_activation_and_can_change_it(kind):
         def look(x, hook):
             seen.append((hook.name, x.shape))
 
-        assert_close(model.run_with_hooks(TOKENS, [(name, look)]), plain)
+        assert_close(model.run_with_hooks(TOKENS, fwd_hooks=[(name, look)]), plain)
         assert [n for n, _ in seen] == [name]
-        changed = model.run_with_hooks(TOKENS, [(name, lambda x, hook: x + noise_like(x))])
+        hooks = [(name, lambda x, hook: x + noise_like(x))]
+        changed = model.run_with_hooks(TOKENS, fwd_hooks=hooks)
         assert (changed - plain).abs().max() > 1e-3, f"a new value at {name} is lost"
 
 
@@ -219,7 +220,8 @@ def test_hook_that_writes_in_place_changes_this_run_only(kind, batch):
     with torch.no_grad():
         plain = model(tokens)
         for name in model.hook_names():
-            changed = model.run_with_hooks(tokens, [(name, lambda x, hook: x.add_(noise_like(x)))])
+            hooks = [(name, lambda x, hook: x.add_(noise_like(x)))]
+            changed = model.run_with_hooks(tokens, fwd_hooks=hooks)
             assert (changed - plain).abs().max() > 1e-3, f"a new value at {name} is lost"
             assert_close(model(tokens), plain, msg=f"a hook at {name} wrote into the weights")
 
@@ -227,18 +229,21 @@ def test_hook_that_writes_in_place_changes_this_run_only(kind, batch):
 def test_hooks_at_one_name_run_in_their_order():
     model, order = make(), []
     hooks = [("hook_embed", lambda x, hook, i=i: order.append(i)) for i in range(3)]
-    model.run_with_hooks(TOKENS, hooks)
+    model.run_with_hooks(TOKENS, fwd_hooks=hooks)
     assert order == [0, 1, 2]
     twice = [("hook_embed", lambda x, hook: 2 * x), ("hook_embed", lambda x, hook: x + 1)]
     seen = []
-    model.run_with_hooks(TOKENS, [*twice, ("hook_embed", lambda x, hook: seen.append(x))])
+    model.run_with_hooks(TOKENS, fwd_hooks=[*twice, ("hook_embed", lambda x, hook: seen.append(x))])
     assert_close(seen[0], 2 * model.W_E[TOKENS] + 1)
 
 
 def test_hook_knows_where_it_stands():
     model, seen = make(), []
-    pick = lambda name: name.endswith("hook_z")  # noqa: E731
-    model.run_with_hooks(TOKENS, [(pick, lambda x, hook: seen.append((hook.name, hook.layer())))])
+
+    def where(x, hook):
+        seen.append((hook.name, hook.layer()))
+
+    model.run_with_hooks(TOKENS, fwd_hooks=[(lambda name: name.endswith("hook_z"), where)])
     assert seen == [("blocks.0.attn.hook_z", 0), ("blocks.1.attn.hook_z", 1)]
 
 
@@ -253,7 +258,7 @@ def fail(x, hook):
 def test_hooks_are_gone_after_a_run():
     model = make()
     plain = model(TOKENS)
-    assert not torch.equal(model.run_with_hooks(TOKENS, [("hook_embed", zero)]), plain)
+    assert not torch.equal(model.run_with_hooks(TOKENS, fwd_hooks=[("hook_embed", zero)]), plain)
     assert torch.equal(model(TOKENS), plain)
     model.run_with_cache(TOKENS)
     assert torch.equal(model(TOKENS), plain)
@@ -262,11 +267,13 @@ def test_hooks_are_gone_after_a_run():
 def test_hooks_are_gone_after_a_run_that_raised():
     model = make()
     plain = model(TOKENS)
+    hooks = [("hook_embed", zero), ("blocks.1.attn.hook_z", fail)]
     with pytest.raises(RuntimeError, match="a learner's mistake"):
-        model.run_with_hooks(TOKENS, [("hook_embed", zero), ("blocks.1.attn.hook_z", fail)])
+        model.run_with_hooks(TOKENS, fwd_hooks=hooks)
     assert torch.equal(model(TOKENS), plain)
+    hooks = [("hook_embed", zero), ("blocks.9.attn.hook_z", zero)]
     with pytest.raises(ValueError):
-        model.run_with_hooks(TOKENS, [("hook_embed", zero), ("blocks.9.attn.hook_z", zero)])
+        model.run_with_hooks(TOKENS, fwd_hooks=hooks)
     assert torch.equal(model(TOKENS), plain)
 
 
@@ -274,7 +281,7 @@ def test_nested_hooks_end_one_by_one():
     model = make()
     plain = model(TOKENS)
     outer, inner = ("blocks.0.attn.hook_z", zero), ("blocks.1.attn.hook_z", zero)
-    both = model.run_with_hooks(TOKENS, [outer, inner])
+    both = model.run_with_hooks(TOKENS, fwd_hooks=[outer, inner])
     with model.hooks([outer]):
         only_outer = model(TOKENS)
         with model.hooks([inner]):
@@ -291,9 +298,11 @@ def test_nested_hooks_end_one_by_one():
 
 def test_nested_hooks_at_one_name_run_outer_first():
     model, order = make(), []
+    inner = [("hook_embed", lambda x, hook: order.append("inner"))]
     with model.hooks([("hook_embed", lambda x, hook: order.append("outer"))]):
-        model.run_with_hooks(TOKENS, [("hook_embed", lambda x, hook: order.append("inner"))])
-    assert order == ["outer", "inner"]
+        model.run_with_hooks(TOKENS, fwd_hooks=inner)
+        model(TOKENS)
+    assert order == ["outer", "inner", "outer"]
 
 
 # Patching ------------------------------------------------------------------------------------
@@ -308,9 +317,9 @@ def test_patching_clean_with_clean_changes_nothing(kind):
     model = make(kind)
     clean, cache = model.run_with_cache(TOKENS)
     for name in model.hook_names():
-        assert_close(model.run_with_hooks(TOKENS, [(name, patch_from(cache))]), clean)
+        assert_close(model.run_with_hooks(TOKENS, fwd_hooks=[(name, patch_from(cache))]), clean)
     everywhere = [(name, patch_from(cache)) for name in model.hook_names()]
-    assert_close(model.run_with_hooks(TOKENS, everywhere), clean)
+    assert_close(model.run_with_hooks(TOKENS, fwd_hooks=everywhere), clean)
 
 
 @every_kind
@@ -319,9 +328,10 @@ def test_patching_every_part_gives_the_clean_logits(kind):
     clean, cache = model.run_with_cache(TOKENS)
     corrupted = draw(2, 9, seed=2)
     parts = [n for n in model.hook_names() if n.endswith(("hook_embed", "attn_out", "mlp_out"))]
-    assert_close(model.run_with_hooks(corrupted, [(n, patch_from(cache)) for n in parts]), clean)
+    everything = [(n, patch_from(cache)) for n in parts]
+    assert_close(model.run_with_hooks(corrupted, fwd_hooks=everything), clean)
     layers_only = [(n, patch_from(cache)) for n in parts if n != "hook_embed"]
-    assert (model.run_with_hooks(corrupted, layers_only) - clean).abs().max() > 1e-3
+    assert (model.run_with_hooks(corrupted, fwd_hooks=layers_only) - clean).abs().max() > 1e-3
 
 
 # The cache -----------------------------------------------------------------------------------
@@ -381,7 +391,7 @@ def test_names_filter(names_filter, kept):
 
 
 def test_cache_says_what_it_holds():
-    _, cache = make().run_with_cache(TOKENS, "hook_embed")
+    _, cache = make().run_with_cache(TOKENS, names_filter="hook_embed")
     with pytest.raises(KeyError, match="not in the cache, which holds: hook_embed"):
         cache["pattern", 0]
 
@@ -390,13 +400,13 @@ def test_cache_says_what_it_holds():
 
 
 def test_unknown_hook_name():
-    model = make()
+    model, wrong = make(), "blocks.0.attn.hook_patern"
     for run in (
-        lambda: model.run_with_hooks(TOKENS, [("blocks.0.attn.hook_patern", leave)]),
-        lambda: model.run_with_cache(TOKENS, "blocks.0.attn.hook_patern"),
-        lambda: model.run_with_cache(TOKENS, ["hook_embed", "blocks.0.attn.hook_patern"]),
+        lambda: model.run_with_hooks(TOKENS, fwd_hooks=[(wrong, leave)]),
+        lambda: model.run_with_cache(TOKENS, names_filter=wrong),
+        lambda: model.run_with_cache(TOKENS, names_filter=["hook_embed", wrong]),
     ):
-        with pytest.raises(ValueError, match="No activation is called 'blocks.0.attn.hook_patern'"):
+        with pytest.raises(ValueError, match=f"No activation is called '{wrong}'"):
             run()
 
 
@@ -476,7 +486,7 @@ def test_shortformer_positions_act_through_attention_patterns_alone():
     logits, cache = model.run_with_cache(TOKENS)
     assert (other(TOKENS) - logits).abs().max() > 1e-3
     fixed = [(f"blocks.{layer}.attn.hook_pattern", patch_from(cache)) for layer in range(2)]
-    assert_close(other.run_with_hooks(TOKENS, fixed), logits)
+    assert_close(other.run_with_hooks(TOKENS, fwd_hooks=fixed), logits)
 
 
 def test_standard_positions_are_added_to_the_embedding():

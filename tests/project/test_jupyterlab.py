@@ -1,0 +1,140 @@
+"""The course in JupyterLab, in a real browser: what `make lab` opens, headless Chromium shows."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import answered, reference
+
+from utils.course import ROOT, chapters
+
+pytestmark = pytest.mark.browser
+PORT_FREE_AFTER = 60  # seconds JupyterLab may take to answer
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab as `make lab` starts it, on a copy of the notebooks: (address, folder)."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    for chapter in chapters():
+        file = folder / "notebooks" / chapter.name
+        full = answered(chapter, reference(chapter))
+        (file / "reference.ipynb").write_text(json.dumps(full))
+        wrong = reference(chapter)
+        first = next(iter(wrong))
+        wrong[first] = wrong[first].replace("return ", "return 0 * ")
+        (file / "wrong.ipynb").write_text(json.dumps(answered(chapter, {first: wrong[first]})))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = os.environ | {
+        "BIN": str(Path(sys.executable).parent),
+        "PORT": str(port),
+        "NBGRADER_EXECUTION": "validate",  # leave the progress of whoever runs this alone
+    }
+    options = [
+        "--no-browser", "--expose-app-in-browser", f"--ServerApp.root_dir={folder}",
+        "--IdentityProvider.token=", "--ServerApp.password=",
+    ]
+    log = open(folder / "lab.log", "w")
+    server = subprocess.Popen(
+        ["bash", str(ROOT / "tools" / "lab"), *options], cwd=ROOT, env=env, stdout=log, stderr=log
+    )
+    try:
+        for _ in range(PORT_FREE_AFTER * 5):
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None, (folder / "lab.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", folder
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "no Chromium found: apt-get install chromium"
+    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", *quiet])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()
+
+
+def open_notebook(page, lab, path: str) -> None:
+    page.goto(f"{lab[0]}/lab/tree/{path}?reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function("window.jupyterapp !== undefined")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+
+
+def run_all(page, lab, path: str) -> list[dict]:
+    """Run all cells, save, and return the cells of the saved notebook."""
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:save') }")
+    return json.loads((lab[1] / path).read_text())["cells"]
+
+
+def errors(cells: list[dict]) -> list[str]:
+    outputs = [o for c in cells if c["cell_type"] == "code" for o in c["outputs"]]
+    return [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_a_chapter_runs_from_top_to_bottom_with_reference_answers(chapter, lab, page):
+    path = f"notebooks/{chapter.name}/reference.ipynb"
+    open_notebook(page, lab, path)
+    cells = run_all(page, lab, path)
+    assert errors(cells) == []
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert all(c["execution_count"] for c in code), "some cell did not run"
+    texts = [
+        (o["name"], "".join(o["text"])) for c in code for o in c["outputs"] if o["output_type"] == "stream"
+    ]
+    assert [text for name, text in texts if name == "stderr"] == []
+    for c in code:
+        nbgrader = c["metadata"].get("nbgrader", {})
+        if nbgrader.get("grade"):
+            assert float(c["outputs"][0]["data"]["text/plain"][0]) == nbgrader["points"], nbgrader
+    assert sum("image/png" in o.get("data", {}) for c in code for o in c["outputs"]) >= 5
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_a_wrong_answer_is_told_what_is_wrong_on_the_page(chapter, lab, page):
+    path = f"notebooks/{chapter.name}/wrong.ipynb"
+    open_notebook(page, lab, path)
+    cells = run_all(page, lab, path)
+    check = next(c for c in cells if c["metadata"].get("nbgrader", {}).get("grade"))
+    report = page.locator(".jp-OutputArea-output", has_text="0 of 3 points").first
+    report.scroll_into_view_if_needed()
+    assert report.is_visible()
+    assert "✗" in report.inner_text() and "should be" in report.inner_text()
+    assert check["outputs"][0]["data"]["text/plain"] == ["0"]
+
+
+def test_lab_opens_on_the_notebooks(lab, page):
+    page.goto(f"{lab[0]}/lab/tree/notebooks?reset")
+    page.wait_for_selector(".jp-DirListing-item")
+    assert re.search("1_bigrams", page.locator(".jp-DirListing-content").inner_text())

@@ -1,0 +1,84 @@
+"""A class, from release to exported marks, through nbgrader's own commands."""
+
+import csv
+
+import pytest
+from conftest import answered, hand_in, reference
+
+from utils.course import chapters
+
+WARNS = "    import sys, warnings\n    warnings.warn('careful'); print('hm', file=sys.stderr)\n"
+
+
+def noisy(code: str) -> str:
+    """An answer that also writes to stderr."""
+    return code.replace("    ### BEGIN SOLUTION\n", WARNS)
+
+
+@pytest.fixture(scope="module", params=chapters(), ids=lambda c: c.name)
+def graded(request, course, nbgrader):
+    """One chapter released, handed in by three students, graded, and exported: marks by student."""
+    chapter = request.param
+    answers = reference(chapter)
+    half = dict(list(answers.items())[::2])
+    nbgrader(course, "generate_assignment", chapter.name, "--force")
+    for student, given in (
+        ("perfect", {name: noisy(code) for name, code in answers.items()}),
+        ("unsolved", {}),
+        ("half", half),
+    ):
+        hand_in(course, student, chapter, answered(chapter, given))
+    nbgrader(course, "autograde", chapter.name)
+    nbgrader(course, "generate_feedback", chapter.name)
+    nbgrader(course, "export", "--to", "grades.csv")
+    with open(course / "grades.csv") as file:
+        rows = {r["student_id"]: r for r in csv.DictReader(file) if r["assignment"] == chapter.name}
+    return chapter, half, rows
+
+
+def test_reference_answers_get_full_points_though_they_warn_on_stderr(graded):
+    chapter, _, rows = graded
+    assert float(rows["perfect"]["score"]) == sum(chapter.exercises.values())
+    assert float(rows["perfect"]["max_score"]) == sum(chapter.exercises.values())
+
+
+def test_the_unsolved_release_gets_zero(graded):
+    assert float(graded[2]["unsolved"]["score"]) == 0
+
+
+def test_half_of_the_exercises_get_their_points(graded):
+    chapter, half, rows = graded
+    assert float(rows["half"]["score"]) == sum(chapter.exercises[name] for name in half)
+
+
+def test_a_half_right_answer_gets_part_of_its_points(graded, course):
+    """Exercise by exercise, in the gradebook."""
+    from nbgrader.api import Gradebook
+
+    chapter, half, _ = graded
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "circuits") as gradebook:
+        notebook = gradebook.find_submission_notebook(chapter.notebook_name, chapter.name, "half")
+        points = {grade.name.removeprefix("check_"): grade.auto_score for grade in notebook.grades}
+    want = {name: of if name in half else 0 for name, of in chapter.exercises.items()}
+    assert points == want
+
+
+def test_feedback_shows_what_was_wrong(graded, course):
+    chapter = graded[0]
+    page = course / "feedback" / "unsolved" / chapter.name / f"{chapter.notebook_name}.html"
+    assert "is not written yet" in page.read_text("utf-8")
+
+
+def test_an_answer_that_passes_two_of_three_checks_gets_two_points(course, nbgrader):
+    chapter = next(c for c in chapters() if c.name == "1_bigrams")
+    if not (course / "gradebook.db").exists():
+        nbgrader(course, "generate_assignment", chapter.name, "--force")
+    too_small = reference(chapter)["bigram_counts"].replace(
+        "    ### BEGIN SOLUTION\n", "    d_vocab = int(tokens.max()) + 1\n"
+    )
+    hand_in(course, "partial", chapter, answered(chapter, {"bigram_counts": too_small}))
+    nbgrader(course, "autograde", chapter.name, "--student", "partial")
+    nbgrader(course, "export", "--to", "partial.csv")
+    with open(course / "partial.csv") as file:
+        rows = {r["student_id"]: r for r in csv.DictReader(file)}
+    assert float(rows["partial"]["score"]) == 2
