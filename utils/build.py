@@ -1,6 +1,5 @@
 """From `solutions/*.py` to the notebooks of `notebooks/`, through nbgrader's own release step."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from utils.course import CHECK_PREFIX, ROOT, Chapter, chapters, exercise_of, is_setup
 from utils.errors import CourseError
+from utils.files import write_file
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -77,14 +77,7 @@ def write_sources(root: Path = ROOT, destination: Path | None = None) -> None:
         file = (destination or root) / "solutions" / chapter.name / f"{chapter.notebook_name}.ipynb"
         text = nbformat.writes(source_notebook(chapter)) + "\n"
         if not file.exists() or file.read_text("utf-8") != text:
-            _write(file, text)
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_text(text, "utf-8")
-    part.replace(file)
+            write_file(file, text.encode())
 
 
 def build(root: Path = ROOT) -> list[Path]:
@@ -98,7 +91,7 @@ def build(root: Path = ROOT) -> list[Path]:
         write_sources(root, work)
         released = [_release(chapter, work, root) for chapter in todo]
     for chapter, text in zip(todo, released, strict=True):
-        _write(chapter.notebook, text)
+        write_file(chapter.notebook, text.encode())
     for stray in (root / "notebooks").iterdir():
         if stray.is_dir() and stray.name not in {chapter.name for chapter in todo}:
             shutil.rmtree(stray)  # a chapter that was renamed or removed

@@ -106,8 +106,10 @@ def train(name, out, corpus, steps, restart):
         try:
             yield
         except OSError as error:
-            raise CourseError(f"{name} cannot be saved in {out} ({error.strerror}): put that right, "
-                              "or name another folder with --out.") from error
+            raise CourseError(
+                f"{name} cannot be saved in {out} ({error.strerror}): put that right, "
+                "or name another folder with --out."
+            ) from error
 
     def save():
         with writing():

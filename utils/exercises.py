@@ -5,11 +5,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from utils import course
 from utils.checking import Result, Submission, run_checks
 from utils.errors import CourseError
+from utils.files import write_file
 
 _PROGRESS = course.ROOT / ".progress.json"
 _hints_shown: dict[str, int] = {}
@@ -90,12 +92,8 @@ def _remember(result: Result) -> None:
     if "NBGRADER_EXECUTION" in os.environ:  # graded, not learned
         return
     done = _read_progress() | {result.exercise: [result.points, result.max_points]}
-    part = _PROGRESS.with_suffix(f".{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(done, indent=1), "utf-8")
-        part.replace(_PROGRESS)
-    except OSError:
-        pass  # a read-only folder: the check itself still counts
+    with suppress(OSError):  # a read-only folder: the check itself still counts
+        write_file(_PROGRESS, json.dumps(done, indent=1).encode())
 
 
 # Reports ------------------------------------------------------------------------------------

@@ -384,13 +384,13 @@ class Transformer(nn.Module):
         finally:
             self._hooks = before
 
-    def run_with_hooks(self, tokens, fwd_hooks=()) -> Float[Tensor, "batch pos d_vocab"]:
+    def run_with_hooks(self, tokens, *, fwd_hooks=()) -> Float[Tensor, "batch pos d_vocab"]:
         """One forward pass with hooks, see `hooks`."""
         with self.hooks(fwd_hooks):
             return self(tokens)
 
     def run_with_cache(
-        self, tokens, names_filter: str | list[str] | Callable[[str], bool] | None = None
+        self, tokens, *, names_filter: str | list[str] | Callable[[str], bool] | None = None
     ) -> tuple[Float[Tensor, "batch pos d_vocab"], ActivationCache]:
         """Logits, and the activations whose names pass the filter (all of them by default),
         detached from the graph."""
@@ -404,7 +404,7 @@ class Transformer(nn.Module):
         def keep(x: Tensor, hook: HookPoint):
             kept[hook.name] = x.detach()
 
-        logits = self.run_with_hooks(tokens, [(name, keep) for name in names])
+        logits = self.run_with_hooks(tokens, fwd_hooks=[(name, keep) for name in names])
         return logits, ActivationCache(kept, self.cfg.n_layers)
 
     # Weights -------------------------------------------------------------------------------

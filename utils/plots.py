@@ -40,6 +40,19 @@ def token_text(token: str) -> str:
     return "".join(ch if ch.isprintable() else f"\\x{ord(ch):02x}" for ch in shown)
 
 
+def token_name(model, token: int) -> str:
+    """A token of a model by its id, as one can see it; part of a character as its bytes, `\\xe2`."""
+    text = model.to_string(token)
+    if "\ufffd" not in text:
+        return token_text(text)
+    # Byte-level BPE spells each byte as one printable character: most Latin-1 characters stand for
+    # themselves, the others are numbered from 256 on.
+    same = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in same]
+    byte = {chr(b): b for b in same} | {chr(256 + i): b for i, b in enumerate(others)}
+    return "".join(f"\\x{byte[ch]:02x}" for ch in model.tokenizer.id_to_token(token))
+
+
 def axes(n: int = 1, size: tuple[float, float] = (5.5, 3.4)):
     """`n` axes side by side (just one if n is 1), each of `size` inches."""
     plt = _pyplot()
@@ -120,7 +133,7 @@ def points(
     for i, text in (labels or {}).items():
         ax.scatter([x[i]], [y[i]], s=22, color=COLORS[1], lw=0)
         place = {"xytext": (4, 3), "textcoords": "offset points"}
-        ax.annotate(token_text(text), (float(x[i]), float(y[i])), family="DejaVu Sans Mono", fontsize=8, **place)
+        ax.annotate(text, (float(x[i]), float(y[i])), family="DejaVu Sans Mono", fontsize=8, **place)
     if logx:
         ax.set_xscale("log")
     if logy:
@@ -156,8 +169,14 @@ class LiveCurve:
     def _draw(self) -> None:
         from IPython.display import display
 
-        series = {self.title: (self.x, self.y)}
-        ax = lines(series, self.title, self.xlabel, self.ylabel, self.levels)
+        mean, smooth = self.y[0], []
+        for value in self.y:
+            mean += 0.05 * (value - mean)
+            smooth.append(mean)
+        ax = axes()
+        ax.plot(self.x, self.y, color=COLORS[5], lw=0.6)
+        series = {"running mean": (self.x, smooth)}
+        lines(series, self.title, self.xlabel, self.ylabel, self.levels, ax=ax)
         if self._handle is None:
             self._handle = display(ax.figure, display_id=True)
         else:
@@ -167,4 +186,5 @@ class LiveCurve:
 
     def close(self) -> None:
         """Draw what there is for the last time."""
-        self._draw()
+        if self.y:
+            self._draw()

@@ -28,7 +28,8 @@ def _file(name: str | Path) -> Path:
         return Path(name)
     file = CHECKPOINTS / f"{name}.safetensors"
     if not file.exists():
-        raise CourseError(f"No model is called {str(name)!r}. There are: {', '.join(names()) or 'none'}.")
+        found = ", ".join(names()) or "none"
+        raise CourseError(f"No model is called {str(name)!r}. There are: {found}.")
     return file
 
 

@@ -150,7 +150,7 @@ def next_token_loss(
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C in the block take effect when the block ends, so that no step is left half done."""
+    """Let Ctrl-C in the block take effect when the block ends: no step is left half done."""
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or not callable(before):  # callable unless ignored or left to the system
@@ -292,7 +292,9 @@ def evaluate(model: Transformer, corpus: Corpus, n_windows: int = 256) -> dict[s
         picks = torch.randint(len(corpus.train), (8, period), generator=generator)
         once = corpus.train[picks]
         repeated = torch.cat([once, once], dim=1)
-        logits, cache = model.run_with_cache(repeated, lambda name: name.endswith("pattern"))
+        logits, cache = model.run_with_cache(
+            repeated, names_filter=lambda name: name.endswith("pattern")
+        )
         patterns = torch.stack([cache["pattern", i] for i in range(model.cfg.n_layers)])
         for name, offset in (("previous_token_score", 1), ("induction_score", period - 1)):
             stripe = patterns.diagonal(-offset, dim1=-2, dim2=-1)  # attention `offset` back

@@ -47,6 +47,15 @@ def chain(n: int, seed: int) -> torch.Tensor:
 TEXT = Corpus(chain(20_000, seed=0), chain(4_000, seed=1), "words that follow words")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Two cost more than they bring to problems of this size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def tiny(n_layers: int = 2, **changes) -> Recipe:
     sizes = dict(steps=12, d_model=16, n_heads=2, n_ctx=32, batch=4, warmup=3, evaluate_every=4)
     return Recipe(n_layers=n_layers, **sizes | changes)
@@ -250,7 +259,8 @@ def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(tmp_path, monkey
             step = training.optimizers.adamw.step
             patch.setattr(training.optimizers.adamw, "step", lambda: (step(), interrupt()))
         else:
-            patch.setattr("utils.training.evaluate", lambda *a, **k: (interrupt(), evaluate(*a, **k))[1])
+            measure = lambda *args, **options: interrupt() or evaluate(*args, **options)
+            patch.setattr("utils.training.evaluate", measure)
         with pytest.raises(KeyboardInterrupt):
             run(training)
     assert training.step == 4 and training.curves["step"] == [0, 4]

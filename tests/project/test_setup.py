@@ -1,0 +1,290 @@
+"""Setting up: what is installed, how it is told when that fails, and what a clone consists of."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from utils.course import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+DEPENDENCIES = PROJECT["project"]["dependencies"]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+# Versions ------------------------------------------------------------------------------------
+
+
+def test_every_dependency_is_pinned_once():
+    everything = DEPENDENCIES + PROJECT["build-system"]["requires"]
+    for extra in EXTRAS.values():
+        assert not {d.split("==")[0] for d in extra} & {d.split("==")[0] for d in everything}
+    for dependency in everything + sum(EXTRAS.values(), []):
+        assert re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)+", dependency), dependency
+    names = [d.split("==")[0] for d in everything]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_extras_agree_with_each_other():
+    pins = {}
+    for dependency in sum(EXTRAS.values(), []):
+        name, pin = dependency.split("==")
+        assert pins.setdefault(name, pin) == pin
+
+
+@pytest.mark.parametrize("dependency", DEPENDENCIES + EXTRAS["test"])
+def test_what_is_installed_is_what_is_pinned(dependency):
+    name, pin = dependency.split("==")
+    assert version(name).split("+")[0] == pin  # "+cpu" is the same release
+
+
+def test_conda_makes_the_same_environment():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    python, pip, installed = conda["dependencies"]
+    assert PROJECT["project"]["requires-python"] == f"=={python.removeprefix('python=')}.*"
+    assert pip == "pip" and installed == {"pip": ["-e ."]}, "versions are pinned in pyproject.toml"
+    assert conda["channels"] == ["conda-forge"] and conda["name"] == PROJECT["project"]["name"]
+
+
+def test_this_python_is_the_one_the_course_asks_for():
+    assert PROJECT["project"]["requires-python"] == "==%d.%d.*" % sys.version_info[:2]
+
+
+def test_importing_the_course_loads_nothing_that_is_not_needed_yet():
+    late = "nbgrader pytest dask matplotlib jupytext tokenizers safetensors IPython yaml".split()
+    code = f"import sys, utils; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n" and done.stderr == ""
+
+
+# tools/setup and make ------------------------------------------------------------------------
+
+# A Python that only writes down what it is asked to do. Where a file NAME stands beside it, it ...
+FAKE_PYTHON = """#!/usr/bin/env bash
+here=$(dirname "$0")
+echo "$*" >> "$FAKE_LOG"
+case "$*" in
+  *version_info*) if [ -e "$here/broken" ]; then exit 1; fi
+                  cat "$here/version" 2>/dev/null || echo 3.11 ;;
+  *"import venv"*) [ ! -e "$here/without-venv" ] ;;
+  "-m venv "*) [ ! -e "$here/full" ] || exit 1
+               mkdir -p "$3/bin"; touch "$3/bin/pip"
+               cp "$0" "$3/bin/python"; ln -sf python "$3/bin/jupyter"
+               if [ -e "$here/offline" ]; then touch "$3/bin/offline"; fi ;;
+  "-m pip --version") [ -e "$here/pip" ] ;;
+  "-m pip install "*) [ ! -e "$here/offline" ] ;;
+  "lab "*) echo "JupyterLab $*" ;;
+  *) exit 9 ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch) -> Path:
+    """What make and tools/setup need of a clone, in a folder with an awkward name."""
+    root = tmp_path / "my courses"
+    root.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "tools", root / "tools")
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "PORT", "ARGS"):
+        monkeypatch.delenv(name, raising=False)  # as these tests may themselves be run by make
+    return root
+
+
+@pytest.fixture
+def python(tmp_path) -> Path:
+    """A fake Python 3.11."""
+    file = tmp_path / "bin" / "python3.11"
+    file.parent.mkdir()
+    file.write_text(FAKE_PYTHON)
+    file.chmod(0o755)
+    return file
+
+
+def run(folder: Path, *args, **env) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(arg) for arg in args], cwd=folder, capture_output=True, text=True, timeout=60,
+        env=os.environ | env,
+    )
+
+
+def refused(folder: Path, python: str | Path, **env) -> str:
+    """The one line that tools/setup writes to stderr when it cannot go on."""
+    done = run(folder, "bash", "tools/setup", python, ".venv", ".", **env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("circuits: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def log(tmp_path: Path) -> str:
+    return (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("python", ["", "python3.99"])
+def test_no_python(clone, python):
+    assert "Python 3.11 was not found" in refused(clone, python)
+
+
+def test_python_that_does_not_run(clone, python):
+    (python.parent / "broken").touch()
+    assert f"{python} does not run" in refused(clone, python)
+
+
+def test_wrong_python(clone, python):
+    (python.parent / "version").write_text("3.9\n")
+    line = refused(clone, python)
+    assert f"tested with Python 3.11; {python} is 3.9" in line and "make PYTHON=" in line
+    assert not (clone / ".venv").exists()
+
+
+def test_python_without_venv(clone, python):
+    (python.parent / "without-venv").touch()
+    line = refused(clone, python)
+    assert "lacks the venv module" in line and "apt install python3.11-venv" in line
+
+
+def test_environment_that_cannot_be_made(clone, python):
+    (python.parent / "full").touch()
+    assert ".venv cannot be made" in refused(clone, python)
+
+
+def test_installation_that_fails(clone, python, tmp_path):
+    (python.parent / "offline").touch()
+    line = refused(clone, python)
+    assert "the installation failed" in line and "run the same command again" in line
+    (clone / ".venv" / "bin" / "offline").unlink()  # the network is back
+    assert run(clone, "bash", "tools/setup", python, ".venv", ".").returncode == 0
+    assert log(tmp_path).count("-m venv .venv\n") == 1, "the environment was made twice"
+
+
+def test_environment_whose_making_was_interrupted_is_completed(clone, python, tmp_path):
+    run(clone, "bash", "tools/setup", python, ".venv", ".")
+    (clone / ".venv" / "bin" / "pip").unlink()
+    assert run(clone, "bash", "tools/setup", python, ".venv", ".").returncode == 0
+    assert log(tmp_path).count("-m venv .venv\n") == 2
+    assert (clone / ".venv" / "bin" / "pip").exists()
+
+
+def test_setup_installs_the_project_and_makes_sources_open_as_notebooks(clone, python, tmp_path):
+    assert run(clone, "bash", "tools/setup", python, ".venv", ".").returncode == 0
+    assert re.search(r"^-m pip install .*--editable \.$", log(tmp_path), re.MULTILINE)
+    settings = clone / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    viewers = json.loads(settings.read_text())["@jupyterlab/docmanager-extension:plugin"]
+    assert viewers == {"defaultViewers": {"python": "Jupytext Notebook"}}
+
+
+def test_second_make_sets_nothing_up(clone, python, tmp_path):
+    for i, port in enumerate([9001, 9002]):
+        done = run(clone, "make", "lab", f"PYTHON={python}", f"PORT={port}", "ARGS=--no-browser")
+        assert done.returncode == 0, done.stderr
+        assert ("Installing" in done.stdout) == (i == 0)
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith(f"JupyterLab lab --port {port} ") and "--no-browser" in last
+    assert log(tmp_path).count("pip install") == 1
+
+
+def test_make_knows_when_the_set_up_is_fresh(clone, python, tmp_path):
+    stamps = [".venv/lab", ".venv/test", ".venv-parity/done"]
+    assert run(clone, "make", "-q", *stamps).returncode == 1
+    for i, stamp in enumerate(stamps):
+        (clone / stamp).parent.mkdir(exist_ok=True)
+        (clone / stamp).touch()
+        later = (clone / "pyproject.toml").stat().st_mtime + 100 + i
+        os.utime(clone / stamp, (later, later))
+    assert run(clone, "make", "-q", *stamps).returncode == 0
+    for target in ("lab", "test", "build", "dev-check", "parity"):
+        assert "tools/setup" not in run(clone, "make", "-n", target).stdout
+    os.utime(clone / "pyproject.toml", (later + 100, later + 100))
+    for stamp in stamps:
+        assert run(clone, "make", "-q", stamp).returncode == 1
+
+
+def test_failed_set_up_counts_for_nothing(clone, python):
+    (python.parent / "offline").touch()
+    done = run(clone, "make", "lab", f"PYTHON={python}")
+    assert done.returncode != 0 and not (clone / ".venv" / "lab").exists()
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(lines) == 1 and lines[0].startswith("circuits: the installation failed")
+
+
+@pytest.mark.parametrize(
+    "system, display, opens", [("Linux", ":0", True), ("Linux", "", False), ("Darwin", "", True)]
+)
+def test_lab_without_a_screen_prints_its_address_instead(clone, python, system, display, opens):
+    run(clone, "bash", "tools/setup", python, ".venv", ".")
+    uname = python.parent / "uname"
+    uname.write_text(f"#!/usr/bin/env bash\necho {system}\n")
+    uname.chmod(0o755)
+    path = f"{python.parent}:{os.environ['PATH']}"
+    done = run(clone, "bash", "tools/lab", PATH=path, DISPLAY=display, WAYLAND_DISPLAY="")
+    assert done.stdout.splitlines()[-1].startswith("JupyterLab lab --port 8888 ")
+    assert ("--no-browser" in done.stdout) == ("No screen found" in done.stdout) == (not opens)
+
+
+# What a clone consists of --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def committed() -> dict[str, bytes]:
+    """Every file that is committed, or would be, by its path."""
+    listed = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True,
+    ).stdout
+    files = {name: ROOT / name for name in listed.decode().split("\0") if name}
+    return {name: file.read_bytes() for name, file in files.items() if file.is_file()}
+
+
+def test_licence_says_what_is_under_which(committed):
+    text = committed["LICENSE"].decode()
+    assert text.startswith("MIT License\n") and PROJECT["project"]["license"] == "MIT"
+    terms, ours = text.split("\n----\n")
+    assert "Permission is hereby granted, free of charge" in terms and "WITHOUT WARRANTY" in terms
+    for part in ("code", "utils/checkpoints", "prose", "CC BY 4.0", "creativecommons.org"):
+        assert part in ours
+
+
+def test_no_file_knows_where_it_was_written(committed):
+    here = {str(ROOT)}
+    if ROOT.parent not in {Path(p) for p in ("/", "/home", "/opt", "/srv", tempfile.gettempdir())}:
+        here.add(str(ROOT.parent))
+    for name, data in committed.items():
+        for folder in here:
+            found = re.search(rb"(?<![\w.])" + re.escape(folder.encode()) + rb"(?![\w.-])", data)
+            assert not found, f"{name} names {folder}"
+
+
+def test_no_file_names_a_package_index(committed):
+    hosts = ["pypi" + ".org", "python" + "hosted.org", "ana" + "conda.org", "pytorch" + ".org/whl"]
+    options = ["index-" + "url", "find-" + "links", "PIP_" + "INDEX"]
+    for name, data in committed.items():
+        for word in hosts + options:
+            assert word.encode() not in data, f"{name} says {word}"
+
+
+def test_notebooks_are_committed_without_results(committed):
+    notebooks = [name for name in committed if name.endswith(".ipynb")]
+    assert len(notebooks) >= 1
+    for name in notebooks:
+        cells = json.loads(committed[name])["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert code and all(c["outputs"] == [] and c["execution_count"] is None for c in code), name
+
+
+def test_nothing_made_on_the_way_is_committed(committed):
+    assert {"LICENSE", "Makefile", "pyproject.toml", "utils/model.py"} <= set(committed)
+    made = r"(^|/)(\.venv|__pycache__|\.ipynb_check|trained|submitted|gradebook\.db)|\.part$|\.pyc$"
+    assert not [name for name in committed if re.search(made, name)]
+    sources = [name for name in committed if name.startswith("solutions/")]
+    assert sources and all(name.endswith(".py") for name in sources)

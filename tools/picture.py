@@ -1,0 +1,35 @@
+"""Draw the README's picture, docs/overview.png, from the curves shipped with the two-layer model."""
+
+from pathlib import Path
+
+import torch
+
+from utils import load_curves, plots
+
+curves = load_curves("two_layer")
+steps = curves["step"]
+scores = {name: torch.tensor(curves[f"{name}_score"]) for name in ("previous_token", "induction")}
+heads = {"attends to the token before": ("previous_token", 0, 1), "attends to what followed last time": ("induction", 1, 2)}
+
+left, right = plots.axes(2, size=(5.4, 3.3))
+series = {}
+for what, (name, layer, n) in heads.items():
+    for head in scores[name][-1, layer].topk(n).indices.tolist():
+        series[f"head {layer}.{head} {what}"] = (steps, scores[name][:, layer, head].tolist())
+plots.lines(series, "Heads find their jobs", "training step", "mean attention weight", ax=left)
+left.set_xscale("symlog", linthresh=100)
+plots.lines(
+    {"later tokens minus early ones": (steps, curves["in_context_learning_score"])},
+    "Later tokens become easier to predict",
+    "training step",
+    "in-context-learning score (nats)",
+    levels={"no use of context": 0.0},
+    ax=right,
+)
+right.set_xscale("symlog", linthresh=100)
+right.set_ylim(-0.45, 0.2)
+for ax in (left, right):
+    ax.set_xlim(left=0)
+file = Path(__file__).parents[1] / "docs" / "overview.png"
+left.figure.savefig(file, dpi=110)
+print(f"wrote {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")
