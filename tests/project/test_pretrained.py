@@ -278,3 +278,21 @@ def test_missing_or_damaged_curves(saved, damage):
     assert str(curves) in str(error.value) and "missing or damaged" in str(error.value)
     assert "\n" not in str(error.value)
     load_model(saved)  # the model itself is none the worse
+
+
+def test_the_model_card_reports_what_evaluate_measures():
+    """The figures of the card, measured again; another Python's library moves them a little."""
+    from utils.corpus import load_corpus
+    from utils.training import evaluate
+
+    card = (CHECKPOINTS / "README.md").read_text("utf-8")
+    corpus = load_corpus()
+    for name in names():
+        row = next(line for line in card.splitlines() if line.startswith(f"| `{name}` |"))
+        loss, icl = (float(cell) for cell in row.split("|")[2:4])
+        measured = evaluate(load_model(name), corpus)
+        assert measured["heldout_loss"] == pytest.approx(loss, abs=0.05)
+        assert measured["in_context_learning_score"] == pytest.approx(icl, abs=0.1)
+        for kind, column in (("previous_token_score", 4), ("induction_score", 5)):
+            for layer, head, score in re.findall(r"(\d)\.(\d) \((\d\.\d+)\)", row.split("|")[column]):
+                assert measured[kind][int(layer)][int(head)] == pytest.approx(float(score), abs=0.05)
