@@ -94,18 +94,19 @@ def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-
     except (TypeError, ValueError, RuntimeError):
         fail(f"{_cap(what)} should be numbers; your answer gave {describe(got)}.")
     if got.shape != want.shape:
-        fail(f"{_cap(what)} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
+        fail(f"{_cap(what).rstrip(",")} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
     got, want = got.double(), want.double()
     off = ~torch.isclose(got, want, rtol=rtol, atol=atol)
     if not off.any():
         return
     at = tuple(off.nonzero()[0].tolist())
-    where = f"[{', '.join(map(str, at))}]" if at else ""
+    if at:
+        what = f"{what.rstrip(',')}: entry [{', '.join(map(str, at))}]"
     n_off = f" ({int(off.sum())} of {off.numel()} values differ)" if off.numel() > 1 else ""
     value = got[at].item()
     note = " NaN comes from 0 / 0, log of a negative number, or inf - inf." * math.isnan(value)
     fail(
-        f"{_cap(what)}{': entry ' + where if where else ''} should be {_number(want[at].item())}; "
+        f"{_cap(what)} should be {_number(want[at].item())}; "
         f"yours is {_number(value)}{n_off}.{note}"
     )
 
@@ -447,7 +448,7 @@ def run_checks(
     """Run all checks of one exercise. On a failure, `mistakes` (or what it returns when called)
     are searched for one that behaves as this answer does."""
     result = Result(checks[0].exercise)
-    calls: list[Call] = []
+    calls: list[tuple[bool, list[Call]]] = []
     stopped: str | None = None
     with limits.quiet() as printed:
         for check in checks:
@@ -467,8 +468,8 @@ def run_checks(
                         f"The check could not use what `{check.exercise}` returned "
                         f"({describe(last and last.value)}): {type(error).__name__}: {error}"
                     )
-            calls += submission.calls
             passed = message is None
+            calls.append((passed, submission.calls))
             result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
         if not result.passed and not stopped:
             found = diagnose(mistakes() if callable(mistakes) else mistakes, calls)
@@ -480,9 +481,22 @@ def run_checks(
 # Diagnosis ----------------------------------------------------------------------------------
 
 
-def diagnose(mistakes: Sequence[Callable], calls: Sequence[Call]) -> Callable | None:
-    """The known mistake that does, call by call, what the answer did; None if there is none."""
-    return next((m for m in mistakes if all(_repeats(m, call) for call in calls)), None)
+def diagnose(mistakes: Sequence[Callable], checks: Sequence[tuple[bool, Sequence[Call]]]) -> Callable | None:
+    """The known mistake that does what the answer did; None if there is none.
+
+    `checks` says of each check whether it passed, and which calls it made. A mistake qualifies if it
+    repeats every call of a check that failed; of several, the one that repeats the most calls is
+    meant. (Not all of them: who takes columns for rows may also guard against 0 / 0, or not.)
+    """
+
+    def repeated(mistake: Callable) -> int:
+        outcomes = [(passed, [_repeats(mistake, call) for call in calls]) for passed, calls in checks]
+        if not any(calls and all(calls) for passed, calls in outcomes if not passed):
+            return 0
+        return sum(sum(calls) for _, calls in outcomes)
+
+    counts = [repeated(mistake) for mistake in mistakes]
+    return mistakes[counts.index(max(counts))] if any(counts) else None
 
 
 def _repeats(answer: Callable, call: Call) -> bool:
@@ -499,9 +513,9 @@ def _repeats(answer: Callable, call: Call) -> bool:
 def same(a: Any, b: Any) -> bool:
     """Whether two values are equal up to rounding: the same shapes, the same NaN."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
-            return False
-        return torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
+        return a.shape == b.shape and torch.allclose(
+            a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True
+        )
     if isinstance(a, torch.nn.Module) and isinstance(b, torch.nn.Module):
         return same(dict(a.state_dict()), dict(b.state_dict()))
     if isinstance(a, float) and isinstance(b, float):

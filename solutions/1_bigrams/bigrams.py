@@ -21,7 +21,7 @@
 # - train one, watch it approach a floor that you computed beforehand, and measure what it missed;
 # - say what `d_model` buys, and why no direction in the residual stream is special.
 #
-# **Time**: 75 minutes. **Needs**: Python, and a little PyTorch. **Follows**: *A Mathematical
+# **Time**: about 100 minutes, 85 of them for the exercises. **Needs**: Python, and a little PyTorch. **Follows**: *A Mathematical
 # Framework for Transformer Circuits*, section "Zero-Layer Transformers".
 #
 # Run a cell with Shift+Enter. Each exercise is a function to complete, and the cell below it checks
@@ -56,7 +56,7 @@ print(" | ".join(plots.token_text(t) for t in shipped.to_str_tokens("def area(se
 # %% [markdown]
 # ### Where this chapter ends
 #
-# Left: a zero-layer model learns, and flattens out. You will compute the level at which it must.
+# Left: a zero-layer model learns, and flattens out. You will compute where, without training anything.
 # Right: what it believes follows a few words, read off its two matrices without running it.
 
 # %%
@@ -68,7 +68,7 @@ columns = list(dict.fromkeys(i for row in beliefs for i in row.topk(3).indices.t
 left, right = plots.axes(2, size=(6.2, 3.8))
 curves = load_curves("zero_layer")
 plots.lines(
-    {"held-out text": (curves["step"], curves["heldout_loss"])},
+    {"a sample of held-out text": (curves["step"], curves["heldout_loss"])},
     "A zero-layer transformer learns Python",
     "training step",
     "loss (nats per token)",
@@ -125,7 +125,7 @@ def bigram_counts(tokens: Int[Tensor, "pos"], d_vocab: int) -> Int[Tensor, "d_vo
 check("bigram_counts")
 
 # %%
-counts = bigram_counts(corpus.train, d_vocab)
+counts = torch.as_tensor(bigram_counts(corpus.train, d_vocab))
 print(f"{counts.sum():,} pairs; {(counts > 0).float().mean():.1%} of the cells are not empty.")
 
 common = counts.sum(1).topk(24).indices
@@ -141,8 +141,9 @@ plots.matrix(
 );
 
 # %% [markdown]
-# **What to see here.** Empty columns and full ones: some tokens follow nearly anything, others need
-# their one predecessor. Symmetry would be a surprise: language has a direction.
+# **What to see here.** Dark rows: after a newline and its indentation only a few of these tokens can come.
+# Columns with a single bright cell: `self` without a space comes after `(` and hardly after anything else. A
+# symmetric picture would be a surprise: text has a direction.
 
 # %% [markdown]
 # ## From counts to probabilities
@@ -157,6 +158,8 @@ plots.matrix(
 
 # %% [markdown]
 # ### Exercise · log-probabilities    ●○○   5 min
+#
+# Turn a table of counts into a table of smoothed log-probabilities.
 #
 # <details><summary>Hint 1</summary>
 # Which index runs over the <i>next</i> token? That is the one whose probabilities sum to one.
@@ -187,7 +190,7 @@ check("bigram_log_probs")
 #
 # $$H = -\sum_{a} P(a) \sum_b P(b \mid a) \log P(b \mid a)$$
 #
-# with all probabilities taken from the counts. No function of the present token alone has a lower
+# with all probabilities taken from the counts: $P(a)$ is the share of pairs that start with $a$. No function of the present token alone has a lower
 # average loss on that text, whatever its size: not a bigram table, not a zero-layer transformer.
 
 # %% [markdown]
@@ -241,11 +244,11 @@ def cross_entropy_of_table(
 check("cross_entropy_of_table")
 
 # %%
-floor = conditional_entropy(counts).item()
+floor = float(conditional_entropy(counts))
 alphas = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003]
 tables = {alpha: bigram_log_probs(counts, alpha) for alpha in alphas}
-heldout = {alpha: cross_entropy_of_table(table, corpus.heldout).item() for alpha, table in tables.items()}
-trained_on = {alpha: cross_entropy_of_table(table, corpus.train).item() for alpha, table in tables.items()}
+heldout = {alpha: float(cross_entropy_of_table(table, corpus.heldout)) for alpha, table in tables.items()}
+trained_on = {alpha: float(cross_entropy_of_table(table, corpus.train)) for alpha, table in tables.items()}
 best_alpha = min(heldout, key=heldout.get)
 bigram_loss = heldout[best_alpha]
 counted = tables[best_alpha]
@@ -267,7 +270,9 @@ print(f"Best on held-out text: alpha = {best_alpha}, {bigram_loss:.3f} nats per 
 # %% [markdown]
 # **What to see here.** On the counted text less smoothing is always better, and the dashed floor is
 # never crossed. On held-out text there is a best $\alpha$: too little believes the counts too much,
-# too much forgets them. Its loss is the number to beat, in the rest of this chapter: `bigram_loss`.
+# too much forgets them; near the best, a factor of three hardly matters. The best loss is the number to compare
+# with in the rest of this chapter: `bigram_loss`. It is not a floor. Only `floor` is one, and only for the text
+# that was counted.
 #
 # We chose $\alpha$ by looking at the held-out text, which flatters the table a little. With one
 # number chosen for half a million tokens, it does not matter.
@@ -361,6 +366,8 @@ for token, moved in zip(shipped.to_str_tokens(sentence[0]), effect, strict=True)
 # %% [markdown]
 # ### Exercise · the direct path    ●○○   2 min
 #
+# Compute $T$ from the two matrices.
+#
 # <details><summary>Hint 1</summary>
 # Which order of the two factors gives shape <code>[d_vocab d_vocab]</code>, and in it, which index
 # is the token we stand on?
@@ -421,8 +428,8 @@ for word in [" import", "def", " self", " lambda", " not", "(\"", "try", " raise
 #
 # Nobody told that model about bigrams. It was shown text, and its weights were moved to lower the loss:
 # the mean over all positions of $-\log P(\text{the token that came next})$, in nats per token. If our claim
-# is right, training can only drive a zero-layer model towards the bigram table, and it must stop at
-# the floor.
+# is right, training can only drive a zero-layer model towards the bigram table, and on its training text
+# it cannot get below `floor`.
 
 # %% [markdown]
 # ### Exercise · one step of training    ●●○   8 min
@@ -473,11 +480,13 @@ def train_live(d_model: int, steps: int, title: str) -> Transformer:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     curve = plots.LiveCurve(
-        title, "training loss (nats per token)", levels={"bigram table, held-out": bigram_loss}
+        title,
+        "training loss (nats per token)",
+        levels={"counted table, held-out": bigram_loss, "floor of the training text": floor},
     )
     try:
         for step in range(steps):
-            curve.add(step, train_step(model, corpus.batch(step), optimizer))
+            curve.add(step, float(train_step(model, corpus.batch(step), optimizer)))
             schedule.step()
     except KeyboardInterrupt:
         print(f"Stopped at step {step}.")
@@ -490,12 +499,13 @@ mine = train_live(d_model=64, steps=600, title="A zero-layer transformer, d_mode
 # %% [markdown]
 # **What to see here.** The loss starts at $\log 2048 = 7.62$ (or a little above: a random start is
 # not quite uniform), falls fast while the model learns which tokens are common, then slowly as it
-# learns what follows what. Below the dashed line for good would be a surprise, and a refutation.
+# learns what follows what. Single batches jump about, as some pieces of text are easier than others. A running
+# mean that stays below the dotted floor would be a surprise, and a refutation of this chapter.
 
 # %%
 def heldout_loss(model: Transformer) -> float:
     table = direct_path(model.W_E, model.W_U).log_softmax(-1).detach()
-    return cross_entropy_of_table(table, corpus.heldout).item()
+    return float(cross_entropy_of_table(table, corpus.heldout))
 
 
 print(f"counted table, smoothed   {bigram_loss:.3f} nats per token on held-out text")
@@ -515,6 +525,8 @@ print(f"yours,   d_model = 64     {heldout_loss(mine):.3f}")
 
 # %% [markdown]
 # ### Exercise · mean KL divergence    ●●○   5 min
+#
+# Compute the formula for two tables of log-probabilities.
 #
 # <details><summary>Hint 1</summary>
 # You are given logarithms. <code>log_p.exp()</code> is p.
@@ -549,13 +561,13 @@ def learned(model: Transformer) -> Tensor:
 
 uniform = torch.full((d_vocab, d_vocab), -math.log(d_vocab))
 for name, table in [("knowing nothing", uniform), ("yours", learned(mine)), ("shipped", learned(shipped))]:
-    print(f"KL from the counted table to {name:<16} {mean_kl(counted, table, frequency):.3f} nats")
+    print(f"KL from the counted table to {name:<16} {float(mean_kl(counted, table, frequency)):.3f} nats")
 
 # %% [markdown]
 # ## What does d_model buy?
 #
 # $T = W_E W_U$ passes through $d_\text{model}$ dimensions, so its rank is at most $d_\text{model}$.
-# The counted table has 2,048 rows and nearly full rank. A zero-layer model with few dimensions must
+# The counted table has 2,048 rows, and no small number of dimensions holds it. A zero-layer model must
 # squeeze it.
 #
 # What is the best squeeze? One answer is classical. Among all matrices $M$ of rank $k$, which is
@@ -596,6 +608,9 @@ def best_rank_k(
 # %% check="best_rank_k"
 check("best_rank_k")
 
+# %% [markdown]
+# Two narrower models are trained for comparison, a few seconds each.
+
 # %%
 narrow = {d: train_live(d, steps=250, title=f"d_model = {d}") for d in (4, 16)}
 trained = narrow | {64: mine, 256: shipped}
@@ -607,7 +622,7 @@ plots.lines(
         "trained, d_model = k": (list(trained), [heldout_loss(m) for m in trained.values()]),
         "truncated to rank k": (
             list(truncated),
-            [cross_entropy_of_table(t, corpus.heldout).item() for t in truncated.values()],
+            [float(cross_entropy_of_table(t, corpus.heldout)) for t in truncated.values()],
         ),
     },
     "Loss on held-out text",
@@ -618,8 +633,8 @@ plots.lines(
     markers=True,
     ax=left,
 )
-kl_trained = [mean_kl(counted, learned(m), frequency).item() for m in trained.values()]
-kl_truncated = [mean_kl(counted, t, frequency).item() for t in truncated.values()]
+kl_trained = [float(mean_kl(counted, learned(m), frequency)) for m in trained.values()]
+kl_truncated = [float(mean_kl(counted, t, frequency)) for t in truncated.values()]
 plots.lines(
     {
         "trained, d_model = k": (list(trained), kl_trained),
@@ -636,12 +651,14 @@ plots.lines(
 # %% [markdown]
 # **What to see here.** More dimensions, less KL: on both curves. Training beats the "best"
 # approximation by far, with the same rank. No contradiction: squared error in log-probabilities spends
-# effort on pairs that never occur, while the loss asks only for the probability of what does.
+# effort on pairs that never occur, while the loss asks only for the probability of what does. (The narrow models
+# were trained for seconds, the widest for many minutes: part of the slope is patience.)
 
 # %% [markdown]
 # ## No direction is special
 #
-# Turn the residual stream: take any rotation $R$ (a matrix with $R R^\top = I$) and replace every
+# Turn the residual stream: take any orthogonal matrix $R$ (one with $R R^\top = I$: a rotation, perhaps
+# with a reflection) and replace every
 # residual vector $x$ by $xR$. Whoever writes to the stream must now write rotated vectors, and
 # whoever reads must first turn them back:
 #
@@ -660,8 +677,8 @@ plots.lines(
 # <code>copy.deepcopy(model)</code> gives a model to change. (<code>import copy</code> inside the function.)
 # </details>
 # <details><summary>Hint 2</summary>
-# Weights are changed inside <code>with torch.no_grad():</code>, in place:
-# <code>new.W_E.copy_(...)</code>. The unembedding turns the vector back before it reads it.
+# Weights cannot be assigned (<code>new.W_E = ...</code> raises); they are changed in place, inside
+# <code>with torch.no_grad():</code>, by <code>new.W_E.copy_(...)</code>. The unembedding turns the vector back before it reads it.
 # </details>
 
 # %% exercise="rotate_residual"
@@ -698,12 +715,14 @@ def kurtosis(x: Tensor) -> float:
     return ((z**4).mean() - 3).item()
 
 
-print(f"Excess kurtosis of W_E: as trained {kurtosis(shipped.W_E):.1f}, rotated {kurtosis(turned.W_E):.1f}")
+for name in ("W_E", "W_U"):
+    values = [kurtosis(getattr(model, name)) for model in (shipped, turned)]
+    print(f"Excess kurtosis of {name}: as trained {values[0]:.1f}, rotated {values[1]:.1f}")
 
 # %% [markdown]
 # **What to see here.** Different numbers, the same model. Yet the trained weights are more uneven than the
-# rotated ones (their kurtosis is higher): Adam scales its steps coordinate by coordinate, and that leaves a
-# trace in the weights. What the model *computes* knows nothing of it.
+# rotated ones (their kurtosis is higher). A likely reason is the optimizer: Adam scales its steps coordinate by
+# coordinate, and that leaves a trace in the weights. What the model *computes* knows nothing of it.
 
 # %% [markdown]
 # ## Let it write
@@ -754,8 +773,9 @@ for temperature in (0.5, 1.0):
     print(f"--- temperature {temperature}\n{shipped.to_string(written)}\n")
 
 # %% [markdown]
-# **What to see here.** Each pair of neighbours is plausible, no three are. That is what a bigram model
-# sounds like, and what layers will have to repair.
+# **What to see here.** Each token fits the one before it, and the thread is lost after that: brackets close that
+# nothing opened, names begin as one word and end as another. That is what a bigram model sounds like, and what
+# layers will have to repair.
 
 # %% [markdown]
 # ## Where the model is wrong
@@ -796,10 +816,16 @@ def furthest_tokens(model: Transformer, counts: Int[Tensor, "d_vocab d_vocab"], 
 check("furthest_tokens")
 
 # %%
-worst = furthest_tokens(shipped, counts, 12)
 times = counts.sum(1)
+by_distance = list(furthest_tokens(shipped, counts, int((times > 0).sum())))
+worst = by_distance[:8]
+readable = [i for i in by_distance if "\ufffd" not in shipped.to_string(i)]
 print("learned worst   occurs   follows it most often")
-for token in worst:
+for token in [*worst, *readable[:8], *readable[-8:]]:
+    if token == readable[0]:
+        print("... among whole characters")
+    if token == readable[-8]:
+        print("... learned best")
     successors = counts[token].argsort(descending=True)[:5].tolist()
     after = [plots.token_name(shipped, i) for i in successors if counts[token, i] > 0]
     print(f"{plots.token_name(shipped, token):>13} {times[token]:>8,}   {'  '.join(after)}")
@@ -809,14 +835,18 @@ for token in worst:
 #
 # What do these tokens have in common? Make your explanation a prediction: **from the counts alone**, without
 # a model, give every token a score that is higher the worse you expect a trained model to know it.
-# The check trains small models on fresh text and compares the order of your scores with the order
-# of the measured $\mathrm{KL}_a$. Use the cell above, and your own cells, to look for what matters.
+# The check trains small models on fresh text, without strange characters, and compares the order of your scores with
+# the order of the measured $\mathrm{KL}_a$. Tokens that never occur are left out; give them any score.
 #
 # <details><summary>Hint 1</summary>
-# Compare how often the worst tokens occur with how often others do.
+# The worst tokens above are pieces of unusual characters (a byte such as <code>\xe2</code>). What do they share with
+# the worst whole characters, and not with the best?
 # </details>
 # <details><summary>Hint 2</summary>
-# A model sees a row of the table only when that token comes up. Any decreasing function of how often it does will do.
+# The gradient reaches a row of the table only when its token comes up.
+# </details>
+# <details><summary>Hint 3</summary>
+# Any function that falls as the token becomes more frequent will do. A row's sum is how often its token occurs.
 # </details>
 
 # %% exercise="predict_distance"
@@ -857,7 +887,7 @@ print(f"Rank correlation of frequency and KL: {torch.corrcoef(ranks)[0, 1]:+.2f}
 # | claim | where it is from | what to compare |
 # |---|---|---|
 # | A zero-layer model can only be a bigram table | *A Mathematical Framework*, "Zero-Layer Transformers" | only the present token moves the logits |
-# | Training drives $W_E W_U$ to the bigram log-likelihood | the same | held-out loss, KL to the counted table |
+# | Training drives $W_E W_U$ to the bigram log-likelihood (up to a constant per row) | the same | held-out loss, KL to the counted table |
 # | Its rank is limited by $d_\text{model}$ | the same; "residual stream" | KL falls as $d_\text{model}$ grows |
 # | The residual stream has no privileged basis | "Virtual Weights and the Residual Stream" | rotated model, same logits |
 

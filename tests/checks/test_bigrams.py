@@ -441,7 +441,7 @@ def low_rank(submission, L, weights, k):
     """The answer's table; fails if its rank is not k."""
     M = submission.best_rank_k(L, weights, k)
     require(bool(M.isfinite().all()), f"Some entries are NaN or infinite, with weights {weights.tolist()}.")
-    S = torch.linalg.svdvals(weights.double().clamp(min=1e-6).sqrt()[:, None] * M.double())
+    S = torch.linalg.svdvals(weights.double().clamp(min=1e-7).sqrt()[:, None] * M.double())
     got = int((S > 1e-4 * S[0]).sum())
     require(got == k, f"The closest table has rank k = {k}; yours has rank {got}.")
     return M
@@ -458,15 +458,15 @@ def test_returns_a_table_of_rank_k_unchanged(submission, rng):
 
 @exercise("best_rank_k", points=1)
 def test_no_table_of_rank_k_is_closer(submission, rng):
-    L, weights = random_table(rng, 8), torch.rand(8, generator=rng) ** 3 + 0.01
+    L, weights = random_table(rng, 8), 1e-3 * (torch.rand(8, generator=rng) ** 3 + 0.01)
     # The least possible error is the sum of the smallest eigenvalues of L^T diag(w) L.
     eigenvalues = torch.linalg.eigvalsh(L.double().T @ (weights.double()[:, None] * L.double()))
     for k in (1, 2, 5):
         best = eigenvalues[: 8 - k].sum().item()
         error = weighted_error(L, low_rank(submission, L, weights, k), weights).item()
         require(
-            error <= best * 1.001 + 1e-4,
-            f"For k = {k} the smallest possible weighted squared error is {best:.4f}; yours is {error:.4f}.",
+            error <= best * 1.001 + 1e-7,
+            f"For k = {k} the smallest possible weighted squared error is {best:.3g}; yours is {error:.3g}.",
         )
 
 
@@ -536,7 +536,7 @@ def seeded(seed):
 @exercise("sample", points=1)
 def test_keeps_the_prompt_and_adds_n_tokens(submission, rng):
     model, prompt = zero_layer_model(rng), torch.randint(7, (4,), generator=rng)
-    for n in (0, 1, 6):
+    for n in (1, 6):
         got = submission.sample(model, prompt, n, 1.0, seeded(0))
         require(len(got) == 4 + n, f"A prompt of 4 and n = {n} make {4 + n} tokens; yours has {len(got)}.")
         expect(got[:4], prompt, "the beginning of the text, which is the prompt,")
@@ -573,7 +573,10 @@ def test_draws_by_the_softmax_of_logits_over_temperature(submission, rng):
 def test_the_same_seed_writes_the_same_text(submission, rng):
     model, prompt = model_of_table(torch.zeros(7, 7)), torch.tensor([3])
     one, again, other = (submission.sample(model, prompt, 30, 1.0, seeded(s)) for s in (5, 5, 6))
-    expect(again, one, "the text written again with the same seed")
+    require(
+        torch.equal(torch.as_tensor(again), torch.as_tensor(one)),
+        "The same seed wrote two different texts: pass `generator=generator` wherever you draw.",
+    )
     require(not torch.equal(one, other), "Two different seeds wrote the same 30 random tokens.")
 
 

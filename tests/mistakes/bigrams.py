@@ -101,6 +101,18 @@ def softmax_of_counts(counts, alpha):
     return (counts + alpha).log_softmax(dim=-1)
 
 
+@mistake("bigram_log_probs", hint="Each row must be divided by its own sum. Without `keepdim=True`, the sums line up with the columns.")
+def sums_without_keepdim(counts, alpha):
+    smoothed = counts + alpha
+    return (smoothed / smoothed.sum(dim=-1)).log()
+
+
+@mistake("bigram_log_probs", hint="The counts are integers, and `+=` cannot put a fraction into them. `counts + alpha` makes a new tensor, of floats.")
+def adds_in_place(counts, alpha):
+    counts += alpha
+    return (counts / counts.sum(dim=-1, keepdim=True)).log()
+
+
 # conditional_entropy ------------------------------------------------------------------------
 
 
@@ -196,6 +208,11 @@ def perplexity(log_probs, tokens):
 @mistake("cross_entropy_of_table", hint="You look up how likely each token is to follow *itself*. The column is the next token of the text, `tokens[1:]`.")
 def predicts_the_present_token(log_probs, tokens):
     return -log_probs[tokens, tokens].mean()
+
+
+@mistake("cross_entropy_of_table", hint="`log_probs[a][:, b]` is every row with every column. Index with both at once, `log_probs[a, b]`, to get one cell per pair.")
+def every_row_with_every_column(log_probs, tokens):
+    return -log_probs[tokens[:-1]][:, tokens[1:]].mean()
 
 
 # zero_layer_logits --------------------------------------------------------------------------
@@ -430,6 +447,15 @@ def softmax_twice(model, tokens, optimizer):
     return loss.item()
 
 
+@mistake("train_step", hint="`F.cross_entropy` takes the classes in dimension 1. Flatten batch and position together: logits `[n d_vocab]`, targets `[n]`.")
+def leaves_batch_and_position(model, tokens, optimizer):
+    loss = F.cross_entropy(model(tokens)[:, :-1], tokens[:, 1:])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 # mean_kl ------------------------------------------------------------------------------------
 
 
@@ -471,6 +497,11 @@ def negative_kl(log_p, log_q, weights):
 @mistake("mean_kl", hint="The weights sum to one already; after the weighted sum there is nothing left to divide by. (`mean` divides by the number of rows.)")
 def divides_once_more(log_p, log_q, weights):
     return (weights * (log_p.exp() * (log_p - log_q)).sum(-1)).mean()
+
+
+@mistake("mean_kl", hint="You take the logarithm of a logarithm, which is NaN. `log_p` and `log_q` are logarithms already.")
+def logarithm_twice(log_p, log_q, weights):
+    return (weights * (log_p.exp() * (log_p.log() - log_q.log())).sum(-1)).sum()
 
 
 # best_rank_k --------------------------------------------------------------------------------
@@ -528,6 +559,20 @@ def divides_by_zero(log_probs, weights, k):
     return _truncated(scale * log_probs, k) / scale
 
 
+@mistake("best_rank_k", hint="The singular values are missing: the truncation is U[:, :k] times S[:k] times Vh[:k].")
+def forgets_the_singular_values(log_probs, weights, k):
+    scale = weights.clamp(min=1e-8).sqrt()[:, None]
+    U, _, Vh = torch.linalg.svd(scale * log_probs, full_matrices=False)
+    return U[:, :k] @ Vh[:k] / scale
+
+
+@mistake("best_rank_k", hint="`torch.linalg.svd` returns V already transposed, as Vh: keep its first k *rows*, `Vh[:k]`, and do not transpose them.")
+def transposes_vh(log_probs, weights, k):
+    scale = weights.clamp(min=1e-8).sqrt()[:, None]
+    U, S, Vh = torch.linalg.svd(scale * log_probs, full_matrices=False)
+    return (U[:, :k] * S[:k]) @ Vh[:, :k].T / scale
+
+
 # rotate_residual ----------------------------------------------------------------------------
 
 
@@ -570,6 +615,22 @@ def changes_the_given_model(model, R):
 @mistake("rotate_residual", hint="Only the unembedding is rotated. The embedding must write rotated vectors, `W_E @ R`, for it to read.")
 def rotates_only_the_unembedding(model, R):
     return _rotated(model, model.W_E, R.T @ model.W_U)
+
+
+@mistake("rotate_residual", hint="`W_E` is a short name for `embed.W_E` and cannot be assigned. Change the weights in place, under `torch.no_grad()`: `new.W_E.copy_(...)`.")
+def assigns_a_parameter(model, R):
+    new = copy.deepcopy(model)
+    new.W_E = torch.nn.Parameter(model.W_E @ R)
+    new.W_U = torch.nn.Parameter(R.T @ model.W_U)
+    return new
+
+
+@mistake("rotate_residual", hint="`W_E` cannot be assigned a tensor. Change the weights in place, under `torch.no_grad()`: `new.W_E.copy_(...)`.")
+def assigns_a_tensor(model, R):
+    new = copy.deepcopy(model)
+    new.W_E = model.W_E @ R
+    new.W_U = R.T @ model.W_U
+    return new
 
 
 # sample -------------------------------------------------------------------------------------
@@ -685,6 +746,20 @@ def takes_columns(model, counts, k):
     p = counts / n.clamp(min=1)[None, :]
     log_q = (model.W_E @ model.W_U).log_softmax(-1)
     return _top((torch.xlogy(p, p) - p * log_q).sum(dim=0), n, k)
+
+
+@mistake("furthest_tokens", hint="0 times log 0 is NaN here and 0 by convention: `torch.xlogy(p, p)` is p log p with that convention.")
+def nan_from_absent_pairs(model, counts, k):
+    n = counts.sum(dim=-1)
+    p = counts / n.clamp(min=1)[:, None]
+    log_q = (model.W_E @ model.W_U).log_softmax(-1)
+    return (p * (p.log() - log_q)).sum(dim=-1).topk(k).indices.tolist()
+
+
+@mistake("furthest_tokens", hint="You compare with the logits themselves. log q is their `log_softmax(-1)`.")
+def logits_for_log_probabilities(model, counts, k):
+    n, p, _, _ = _kl_rows(model, counts)
+    return _top((torch.xlogy(p, p) - p * (model.W_E @ model.W_U)).sum(-1), n, k)
 
 
 # predict_distance ---------------------------------------------------------------------------
