@@ -94,7 +94,7 @@ def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-
     except (TypeError, ValueError, RuntimeError):
         fail(f"{_cap(what)} should be numbers; your answer gave {describe(got)}.")
     if got.shape != want.shape:
-        fail(f"{_cap(what).rstrip(",")} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
+        fail(f"{_cap(what).rstrip(',')} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
     got, want = got.double(), want.double()
     off = ~torch.isclose(got, want, rtol=rtol, atol=atol)
     if not off.any():
