@@ -870,7 +870,10 @@ plots.points(
     "Rare tokens are learned badly",
     "how often the token occurs in the training text",
     "KL from counted to learned (nats)",
-    labels={seen.index(i): plots.token_name(shipped, i) for i in worst[:6]},
+    labels={
+        seen.index(i): plots.token_name(shipped, i)
+        for i in (worst[0], readable[0], readable[5], readable[-3], readable[-1])
+    },
     logx=True,
 )
 ranks = torch.stack([x[seen].float().argsort().argsort().float() for x in (times, kl_by_token)])
