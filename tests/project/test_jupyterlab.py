@@ -83,17 +83,29 @@ def page(browser):
     page.close()
 
 
-def open_notebook(page, lab, path: str) -> None:
-    page.goto(f"{lab[0]}/lab/tree/{path}?reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
+# All in the page: JupyterLab says itself when the notebook and its kernel are ready.
+OPEN = """async (path) => {
+  const app = window.jupyterapp;
+  await app.restored;
+  const widget = await app.commands.execute('docmanager:open', {path, factory: 'Notebook'});
+  await widget.context.ready;
+  await widget.sessionContext.ready;
+  await widget.sessionContext.session.kernel.info;
+  app.shell.activateById(widget.id);
+}"""
+RUN_AND_SAVE = """async () => {
+  await window.jupyterapp.commands.execute('notebook:run-all-cells');
+  await window.jupyterapp.shell.currentWidget.context.save();
+}"""
+
+
+def run_notebook(page, lab, path: str) -> list[dict]:
+    """Open a notebook, run all cells, save, and return the cells of the saved notebook."""
+    page.goto(f"{lab[0]}/lab?reset")
     page.wait_for_function("window.jupyterapp !== undefined")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-
-
-def run_all(page, lab, path: str) -> list[dict]:
-    """Run all cells, save, and return the cells of the saved notebook."""
-    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:save') }")
+    page.evaluate(OPEN, path)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.evaluate(RUN_AND_SAVE)
     return json.loads((lab[1] / path).read_text())["cells"]
 
 
@@ -105,8 +117,7 @@ def errors(cells: list[dict]) -> list[str]:
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
 def test_a_chapter_runs_from_top_to_bottom_with_reference_answers(chapter, lab, page):
     path = f"notebooks/{chapter.name}/reference.ipynb"
-    open_notebook(page, lab, path)
-    cells = run_all(page, lab, path)
+    cells = run_notebook(page, lab, path)
     assert errors(cells) == []
     code = [c for c in cells if c["cell_type"] == "code"]
     assert all(c["execution_count"] for c in code), "some cell did not run"
@@ -124,13 +135,12 @@ def test_a_chapter_runs_from_top_to_bottom_with_reference_answers(chapter, lab, 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
 def test_a_wrong_answer_is_told_what_is_wrong_on_the_page(chapter, lab, page):
     path = f"notebooks/{chapter.name}/wrong.ipynb"
-    open_notebook(page, lab, path)
-    cells = run_all(page, lab, path)
+    cells = run_notebook(page, lab, path)
     check = next(c for c in cells if c["metadata"].get("nbgrader", {}).get("grade"))
     report = page.locator(".jp-OutputArea-output", has_text="0 of 3 points").first
     report.scroll_into_view_if_needed()
-    assert report.is_visible()
-    assert "✗" in report.inner_text() and "should be" in report.inner_text()
+    report.wait_for(state="visible")
+    assert "✗" in report.text_content() and "should be" in report.text_content()
     assert check["outputs"][0]["data"]["text/plain"] == ["0"]
 
 
