@@ -9,13 +9,13 @@ from utils import load_curves, plots
 curves = load_curves("two_layer")
 steps = curves["step"]
 scores = {name: torch.tensor(curves[f"{name}_score"]) for name in ("previous_token", "induction")}
-heads = {"attends to the token before": ("previous_token", 0, 1), "attends to what followed last time": ("induction", 1, 2)}
+heads = {"looks at the token before": ("previous_token", 0, 1), "looks at what followed last time": ("induction", 1, 2)}
 
 left, right = plots.axes(2, size=(5.4, 3.3))
 series = {}
 for what, (name, layer, n) in heads.items():
     for head in scores[name][-1, layer].topk(n).indices.tolist():
-        series[f"head {layer}.{head} {what}"] = (steps, scores[name][:, layer, head].tolist())
+        series[f"{layer}.{head} {what}"] = (steps, scores[name][:, layer, head].tolist())
 plots.lines(series, "Heads find their jobs", "training step", "mean attention weight", ax=left)
 left.set_xscale("symlog", linthresh=100)
 plots.lines(

@@ -158,7 +158,7 @@ class Report:
                 rows.append(f"<div>{mark} {html.escape(c.name)}{message}</div>")
             body = "".join(rows)
         if r.hint:
-            body += f"<div>💡 {_inline(r.hint)}</div>"
+            body += f"<div><b>Hint</b> {_inline(r.hint)}</div>"
         if r.printed.strip():
             body += (
                 "<details><summary>what your answer printed</summary>"
