@@ -279,7 +279,7 @@ def evaluate(model: Transformer, corpus: Corpus, n_windows: int = 256) -> dict[s
     """
     n_ctx = model.cfg.n_ctx
     windows = corpus.heldout_windows(n_windows, n_ctx)
-    losses = torch.cat([_per_token_loss(model, part) for part in windows.split(16)])
+    losses = torch.cat([_per_token_loss(model(part), part) for part in windows.split(16)])
     by_pos = losses.mean(0)
     early, late = by_pos[n_ctx // 10 : n_ctx // 5].mean(), by_pos[-n_ctx // 10 :].mean()
     measures: dict[str, Any] = {
@@ -299,12 +299,13 @@ def evaluate(model: Transformer, corpus: Corpus, n_windows: int = 256) -> dict[s
         for name, offset in (("previous_token_score", 1), ("induction_score", period - 1)):
             stripe = patterns.diagonal(-offset, dim1=-2, dim2=-1)  # attention `offset` back
             measures[name] = stripe.mean((1, -1)).tolist()
-        repeat = F.cross_entropy(logits.transpose(1, 2)[..., :-1], repeated[:, 1:], reduction="none")
+        repeat = _per_token_loss(logits, repeated)
         measures["repeated_first_loss"] = repeat[:, : period - 1].mean().item()
         measures["repeated_second_loss"] = repeat[:, period:].mean().item()
     return measures
 
 
-def _per_token_loss(model: Transformer, tokens: Tensor) -> Float[Tensor, "batch pos-1"]:
-    logits = model(tokens)[:, :-1]
-    return F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+def _per_token_loss(
+    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos-1"]:
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")

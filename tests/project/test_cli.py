@@ -3,17 +3,16 @@
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import full_disk
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
@@ -227,21 +226,10 @@ def test_finished_training_says_so_and_stays_as_it_is(here, text):
     assert "Resuming" not in stdout and saved_step(here / "out") == 5
 
 
-@contextmanager
-def full_disk(limit: int = 100_000):
-    """No file can grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_keeps_what_was_saved(here, text):
     circuits(*train(text, steps=20))
     files = {file: file.read_bytes() for file in (here / "out").iterdir()}
-    with full_disk():
+    with full_disk(100_000):
         _, stderr = run(*train(text, steps=20), "--restart", status=1)
     assert_one_line(stderr.splitlines(keepends=True)[-1])
     assert "two_layer cannot be saved in out (File too large)" in stderr

@@ -2,14 +2,13 @@
 
 import math
 import os
-import resource
 import signal
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import full_disk
 
 from utils.corpus import Corpus
 from utils.errors import CourseError
@@ -295,24 +294,13 @@ def test_an_ignored_interrupt_stays_ignored_and_a_thread_trains_without():
     assert_same(training, run(Training(tiny(), TEXT)))
 
 
-@contextmanager
-def full_disk(limit: int = 1_000):
-    """No file can grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_write_that_fails_leaves_the_old_state(tmp_path):
     file = tmp_path / "state.pt"
     training = run(Training(tiny(), TEXT), 4)
     training.save(file)
     old = file.read_bytes()
     run(training, 6)
-    with full_disk(), pytest.raises(OSError):
+    with full_disk(1_000), pytest.raises(OSError):
         training.save(file)
     assert file.read_bytes() == old and os.listdir(tmp_path) == ["state.pt"]
     training.save(file)
