@@ -7,13 +7,15 @@ PORT ?= 8888
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: lab test build dev-check parity benchmarks clean
+.PHONY: setup lab test build dev-check parity benchmarks load clean
+
+setup: .venv/lab  ## everything but tests' own tools, in .venv
 
 lab: .venv/lab  ## open JupyterLab on the notebooks (PORT=8889, ARGS=--no-browser)
 	@PORT='$(PORT)' bash tools/lab $(ARGS)
 
 test: .venv/test .venv-parity/done  ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	.venv-parity/bin/python -m pytest tests/parity
 
 build: .venv/lab  ## notebooks/ from solutions/
@@ -28,6 +30,10 @@ parity: .venv-parity/done  ## compare the model with TransformerLens
 benchmarks: .venv/lab  ## the speed claims, as ratios
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/model_speed.py
+	$(BIN)/python benchmarks/grading_speed.py
+
+load: .venv/test  ## grade 1,000 submissions, killed five times (a quarter of an hour)
+	CIRCUITS_LOAD=1000 $(BIN)/python -m pytest tests/project/test_batch.py -k killed
 
 clean:  ## remove the virtual environments
 	rm -rf .venv .venv-parity

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
 
 from utils.build import write_sources
+from utils.grading.autograde import install
 
 c = get_config()  # noqa: F821  (nbgrader provides it)
 
@@ -16,17 +18,21 @@ c.CourseDirectory.release_directory = "notebooks"
 # nbgrader copies every other file beside a source notebook to students: not the answers.
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__", "*.pyc", "*.py", "*.part"]
 
-# Only what the checks need is executed: set-up, exercises and checks, not demonstrations.
+# A submission's code is called in a sandbox, and judged outside it: docs/instructors.md.
+install()
+# (nbgrader's other preprocessors tidy up what a kernel left and a student wrote: here is neither.)
 c.Autograde.autograde_preprocessors = [
-    "utils.grading.execute_answers.ExecuteAnswers",
-    "nbgrader.preprocessors.IgnorePattern",
-    "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    "nbgrader.preprocessors.LimitOutput",
+    "utils.grading.autograde.GradeAnswers",
     "nbgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
-    "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.ExecuteAnswers.timeout = 60  # seconds a cell
+
+# `nbgrader zip_collect` takes notebooks from downloads, and nothing that could fill the disk.
+c.ZipCollectApp.extractor_plugin = "utils.grading.collect.BoundedExtractor"
+# By default: STUDENT_bigrams.ipynb, or STUDENT/bigrams.ipynb. docs/instructors.md has others.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*/extracted/(?P<student_id>[^/]+?)(?:_|/(?:.*/)?)(?P<file_id>[a-z]+(?:_[a-z]+)*)\.ipynb"
+)
 
 # nbgrader releases notebooks; the course is written in text. Make the one from the other.
-write_sources()
+write_sources(Path(__file__).parent)

@@ -9,6 +9,7 @@ grader whose `submission` calls into another process.
 import contextlib
 import copy
 import functools
+import hashlib
 import inspect
 import math
 import traceback
@@ -31,11 +32,16 @@ SEED = 0  # in a notebook; a grader picks a secret one
 # Words for authors --------------------------------------------------------------------------
 
 
-def exercise(name: str, points: float) -> Callable:
-    """Mark a check: it belongs to the exercise `name` and is worth `points`."""
+def exercise(name: str, points: float, in_place: bool = False) -> Callable:
+    """Mark a check: it belongs to the exercise `name` and is worth `points`.
+
+    An answer gets copies of its arguments, so that what it does to them cannot reach the check.
+    With `in_place` the check sees what the answer did to the lists, dictionaries, tensors, models
+    and optimizers it was given. Such a check must know what it wants before it calls the answer.
+    """
 
     def mark(check):
-        check.exercise, check.points = name, points
+        check.exercise, check.points, check.in_place = name, points, in_place
         return check
 
     return mark
@@ -123,6 +129,8 @@ def describe(value: Any) -> str:
     """A short, readable name for any value, for use in messages."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {list(value.shape)}"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number of very many digits"
     if isinstance(value, bool | int | float | str) or value is None:
         text = repr(value)
         return text if len(text) <= 60 else f"{text[:57]}..."
@@ -133,12 +141,53 @@ def describe(value: Any) -> str:
 
 # Calling an answer --------------------------------------------------------------------------
 
+# What can go wrong with an answer, in the words a learner reads. `{name}` is the answer's.
+PROBLEMS = {
+    "undefined": "`{name}` is not defined yet: write it in the cell above and run it.",
+    "unwritten": "`{name}` is not written yet: replace `raise NotImplementedError()` in the cell "
+    "above and run it.",
+    "not callable": "`{name}` should be a function; it is {detail}. "
+    "Did a later cell use the name for something else?",
+    "async": "`{name}` is `async def`, so calling it gave a coroutine: use plain `def`.",
+    "generator": "`{name}` uses `yield`, so calling it gave a generator: use `return`.",
+    "memory": "`{name}` asked for more memory than a check allows "
+    "({gigabytes} GB). Which of its tensors has a dimension too many?",
+    "recursion": "`{name}` calls itself without end (RecursionError).",
+    "exit": "`{name}` calls exit(). An answer returns its result instead.",
+    "time": "`{name}` had not finished after {seconds:g} seconds and was stopped. Is there a loop "
+    "that never ends, or one over every token where a tensor operation would do?",
+    "dead": "`{name}` ended the whole Python process: a crash, or a call that kills it.",
+    "garbled": "`{name}` disturbed the program that runs it, so nothing it returned could be read.",
+    "too large": "`{name}` returned far more data than any check asks for.",
+    "raised": "`{name}` raised {raised}{detail}.",
+    "cell": "The cell of `{name}` raised {raised}{detail}, so there is nothing to call.",
+    "no time left": "The submission had used up its time before `{name}` was done.",
+}
+UNSOLVED = ("undefined", "unwritten")
+BROKEN = ("time", "dead", "garbled", "too large")  # the process that ran it is of no more use
+FINAL = (*UNSOLVED, *BROKEN, "cell", "no time left")  # a further check would only say it again
+
 
 class AnswerError(Exception):
-    """The answer could not be used at all; the message tells the learner why."""
+    """The answer could not be used; the message tells the learner why."""
 
-    unsolved = False  # there is no answer yet
-    out_of_time = False
+    def __init__(self, message: str, kind: str = "", raised: tuple[str, str] = ("", ""), line: int = 0):
+        super().__init__(message)
+        self.kind = kind  # a key of PROBLEMS; "" for a problem of its own words
+        self.raised = raised  # by the answer: the exception's type and text
+        self.line = line  # of the answer's cell, from 1; 0 if unknown
+
+
+def problem(
+    name: str, kind: str, raised: tuple[str, str] = ("", ""), detail: str = "", line: int = 0
+) -> AnswerError:
+    """One of PROBLEMS, as an exception."""
+    first_line = ": ".join(filter(None, (raised[0], *raised[1].strip().splitlines()[:1])))[:300]
+    message = PROBLEMS[kind].format(
+        name=name, raised=first_line, detail=detail,
+        seconds=SECONDS, gigabytes=MEMORY // limits.GIGABYTE,
+    )
+    return AnswerError(message, kind, raised, line)
 
 
 @dataclass
@@ -148,20 +197,22 @@ class Call:
     name: str
     args: tuple
     kwargs: dict[str, Any]
-    after: tuple = ()  # the arguments as the call left them
+    after: tuple | None = None  # the arguments as the call left them, if the check may look
     value: Any = None
-    error: str | None = None
+    error: tuple[str, ...] | None = None
 
 
 class Submission:
     """A learner's answers, from a namespace of this process. `submission.NAME(...)` calls one,
     checks the type and shape of what comes back, and keeps a record for the diagnosis.
 
-    Arguments are passed as in any call: what an answer changes in place is changed.
+    Answers get copies of their arguments, or, with `in_place`, the arguments themselves.
     """
 
-    def __init__(self, namespace: dict[str, Any]):
+    def __init__(self, namespace: dict[str, Any], in_place: bool = False):
         self.namespace = namespace
+        self.in_place = in_place
+        self.rng: torch.Generator | None = None  # the check's own
         self.calls: list[Call] = []
 
     def __getattr__(self, name: str) -> Callable:
@@ -170,48 +221,49 @@ class Submission:
         return functools.partial(self._call, name)
 
     def _call(self, name: str, *args, **kwargs) -> Any:
-        answer = self._find(name)
+        if any(g is self.rng for g in _within((args, list(kwargs.values())), torch.Generator)):
+            raise ValueError("A check must not give its own rng away: draw a seed from it.")
         call = Call(name, _copy(args), _copy(kwargs))
         self.calls.append(call)
         try:
-            call.value = _copy(plain(name, answer(*args, **kwargs)))
-            value = call.value
+            call.value = self.run(name, args, kwargs)
         except AnswerError as error:
-            call.error = str(error)
+            call.error = (error.kind, *error.raised)
             raise
-        except (Exception, SystemExit) as error:
-            call.error = f"{type(error).__name__}: {error}"
-            raise explain(name, error) from None
         finally:
-            call.after = _copy(args)
-        check_annotation(answer, args, kwargs, value)
-        return _copy(value)
+            call.after = _copy((args, kwargs)) if self.in_place else None
+        check_annotation(name, self.signature(name), args, kwargs, call.value)
+        return _copy(call.value)
 
-    def _find(self, name: str) -> Callable:
+    def run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Call an answer; what it returned, as plain data. Raises AnswerError. (A grader calls
+        into another process here.)"""
+        if not self.in_place:
+            args, kwargs = _copy((args, kwargs))
         if name not in self.namespace:
-            raise _unsolved(f"`{name}` is not defined yet: write it in the cell above and run it.")
+            raise problem(name, "undefined")
         answer = self.namespace[name]
         if not callable(answer):
-            raise AnswerError(
-                f"`{name}` should be a function; it is {describe(answer)}. "
-                "Did a later cell use the name for something else?"
-            )
-        return answer
+            raise problem(name, "not callable", detail=describe(answer))
+        try:
+            return _copy(plain(name, answer(*args, **kwargs)))
+        except AnswerError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise explain(name, error) from None
 
-
-def _unsolved(message: str) -> AnswerError:
-    error = AnswerError(message)
-    error.unsolved = True
-    return error
+    def signature(self, name: str) -> Callable:
+        """The function whose annotations say what the answer should return."""
+        return self.namespace[name]
 
 
 def plain(name: str, value: Any) -> Any:
     """What an answer returned, as plain data. Raises AnswerError for what cannot be any."""
     if inspect.iscoroutine(value):
         value.close()
-        raise AnswerError(f"`{name}` is `async def`, so calling it gave a coroutine: use plain `def`.")
+        raise problem(name, "async")
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise AnswerError(f"`{name}` uses `yield`, so calling it gave a generator: use `return`.")
+        raise problem(name, "generator")
     return _plain(value)
 
 
@@ -220,35 +272,33 @@ def _plain(value: Any) -> Any:
         value = value.detach()
         return value if type(value) is Tensor else value.as_subclass(Tensor)
     if type(value).__module__ == "numpy":
-        return torch.as_tensor(value)
-    if type(value) in (list, tuple, set):
-        return type(value)(_plain(v) for v in value)
-    if type(value) is dict:
-        return {k: _plain(v) for k, v in value.items()}
+        return torch.as_tensor(value.copy())  # a copy, as torch knows no negative strides
+    for kind in (list, tuple, set):  # named tuples and torch's own too
+        if isinstance(value, kind):
+            return kind(_plain(v) for v in value)
+    if isinstance(value, dict):
+        return {_key(k): _plain(v) for k, v in value.items()}
     return value
+
+
+def _key(key: Any) -> Any:
+    return key.item() if type(key).__module__ == "numpy" else key
 
 
 def explain(name: str, error: BaseException) -> AnswerError:
     """What an exception out of an answer means to the learner."""
+    raised = type(error).__name__, str(error)
     if isinstance(error, NotImplementedError):
-        return _unsolved(
-            f"`{name}` is not written yet: replace `raise NotImplementedError()` in the cell above "
-            "and run it."
-        )
-    text = str(error) or type(error).__name__
-    if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return AnswerError(
-            f"`{name}` asked for more memory than a check allows "
-            f"({MEMORY // limits.GIGABYTE} GB). Which of its tensors has a dimension too many?"
-        )
+        return problem(name, "unwritten", raised)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return problem(name, "memory", raised)
     if isinstance(error, RecursionError):
-        return AnswerError(f"`{name}` calls itself without end (RecursionError).")
+        return problem(name, "recursion", raised)
     if isinstance(error, SystemExit):
-        return AnswerError(f"`{name}` calls exit(). An answer returns its result instead.")
+        return problem(name, "exit", raised)
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.name == name]
     where = f", in its line `{own[-1].line}`" if own and own[-1].line else ""
-    first_line = text.strip().splitlines()[0][:300]
-    return AnswerError(f"`{name}` raised {type(error).__name__}: {first_line}{where}.")
+    return problem(name, "raised", raised, where, own[-1].lineno if own else 0)
 
 
 def _copy(value: Any) -> Any:
@@ -278,13 +328,12 @@ def _within(value: Any, kind: type) -> Iterator[Any]:
 # The answer's own annotation ----------------------------------------------------------------
 
 
-def check_annotation(answer: Callable, args: tuple, kwargs: dict, value: Any) -> None:
-    """Hold a returned value to the annotation of the answer: type, then shape.
+def check_annotation(name: str, answer: Callable, args: tuple, kwargs: dict, value: Any) -> None:
+    """Hold a value returned by the answer `name` to the annotations of `answer`: type, then shape.
 
     Raises AnswerError. Names of dimensions take their sizes from the arguments: from annotated
     tensors, from integers of that name, and from a model's configuration.
     """
-    name = getattr(answer, "__name__", "the answer")
     try:
         hints = typing.get_type_hints(answer)
         bound = inspect.signature(answer).bind(*args, **kwargs).arguments
@@ -421,19 +470,21 @@ def _threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def inputs(check: Callable, seed: int) -> torch.Generator:
+    """Where a check's inputs come from: of one seed, each check draws others."""
+    digest = hashlib.blake2b(f"{seed} {check.__module__} {check.__name__}".encode(), digest_size=7)
+    return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big"))
+
+
 def run_check(check: Callable, submission: Submission, seed: int = SEED) -> str | None:
     """Run one check with fresh inputs. None if it passes, else what is wrong."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = inputs(check, seed)
+    submission.in_place, submission.rng = check.in_place, rng
     try:
         with _threads(1), limits.time_limit(SECONDS), limits.memory_limit(MEMORY):
             check(submission, rng)
     except limits.OutOfTime:
-        error = AnswerError(
-            f"`{check.exercise}` had not finished after {SECONDS:g} seconds and was stopped. Is there "
-            "a loop that never ends, or one over every token where a tensor operation would do?"
-        )
-        error.out_of_time = True
-        raise error from None
+        raise problem(check.exercise, "time") from None
     except AssertionError as error:
         return str(error) or "The property does not hold."
     return None
@@ -459,9 +510,8 @@ def run_checks(
                     message = run_check(check, submission, seed)
                 except AnswerError as error:
                     message = str(error)
-                    result.unsolved |= error.unsolved
-                    if error.unsolved or error.out_of_time:
-                        stopped = message  # the other checks would only say the same again
+                    result.unsolved |= error.kind in UNSOLVED
+                    stopped = message if error.kind in FINAL else None
                 except Exception as error:  # the check could not read what the answer returned
                     last = submission.calls[-1] if submission.calls else None
                     message = (
@@ -502,12 +552,12 @@ def diagnose(mistakes: Sequence[Callable], checks: Sequence[tuple[bool, Sequence
 def _repeats(answer: Callable, call: Call) -> bool:
     args, kwargs = _copy(call.args), _copy(call.kwargs)
     try:
-        value, error = plain(call.name, answer(*args, **kwargs)), None
+        value, error = Submission({call.name: answer}, in_place=True).run(call.name, args, kwargs), None
     except AnswerError as e:
-        value, error = None, str(e)
-    except Exception as e:
-        value, error = None, f"{type(e).__name__}: {e}"
-    return error == call.error and same((value, args), (call.value, call.after))
+        value, error = None, (e.kind, *e.raised)
+    if error != call.error or not same(value, call.value):
+        return False
+    return call.after is None or same((args, kwargs), call.after)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -36,11 +36,13 @@ def build():
 
 @main.command("dev-check")
 @click.argument("exercise", required=False)
-def dev_check(exercise):
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
+              help="How many sets of random inputs every answer meets.")
+def dev_check(exercise, seeds):
     """Prove that every exercise is good: answered, checked, with mistakes and variants."""
     from utils.dev_check import problems
 
-    found, n_exercises = problems(exercise)
+    found, n_exercises = problems(exercise, seeds=seeds)
     for problem in found:
         click.echo(problem)
     if found:
@@ -71,6 +73,95 @@ def check(file):
         why = ", as it stopped before one: see above" if cell_problems else ""
         raise CourseError(f"{file} defines no exercise of this course{why}.")
     click.echo(f"{points_text(got)} of {points_text(of)} points")
+
+
+@main.command()
+@click.argument("chapter")
+@click.option("--regrade", is_flag=True, help="Grade all submissions again, also unchanged ones.")
+@click.option("--jobs", type=click.IntRange(min=1), default=None,
+              help="Processes that grade at a time (default: one a core).")
+@click.option("--require-sandbox", is_flag=True, help="Refuse to grade where there is no sandbox.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", default=None,
+              help="Grade on an existing Dask cluster instead (needs the extra [cluster]).")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), default=None,
+              help="Where to write the table (default: grades-CHAPTER.csv).")
+def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
+    """Grade all submissions of CHAPTER into nbgrader's gradebook (instructors). Stopped at any
+    moment, the same command goes on."""
+    from tqdm import tqdm
+
+    from utils.grading.batch import Batch, LocalGraders, alone
+
+    root = Path.cwd()
+    with alone(root):
+        if scheduler:
+            from utils.grading.cluster import ClusterGraders
+
+            graders = ClusterGraders(scheduler, require_sandbox)
+        else:
+            graders = LocalGraders(jobs)
+        batch, stopped = None, False
+        try:
+            batch = Batch(root, chapter, regrade)
+            why = graders.unsandboxed() if batch.tasks else None
+            if why and require_sandbox:
+                raise CourseError(f"There is no sandbox here: {why}. Nothing was graded.")
+            if why:
+                _warn(f"NOT SANDBOXED: the code of every submission will run with your rights ({why}).")
+            for row in [r for r in batch.rows.values() if r.status == "refused"]:
+                _problem(row)
+            with tqdm(total=len(batch.tasks), unit="submission", dynamic_ncols=True,
+                      smoothing=0.1, disable=None if batch.tasks else True) as bar:
+                for row in batch.run(graders):
+                    bar.update()
+                    if row.status != "graded":
+                        _problem(row)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            graders.close()
+        if stopped and batch is None:
+            sys.exit(130)
+        rows = batch.rows.values()
+        csv_file = csv_file or root / f"grades-{chapter}.csv"
+        batch.write_csv(csv_file)
+    _summary(rows, csv_file)
+    if batch.unsandboxed:
+        _warn(f"{len(batch.unsandboxed)} of these were graded without a sandbox.")
+    if stopped:
+        left = len(batch.tasks) - sum(r.status in ("graded", "failed") for r in rows)
+        click.echo(f"Stopped with {left} to go. The same command goes on from there.")
+        sys.exit(130)
+    if any(row.status == "failed" for row in rows):
+        raise CourseError("Some submissions could not be graded: see above; the same command tries again.")
+
+
+def _problem(row) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"{ascii(row.student)}: {row.status}: {row.note}", file=sys.stderr)
+
+
+def _warn(text: str) -> None:
+    click.secho(f"\n  {text}\n", fg="white", bg="red", bold=True, err=True)
+
+
+def _summary(rows, csv_file) -> None:
+    """How many of each status, and how the points lie."""
+    counted = {}
+    for row in rows:
+        counted[row.status] = counted.get(row.status, 0) + 1
+    for status in ("graded", "unchanged", "refused", "failed"):
+        if status in counted:
+            click.echo(f"{counted[status]:>6}  {status}")
+    points = sorted(row.points for row in rows if row.points is not None)
+    if points:
+        of = max(row.max_points for row in rows if row.points is not None)
+        middle = points[len(points) // 2]
+        click.echo(f"points: median {middle:g} of {of:g}, from {points[0]:g} to {points[-1]:g}")
+    elif not rows:
+        click.echo("There are no submissions.")
+    click.echo(f"table: {csv_file}")
 
 
 @main.command()

@@ -3,12 +3,13 @@
 import difflib
 import importlib.util
 import json
+import linecache
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from utils.checking import marked
@@ -67,6 +68,11 @@ class Chapter:
     def title(self) -> str:
         heading = next((source(c) for c in self.cells if c["cell_type"] == "markdown"), self.name)
         return heading.splitlines()[0].lstrip("# ")
+
+    @property
+    def exercise_names(self) -> tuple[str, ...]:
+        """The exercises, in the order of the source."""
+        return _exercise_names(self.source, self.source.stat().st_mtime_ns)
 
     @property
     def exercises(self) -> dict[str, float]:
@@ -170,6 +176,11 @@ def answer_cells(file: Path) -> list[tuple[str, str]]:
     return [(exercise_of(c) or "setup", source(c)) for c in cells if is_setup(c) or exercise_of(c)]
 
 
+@lru_cache(maxsize=16)
+def _exercise_names(file: Path, mtime: int) -> tuple[str, ...]:
+    return tuple(name for name, _ in answer_cells(file) if name != "setup")
+
+
 def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Run the answers in a notebook, a percent script, or a plain Python file.
 
@@ -178,9 +189,8 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     namespace: dict[str, Any] = {"__name__": "answers"}
     problems: dict[str, str] = {}
     for name, code in answer_cells(file):
-        register_source(f"<{name}>", code)
         try:
-            exec(compile(code, f"<{name}>", "exec", dont_inherit=True), namespace)
+            exec(compile_cell(name, code), namespace)
         except (Exception, SystemExit) as error:
             where = "The file" if name == "the file" else f"The cell of {name}"
             says = (str(error).splitlines() or ["no message"])[0]
@@ -188,11 +198,18 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return namespace, problems
 
 
-def register_source(filename: str, code: str) -> None:
-    """Let tracebacks and `inspect` find the text of code that is in no file."""
-    import linecache
+def compile_cell(name: str, code: str) -> CodeType:
+    """The code of an answer's cell, ready to run; tracebacks and `inspect` will find its text.
 
-    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+    What only Jupyter understands (`%timeit`, `!ls`) is left out. Raises SyntaxError."""
+    linecache.cache[f"<{name}>"] = (len(code), None, code.splitlines(keepends=True), f"<{name}>")
+    try:
+        return compile(code, f"<{name}>", "exec", dont_inherit=True)
+    except SyntaxError:
+        plain = re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", code)
+        if plain == code:
+            raise
+        return compile(plain, f"<{name}>", "exec", dont_inherit=True)
 
 
 def hints(chapter: Chapter, exercise: str) -> list[str]:

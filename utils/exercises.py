@@ -55,8 +55,7 @@ def reveal(exercise: str) -> "Markdown":
     namespace = sys._getframe(1).f_globals
     for name, code in cells:
         if name in ("setup", exercise):
-            course.register_source(f"<{name}>", code)
-            exec(compile(code, f"<{name}>", "exec", dont_inherit=True), namespace)
+            exec(course.compile_cell(name, code), namespace)
     code = "\n".join(
         line for line in dict(cells)[exercise].splitlines() if "### " not in line
     )
@@ -121,10 +120,11 @@ def _inline(text: str) -> str:
 
 
 class Report:
-    """The outcome of `check`. As plain text, the points; in a notebook, what was found."""
+    """The outcome of `check`. As plain text, the points; in a notebook, what was found. A `graded`
+    one lists every check, and says why it ran unsandboxed, if it did."""
 
-    def __init__(self, result: Result):
-        self.result = result
+    def __init__(self, result: Result, graded: bool = False, unsandboxed: str | None = None):
+        self.result, self.graded, self.unsandboxed = result, graded, unsandboxed
 
     def __repr__(self) -> str:
         return points_text(self.result.points)
@@ -140,10 +140,14 @@ class Report:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self) -> str:
+        """The report as a piece of a page. All that came from an answer is escaped."""
         r = self.result
         score = f"{points_text(r.points)} of {points_text(r.max_points)} points"
         title = f"<b>{html.escape(r.exercise)}</b> · {score}"
-        if r.unsolved:
+        if r.unsolved and not self.graded:
             body = _inline(r.checks[0].message)
         else:
             rows, said = [], set()
@@ -164,6 +168,8 @@ class Report:
                 "<details><summary>what your answer printed</summary>"
                 f"<pre>{html.escape(r.printed)}</pre></details>"
             )
+        if self.unsandboxed:
+            body += f"<div><b>not sandboxed</b>: {html.escape(self.unsandboxed)}</div>"
         color = _OK if r.passed else _BAD
         return f'<div style="{_BOX.format(color=color)}"><div>{title}</div>{body}</div>'
 

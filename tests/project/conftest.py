@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.course import ROOT, Chapter, answer_cells, exercise_of
+from utils.course import ROOT, Chapter, answer_cells, chapters, exercise_of
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,24 @@ def course(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def released(course, nbgrader, tmp_path_factory) -> Path:
+    """A course whose first chapter is in the gradebook, with nobody's work. To be copied."""
+    root = shutil.copytree(course, tmp_path_factory.mktemp("released"), dirs_exist_ok=True)
+    for name in ("gradebook.db", "submitted", "autograded", "feedback"):
+        if (root / name).is_dir():
+            shutil.rmtree(root / name)
+        (root / name).unlink(missing_ok=True)
+    nbgrader(root, "generate_assignment", chapters()[0].name, "--force")
+    return root
+
+
+@pytest.fixture
+def classroom(released, tmp_path) -> Path:
+    """A course of a test's own, released, with nobody's work."""
+    return shutil.copytree(released, tmp_path / "class")
+
+
 @contextmanager
 def full_disk(limit: int):
     """No file can grow beyond so many bytes."""
@@ -71,3 +89,16 @@ def full_disk(limit: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "no Chromium found: apt-get install chromium"
+    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", *quiet])
+        yield browser
+        browser.close()

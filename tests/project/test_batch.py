@@ -1,0 +1,242 @@
+"""`circuits grade`: a whole class, stopped at any moment, and the same gradebook in the end."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import answered, hand_in, reference
+
+from utils.course import chapters
+from utils.grading.records import Records, read_secret
+
+CHAPTER = chapters()[0]
+REFERENCE = reference(CHAPTER)
+N = int(os.environ.get("CIRCUITS_LOAD", 12))  # submissions; `make load` grades 1,000
+KILLS = 5
+WHEN = (0.05, 0.25) if N >= 1000 else (0.3, 0.9)  # of an undisturbed run, of which half is start
+
+
+def grade(root: Path, *args: str, ok: bool = True) -> str:
+    done = subprocess.run(command(*args), cwd=root, capture_output=True, text=True, timeout=3000)
+    printed = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok, printed
+    assert "Traceback" not in printed
+    return printed
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "utils.cli", "grade", CHAPTER.name, *args]
+
+
+def some_answers(n: int, seed: int) -> dict[str, tuple[dict, float]]:
+    """What students hand in, and the points it deserves: some exercises each, each right or not."""
+    choose = random.Random(seed)
+    handed_in = {}
+    for i in range(n):
+        names = choose.sample(list(REFERENCE), choose.randrange(4))
+        given = {name: f"# {i}\n{REFERENCE[name]}" for name in names}
+        for name in choose.sample([n for n in REFERENCE if n not in given], choose.randrange(3)):
+            given[name] = f"def {name}(*args): return {i}"
+        handed_in[f"student-{i:04}"] = answered(CHAPTER, given), sum(CHAPTER.exercises[n] for n in names)
+    return handed_in
+
+
+def scores(root: Path) -> dict[tuple[str, str], tuple]:
+    """All that the gradebook says of marks: by student and cell, the scores."""
+    query = """
+        select student.id, base_cell.name, grade.auto_score, grade.manual_score, grade.needs_manual_grade
+        from grade
+        join base_cell on base_cell.id = grade.cell_id
+        join submitted_notebook on submitted_notebook.id = grade.notebook_id
+        join submitted_assignment on submitted_assignment.id = submitted_notebook.assignment_id
+        join student on student.id = submitted_assignment.student_id
+    """
+    with sqlite3.connect(root / "gradebook.db") as db:
+        rows = db.execute(query).fetchall()
+    assert len({row[:2] for row in rows}) == len(rows), "a mark was entered twice"
+    return {row[:2]: row[2:] for row in rows}
+
+
+def points(root: Path) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for (student, _), (auto, *_rest) in scores(root).items():
+        total[student] = total.get(student, 0) + auto
+    return total
+
+
+def table(root: Path) -> dict[str, dict[str, str]]:
+    with open(root / f"grades-{CHAPTER.name}.csv") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
+
+
+def test_killed_at_random_moments_it_ends_with_the_gradebook_of_an_undisturbed_run(classroom, released):
+    """And no mark is lost or wrong."""
+    handed_in = some_answers(N, seed=1)
+    for student, (notebook, _) in handed_in.items():
+        hand_in(classroom, student, CHAPTER, notebook)
+    want = {student: deserved for student, (_, deserved) in handed_in.items()}
+
+    start = time.monotonic()
+    grade(classroom)
+    seconds = time.monotonic() - start
+    undisturbed = scores(classroom)
+    assert points(classroom) == want
+
+    secret = read_secret(classroom)
+    shutil.rmtree(classroom / "autograded")
+    shutil.rmtree(classroom / ".grading")
+    shutil.copy(released / "gradebook.db", classroom)
+    (classroom / ".grading").mkdir()
+    (classroom / ".grading" / "secret").write_bytes(secret)
+    moments = random.Random(2)
+    killed = 0
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            command(), cwd=classroom, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=moments.uniform(*WHEN) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+    grade(classroom)
+    assert killed >= (KILLS if N >= 1000 else 2), "too few runs were still at work when their moment came"
+    assert scores(classroom) == undisturbed
+    assert {row["status"] for row in table(classroom).values()} <= {"graded", "unchanged"}
+
+
+def test_unchanged_submissions_are_not_graded_again_unless_asked(classroom):
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {"direct_path": REFERENCE["direct_path"]}))
+    hand_in(classroom, "ben", CHAPTER, answered(CHAPTER, {}))
+    assert "2  graded" in grade(classroom)
+    assert "2  unchanged" in grade(classroom)
+    better = answered(CHAPTER, {"bigram_counts": REFERENCE["bigram_counts"]})
+    file = classroom / "submitted" / "ben" / CHAPTER.name / CHAPTER.notebook.name
+    file.write_text(json.dumps(better))
+    printed = grade(classroom)
+    assert "1  graded" in printed and "1  unchanged" in printed
+    assert points(classroom) == {"anna": 3, "ben": 3}
+    assert "2  graded" in grade(classroom, "--regrade")
+    shutil.rmtree(classroom / "autograded" / "anna")  # what is gone is made again
+    assert "1  graded" in grade(classroom)
+
+
+def test_a_mark_overridden_by_hand_survives_regrading(classroom):
+    from nbgrader.api import Gradebook
+
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
+    grade(classroom)
+    with Gradebook(f"sqlite:///{classroom / 'gradebook.db'}", "circuits") as gradebook:
+        mark = gradebook.find_grade("check_sample", CHAPTER.notebook_name, CHAPTER.name, "anna")
+        mark.manual_score = 2
+        gradebook.db.commit()
+    grade(classroom, "--regrade")
+    assert scores(classroom)["anna", "check_sample"][:2] == (0, 2)
+
+
+def test_bad_submissions_get_a_line_and_stop_nobody(classroom):
+    good = answered(CHAPTER, {"direct_path": REFERENCE["direct_path"]})
+    loop = answered(CHAPTER, {"direct_path": "def direct_path(a, b):\n    while True: pass"})
+    hand_in(classroom, "anna", CHAPTER, good)
+    hand_in(classroom, "loop", CHAPTER, loop)
+    hand_in(classroom, "*", CHAPTER, good)
+    (classroom / "submitted" / "torn" / CHAPTER.name).mkdir(parents=True)
+    (classroom / "submitted" / "torn" / CHAPTER.name / CHAPTER.notebook.name).write_text('{"cells": [')
+    (classroom / "submitted" / "empty" / CHAPTER.name).mkdir(parents=True)
+    (classroom / "submitted" / "elsewhere").mkdir()
+    (classroom / "submitted" / "copycat").symlink_to(classroom / "submitted" / "anna")
+    printed = grade(classroom)
+    assert points(classroom) == {"anna": 3, "loop": 0}
+    rows = table(classroom)
+    assert {s for s, row in rows.items() if row["status"] == "refused"} == {"*", "torn", "empty", "copycat"}
+    assert "elsewhere" not in rows
+    for student in ("*", "torn", "empty", "copycat"):
+        assert sum(f"'{student}': refused: " in line for line in printed.splitlines()) == 1
+    assert rows["torn"]["points"] == "" and "not JSON" in rows["torn"]["note"]
+
+
+def test_ctrl_c_says_what_is_left_and_the_same_command_goes_on(classroom):
+    slow = "import time\ndef direct_path(W_E, W_U):\n    time.sleep(1.5)\n    return W_E @ W_U"
+    for i in range(8):
+        hand_in(classroom, f"s{i}", CHAPTER, answered(CHAPTER, {"direct_path": slow + f"  # {i}"}))
+    process = subprocess.Popen(
+        command(), cwd=classroom, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    records = Records(classroom, CHAPTER.name)
+    deadline = time.monotonic() + 120
+    while not any((r := records.read(f"s{i}")) and r.entered for i in range(8)):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "The same command goes on from there." in printed
+    assert "Traceback" not in printed
+    grade(classroom)
+    assert points(classroom) == {f"s{i}": 3 for i in range(8)}
+
+
+def test_without_a_sandbox_it_warns_and_labels_every_mark_or_refuses(classroom, tmp_path):
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {"direct_path": REFERENCE["direct_path"]}))
+    bare = tmp_path / "bin"  # no bwrap on this PATH
+    bare.mkdir()
+    environment = {**os.environ, "PATH": str(bare)}
+    refusing = subprocess.run(
+        command("--require-sandbox"), cwd=classroom, env=environment, capture_output=True, text=True
+    )
+    assert refusing.returncode == 1 and "Nothing was graded" in refusing.stderr
+    assert scores(classroom) == {}
+    warned = subprocess.run(command(), cwd=classroom, env=environment, capture_output=True, text=True)
+    assert warned.returncode == 0 and "NOT SANDBOXED" in warned.stderr, warned.stderr
+    assert points(classroom) == {"anna": 3}
+    assert "not sandboxed: bubblewrap" in table(classroom)["anna"]["note"]
+    page = classroom / "autograded" / "anna" / CHAPTER.name / CHAPTER.notebook.name
+    assert page.read_text().count("<b>not sandboxed</b>") == len(CHAPTER.exercises)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["7_nothing"], "No chapter is called '7_nothing'. There are: "),
+        ([CHAPTER.name, "--scheduler", "tcp://127.0.0.1:1"], "No Dask scheduler answers at"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(classroom, args, says):
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
+    done = subprocess.run(
+        [sys.executable, "-m", "utils.cli", "grade", *args], cwd=classroom, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("circuits: ") and says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_gradebook_that_does_not_know_the_chapter_says_what_to_run(classroom):
+    (classroom / "gradebook.db").unlink()
+    assert "nbgrader generate_assignment" in grade(classroom, ok=False)
+
+
+def test_a_folder_that_is_no_course_says_so_and_is_left_as_it_was(tmp_path):
+    assert "There is no nbgrader_config.py" in grade(tmp_path, ok=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_batches_at_once_are_refused(classroom):
+    from utils.grading.batch import alone
+
+    with alone(classroom):
+        assert "Another `circuits grade` is at work" in grade(classroom, ok=False)
+
+
+def test_the_secret_is_the_owners_alone(classroom):
+    secret = read_secret(classroom)
+    assert len(secret) == 64 and read_secret(classroom) == secret
+    assert (classroom / ".grading" / "secret").stat().st_mode & 0o077 == 0

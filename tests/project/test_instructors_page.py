@@ -1,0 +1,57 @@
+"""`docs/instructors.md` is true: its commands run, in its order, from an empty folder to marks."""
+
+import csv
+import getpass
+import re
+import subprocess
+import zipfile
+
+from conftest import reference
+
+from utils.course import ROOT, chapters
+
+PAGE = (ROOT / "docs" / "instructors.md").read_text("utf-8")
+
+
+def commands() -> str:
+    """The page's shell blocks, but for those that say why they are not run."""
+    blocks = re.findall(r"(<!-- not run: [^>]+ -->\n)?```bash\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) > 12
+    return "\n".join(block for not_run, block in blocks if not not_run)
+
+
+def test_the_page_runs_from_an_empty_folder_to_exported_marks(tmp_path):
+    root = tmp_path / "class"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(root)], check=True)
+    script = "set -euo pipefail\n" + commands()
+    done = subprocess.run(["bash", "-c", script], cwd=root, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Anna Lee" in done.stdout + done.stderr or "Lee, Anna" in done.stdout + done.stderr
+    with open(root / "grades.csv") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file) if row["assignment"] == "1_bigrams"}
+    exchange = getpass.getuser()  # who handed in through the exchange
+    assert set(rows) == {"anna", "ben", "Cleo Fox", exchange}
+    assert float(rows["anna"]["score"]) == 2, "the mark that the page overrides"
+    assert {float(rows[s]["score"]) for s in ("ben", "Cleo Fox", exchange)} == {0}, "nothing was answered"
+    assert {float(row["max_score"]) for row in rows.values()} == {sum(chapters()[0].exercises.values())}
+    for student in rows:
+        page = root / "feedback" / student / "1_bigrams" / "bigrams.html"
+        assert "is not written yet" in page.read_text("utf-8")
+    with open(root / "grades-1_bigrams.csv") as file:
+        assert {row["student"] for row in csv.DictReader(file)} == set(rows)
+    assert list((root / "exchange" / "circuits" / "feedback").glob("*.html")), "released"
+    check_no_answer_leaks(root / "circuits-for-students.zip")
+
+
+def check_no_answer_leaks(archive) -> None:
+    """What students are given holds the notebooks and the checks, and no right answer."""
+    with zipfile.ZipFile(archive) as packed:
+        names = packed.namelist()
+        text = "\n".join(packed.read(n).decode("utf-8", "ignore") for n in names if n.endswith((".py", ".ipynb")))
+    assert "circuits/notebooks/1_bigrams/bigrams.ipynb" in names
+    assert "circuits/tests/checks/test_bigrams.py" in names and "circuits/Makefile" in names
+    assert not [name for name in names if "solutions/" in name or "variants/" in name]
+    assert "### BEGIN SOLUTION" not in text
+    for chapter in chapters():
+        for code in reference(chapter).values():  # a mistake may share lines with it, not all of them
+            assert code.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0] not in text

@@ -1,0 +1,305 @@
+"""Grade all submissions of a chapter: many processes find the marks, one enters them.
+
+A submission is done when its record says that its marks are in the gradebook, so a batch that is
+stopped at any moment goes on where it was. `Records` keeps what was found; nbgrader's own converter
+enters it, which makes the gradebook what `nbgrader autograde` makes it.
+"""
+
+import contextlib
+import csv
+import io
+import logging
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.course import Chapter, chapters
+from utils.errors import CourseError
+from utils.files import write_file
+from utils.grading import submissions
+from utils.grading.grader import Graded, Grader, Job, seed
+from utils.grading.records import FOLDER, Record, Records, fingerprint, read_secret
+
+# Grades jobs in whatever order they are done: (student, job) pairs to (student, what was found).
+Graders = Callable[[Iterable[tuple[str, Job]]], Iterator[tuple[str, Graded]]]
+
+
+@dataclass
+class Row:
+    """One submission in the summary."""
+
+    student: str
+    status: str  # "graded", "unchanged", "refused" or "failed"
+    points: float | None = None
+    max_points: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Task:
+    """A submission that is not done yet."""
+
+    student: str
+    cells: dict[str, str]
+    record: Record | None  # what an earlier run found but did not enter
+    fingerprint: str
+
+
+class Batch:
+    """One run over a chapter's submissions. `rows` fills as they are done."""
+
+    def __init__(self, root: Path, chapter_name: str, regrade: bool = False):
+        self.root = root
+        self.chapter = _chapter(root, chapter_name)
+        self.records = Records(root, chapter_name)
+        self.gradebook = _Gradebook(root, self.chapter)
+        self.rows: dict[str, Row] = {}
+        self.tasks: list[Task] = []
+        self.unsandboxed: set[str] = set()
+        for student in submissions.students(self.gradebook.submitted, chapter_name):
+            self._plan(student, regrade)
+
+    def _plan(self, student: str, regrade: bool) -> None:
+        try:
+            cells = submissions.read(self.gradebook.submitted, student, self.chapter)
+        except submissions.Refused as refusal:
+            self.rows[student] = Row(student, "refused", note=str(refusal))
+            return
+        mark = fingerprint(self.chapter, cells)
+        record = None if regrade else self.records.read(student)
+        if record is not None and record.fingerprint != mark:
+            record = None  # handed in again, or the chapter changed
+        if record is not None and record.entered and self.gradebook.has(student):
+            self.rows[student] = self._row(student, "unchanged", record.graded)
+        else:
+            self.tasks.append(Task(student, cells, record, mark))
+
+    def run(self, graders: Graders) -> Iterator[Row]:
+        """Grade what is left to grade and enter it; yields each row when it is done."""
+        tasks = {task.student: task for task in self.tasks}
+        for task in self.tasks:
+            if task.record is not None:
+                yield self._enter(task, task.record.graded)
+        secret = read_secret(self.root)
+        name = self.chapter.name
+        jobs = [
+            (t.student, Job(name, t.cells, seed(secret, t.student, name, t.cells), self.root))
+            for t in self.tasks
+            if t.record is None
+        ]
+        for student, graded in graders(jobs):
+            yield self._enter(tasks[student], graded)
+
+    def _enter(self, task: Task, graded: Graded) -> Row:
+        """Keep what was found, and put it into the gradebook."""
+        student = task.student
+        if graded.error:
+            row = Row(student, "failed", note=graded.error)
+        else:
+            self.records.write(student, Record(task.fingerprint, graded))
+            try:
+                self.gradebook.enter(student, graded)
+                self.records.write(student, Record(task.fingerprint, graded, entered=True))
+                row = self._row(student, "graded", graded)
+            except submissions.Refused as refusal:  # changed since it was read
+                row = Row(student, "refused", note=str(refusal))
+            except _EnterError as error:
+                row = Row(student, "failed", note=str(error))
+        self.rows[student] = row
+        return row
+
+    def _row(self, student: str, status: str, graded: Graded) -> Row:
+        note = ""
+        if graded.unsandboxed:
+            self.unsandboxed.add(student)
+            note = f"not sandboxed: {graded.unsandboxed}"
+        return Row(student, status, graded.points, sum(r.max_points for r in graded.results), note)
+
+    def write_csv(self, file: Path) -> None:
+        """The summary as a table: one line a student, refused ones too."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["student", "status", "points", "max_points", "note"])
+        for student in sorted(self.rows):
+            r = self.rows[student]
+            table.writerow([_cell(student), r.status, r.points, r.max_points, _cell(r.note)])
+        write_file(file, text.getvalue().encode("utf-8", "replace"))
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet takes for text, whatever a folder was called."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _chapter(root: Path, name: str) -> Chapter:
+    for chapter in chapters(root):
+        if chapter.name == name:
+            if chapter.source.exists() and chapter.checks_file.exists():
+                return chapter
+            raise CourseError(f"{name} has no source or no checks here: grade in a full copy of the course.")
+    names = ", ".join(c.name for c in chapters(root)) or f"none in {root}"
+    raise CourseError(f"No chapter is called {name!r}. There are: {names}.")
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Raise CourseError if this is no course's folder, or another batch works in it."""
+    if not (root / "nbgrader_config.py").exists():
+        raise CourseError(f"There is no nbgrader_config.py in {root}: run this in the course's folder.")
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    file = root / FOLDER / "lock"
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with file.open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CourseError("Another `circuits grade` is at work in this folder; wait for it.") from None
+        yield
+
+
+# Finding marks ------------------------------------------------------------------------------
+
+
+class LocalGraders:
+    """Graders on this machine, a process each. Calling it grades; `close` ends the processes."""
+
+    def __init__(self, processes: int | None = None):
+        self.graders = [Grader() for _ in range(processes or os.cpu_count() or 1)]
+        self.graders[0].spawn()  # it gets ready while the batch is planned
+        self.threads: list[threading.Thread] = []
+        self.stopping = threading.Event()
+
+    def unsandboxed(self) -> str | None:
+        """Why there is no sandbox here, or None."""
+        self.graders[0].start()
+        return self.graders[0].unsandboxed
+
+    def __call__(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Graded]]:
+        todo: queue.SimpleQueue = queue.SimpleQueue()
+        done: queue.SimpleQueue = queue.SimpleQueue()
+        jobs = list(jobs)
+        for job in jobs:
+            todo.put(job)
+        for grader in self.graders[: len(jobs)]:
+            thread = threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
+            thread.start()
+            self.threads.append(thread)
+        for _ in jobs:
+            yield done.get()
+
+    def _work(self, grader: Grader, todo: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
+        with contextlib.suppress(queue.Empty):
+            while not self.stopping.is_set():
+                student, job = todo.get_nowait()
+                try:
+                    graded = grader.grade(job)
+                    if graded.error and not self.stopping.is_set():
+                        graded = grader.grade(job)  # once more: it may have been the machine's fault
+                except OSError as error:
+                    graded = Graded(error=str(error))
+                done.put((student, graded))
+
+    def close(self) -> None:
+        self.stopping.set()
+        for grader in self.graders:
+            if grader.process is not None:
+                grader.process.kill()  # its thread sees that, and ends
+        for thread in self.threads:
+            thread.join()
+        for grader in self.graders:
+            grader.close()
+
+
+# Entering them ------------------------------------------------------------------------------
+
+
+class _EnterError(Exception):
+    """nbgrader could not enter the marks; one line says why."""
+
+
+class _Gradebook:
+    """nbgrader's gradebook, autograded folder and settings, for one chapter."""
+
+    def __init__(self, root: Path, chapter: Chapter):
+        from nbgrader.coursedir import CourseDirectory
+        from traitlets.config.loader import PyFileConfigLoader
+
+        self.chapter = chapter
+        self.config = PyFileConfigLoader("nbgrader_config.py", str(root)).load_config()
+        self.config.CourseDirectory.root = str(root)
+        self.log = logging.getLogger("circuits.grading")
+        self.log.propagate = False
+        self.log.handlers = [_Lines()]
+        self.coursedir = CourseDirectory(config=self.config, log=self.log)
+        self.coursedir.assignment_id = chapter.name
+        self.submitted = root / self.coursedir.submitted_directory
+        self._check_released()
+
+    def _check_released(self) -> None:
+        """The gradebook must know this chapter as it is now, or nbgrader could not enter marks."""
+        from nbgrader.api import Gradebook, MissingEntry
+
+        advice = f"run `nbgrader generate_assignment {self.chapter.name} --force` first."
+        with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as gradebook:
+            try:
+                notebook = gradebook.find_notebook(self.chapter.notebook_name, self.chapter.name)
+            except MissingEntry:
+                raise CourseError(f"The gradebook does not know {self.chapter.name}: {advice}") from None
+            known = {cell.name: cell.max_score for cell in notebook.grade_cells}
+            self.graded_before = {s.student_id for s in notebook.assignment.submissions}
+        from nbgrader.utils import is_grade
+
+        from utils.grading.autograde import notebook_with
+
+        now = {
+            cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
+            for cell in filter(is_grade, notebook_with(self.chapter, {}).cells)
+        }
+        if known != now:
+            raise CourseError(f"{self.chapter.name} has other exercises or points than the gradebook: {advice}")
+
+    def has(self, student: str) -> bool:
+        """Whether the student's marks are in the gradebook, and the graded notebook in its folder."""
+        folder = Path(self.coursedir.format_path(
+            self.coursedir.autograded_directory, student, self.chapter.name))
+        return student in self.graded_before and (folder / self.chapter.notebook.name).exists()
+
+    def enter(self, student: str, graded: Graded) -> None:
+        """Save the marks and the graded notebook, as nbgrader does. Raises Refused or _EnterError."""
+        from utils.grading.autograde import SandboxedAutograde
+
+        self.coursedir.student_id = student
+        converter = SandboxedAutograde(coursedir=self.coursedir, config=self.config, log=self.log)
+        converter.force = True
+        converter.graded = {student: graded}
+        lines = self.log.handlers[0].lines
+        lines.clear()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # SQLAlchemy's, about nbgrader's own queries
+                converter.start()
+        except (Exception, SystemExit) as error:
+            if student in converter.refused:
+                raise submissions.Refused(converter.refused[student]) from None
+            why = next((line for line in reversed(lines) if "Error" in line), str(error))
+            raise _EnterError(f"the marks could not be entered ({why.strip()})") from None
+
+
+class _Lines(logging.Handler):
+    """Keeps the lines of what nbgrader logs as errors, to say one of them."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += record.getMessage().splitlines()

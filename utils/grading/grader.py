@@ -1,0 +1,178 @@
+"""The process that grades: one submission after the other, checks here, answers in a sandbox.
+
+It reads jobs from standard input and writes what it found to standard output, a line of JSON each.
+`Grader` is the other end: it starts the process, and starts it again if it should die.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from utils import course
+from utils.checking import CheckResult, Result
+
+JOB_SECONDS = 400.0  # by the clock; `remote` stops a submission long before
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission to grade: a chapter's answers, code by exercise."""
+
+    chapter: str
+    cells: dict[str, str]
+    seed: int
+    root: Path = course.ROOT
+
+
+@dataclass
+class Graded:
+    """What became of a job."""
+
+    results: list[Result] = field(default_factory=list)
+    unsandboxed: str | None = None  # why the code ran without a sandbox, if it did
+    error: str | None = None  # why it could not be graded at all
+
+    @property
+    def points(self) -> float:
+        return sum(result.points for result in self.results)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(found: dict[str, Any]) -> "Graded":
+        results = [
+            Result(**{**r, "checks": [CheckResult(**c) for c in r["checks"]]}) for r in found["results"]
+        ]
+        return Graded(results, found["unsandboxed"], found["error"])
+
+
+class Grader:
+    """A grading process of one's own. Not for two threads at once."""
+
+    def __init__(self, sandboxed: bool = True):
+        self.sandboxed = sandboxed
+        self.process: subprocess.Popen | None = None
+        self.unsandboxed: str | None = None
+        self.ready = False
+
+    def spawn(self) -> None:
+        """Start the process, unless it runs, and do not wait until it is ready. Raises OSError."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        # Nothing of this process's environment: a worker could read it in its own memory.
+        keep = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "SYSTEMROOT", "TMPDIR")}
+        keep["HOME"] = tempfile.gettempdir()
+        self.ready = False
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "utils.grading.grader", *["--plain"] * (not self.sandboxed)],
+            env=keep, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )
+
+    def start(self) -> None:
+        """Start the process, unless it runs. `unsandboxed` then says why it has no sandbox, if it
+        has none. Raises OSError."""
+        self.spawn()
+        if not self.ready:
+            hello = self._line(START_SECONDS)
+            if hello is None:
+                raise OSError("the grading process did not start")
+            self.unsandboxed, self.ready = hello["unsandboxed"], True
+
+    def grade(self, job: Job) -> Graded:
+        """Grade one submission. Raises OSError if no grading process can be had."""
+        self.start()
+        line = json.dumps({**asdict(job), "root": str(job.root)}) + "\n"
+        found = None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(line.encode())
+            self.process.stdin.flush()
+            found = self._line(JOB_SECONDS)
+        if found is None:
+            self.close()
+            return Graded(error="the grading process ended or took too long; it may have run out of memory")
+        return Graded.from_dict(found)
+
+    def _line(self, seconds: float) -> dict[str, Any] | None:
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.start()
+        try:
+            line = self.process.stdout.readline()
+            return json.loads(line) if line.endswith(b"\n") else None
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the process, and with it every worker of its."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def seed(secret: bytes, student: str, chapter: str, cells: dict[str, str]) -> int:
+    """Where a submission's check inputs come from. The same submission meets the same inputs again,
+    so its marks can be reproduced; whoever changes a letter meets others, so what an answer learned
+    about its inputs is worth nothing the next time."""
+    told = json.dumps([student, chapter, cells], sort_keys=True).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(told, key=secret[:64]).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def main() -> None:
+    from utils.grading.sandbox import Sandbox
+
+    # First of all, while there is nothing in memory that a submission may not see.
+    sandbox = Sandbox(plain="--plain" in sys.argv)
+
+    import gc
+
+    import torch
+
+    from utils.grading.remote import NoSandbox, grade
+
+    torch.set_num_threads(1)
+    jobs, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+
+    def say(what: dict[str, Any]) -> None:
+        out.write(json.dumps(what).encode() + b"\n")
+        out.flush()
+
+    say({"unsandboxed": sandbox.problem})
+    with sandbox:
+        for number, line in enumerate(jobs):
+            job = json.loads(line)
+            try:
+                chapter = course.Chapter(job["chapter"], Path(job["root"]))
+                graded = Graded(grade(sandbox, chapter, job["cells"], job["seed"]), sandbox.problem)
+            except NoSandbox as error:
+                say(Graded(error=f"{error}").as_dict())
+                return  # `Grader` starts a new process, with a new sandbox
+            except Exception as error:
+                graded = Graded(error=f"{type(error).__name__}: {error}"[:500])
+            say(graded.as_dict())
+            if number == 0:  # the checks are loaded, and stay
+                gc.collect()
+                gc.freeze()
+
+
+if __name__ == "__main__":
+    main()

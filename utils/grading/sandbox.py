@@ -1,0 +1,367 @@
+"""Where a submission's code runs: a worker forked from a process that has torch loaded, in a room
+that bubblewrap makes, with no network, no process but its own, and nothing to read but Python.
+
+    with Sandbox() as sandbox:              # once a grading process, before it holds any secret
+        with sandbox.worker() as worker:    # once a submission
+            reply = worker.ask({...}, seconds=15)
+
+A room is made by bubblewrap for one worker: own user, mount, process, network and IPC namespaces,
+around a `cat` that keeps it open. The worker, forked from the warm process, joins them (`lockdown`
+says what it gives up). Killing the room's first process makes the kernel kill everything in it.
+
+Where bubblewrap, libseccomp or the kernel cannot do this, a worker is a plain process: `problem`
+says why, and nobody should take it for a jail.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+
+import utils
+from utils import checking
+from utils.grading.wire import MAX_REPLY, WireError, pack, receive, send, unpack
+
+TEMPORARY_BYTES = 64 * 1024**2
+START_SECONDS = 60
+
+
+class WorkerFailed(Exception):
+    """No usable reply came: `kind` is "dead", "time", "garbled" or "too large" (see
+    checking.PROBLEMS). The worker has been killed."""
+
+    def __init__(self, kind: str):
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Sandbox:
+    """The source of workers. It forks a warm process at once: make it before anything secret is in
+    memory, in a process with one thread."""
+
+    def __init__(self, plain: bool = False):
+        self.problem: str | None = "asked for none" if plain else None  # why there is no sandbox
+        self._warm: _Warm | None = None
+        if plain:
+            return
+        try:
+            self._warm = _Warm()
+            with self.worker() as worker:  # the proof that all of it works here
+                worker.ask({"name": "", "code": ""}, START_SECONDS)
+        except WorkerFailed as failure:
+            self.close()
+            self.problem = f"a worker starts in it and fails at once ({failure})"
+        except (OSError, ImportError, subprocess.SubprocessError) as error:
+            self.close()
+            self.problem = str(error) or type(error).__name__
+
+    def worker(self) -> "Worker":
+        """A new worker, which has run nothing yet. Raises OSError if none can be had."""
+        return _PlainWorker() if self._warm is None else _RoomWorker(self._warm)
+
+    def close(self) -> None:
+        if self._warm is not None:
+            self._warm.close()
+            self._warm = None
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+class Worker:
+    """One process that holds a submission's answers. `ask` raises WorkerFailed."""
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send a request; the reply, if it comes within so many seconds and is well-formed."""
+        ticket = secrets.token_hex(8)  # a reply that was forged beforehand does not know it
+        late = threading.Event()
+
+        def stop():
+            late.set()
+            self._kill()
+
+        timer = threading.Timer(seconds, stop)
+        timer.start()
+        try:
+            send(self._write, pack({**request, "ticket": ticket}))
+            reply = unpack(receive(self._read, MAX_REPLY))
+            if type(reply) is not dict or reply.pop("ticket", None) != ticket:
+                raise WireError("not the reply to this request")
+            return reply
+        except (EOFError, OSError):
+            self.close()
+            raise WorkerFailed("time" if late.is_set() else "dead") from None
+        except WireError as error:
+            self.close()
+            raise WorkerFailed("too large" if str(error) == "too large" else "garbled") from None
+        except BaseException:  # the check's own time is up, or Ctrl-C: the worker is in mid-answer
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+
+    def _read(self, n: int) -> bytes:
+        raise NotImplementedError
+
+    def _write(self, data: bytes) -> int:
+        raise NotImplementedError
+
+    def _kill(self) -> None:
+        """End the worker and all it started."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Kill the worker, and return when nothing of it is left."""
+        raise NotImplementedError
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+# With bubblewrap ----------------------------------------------------------------------------
+
+
+def room_command(info_fd: int) -> list[str]:
+    """The bubblewrap command of one room."""
+    bwrap, cat = shutil.which("bwrap"), shutil.which("cat")
+    if sys.platform != "linux" or bwrap is None or cat is None:
+        raise OSError("bubblewrap (bwrap) is not installed")
+    command = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    command += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
+    command += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp"]
+    for path in ("/lib", "/lib64", "/usr/lib", "/usr/lib64"):
+        if os.path.islink(path):
+            command += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            command += ["--ro-bind", path, path]
+    python = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    for path in sorted({*python, str(Path(utils.__file__).parent), cat}):
+        command += ["--ro-bind", os.path.realpath(path), path]
+    # No device: where the grader is root, a submission could change the mode of the machine's own.
+    command += ["--symlink", "/tmp/null", "/dev/null"]
+    return [*command, "--remount-ro", "/", "--info-fd", str(info_fd), "--", cat]
+
+
+class _Room:
+    """One bubblewrap sandbox with nothing in it but `cat`."""
+
+    def __init__(self):
+        info, info_write = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                room_command(info_write), pass_fds=[info_write], env={},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            os.close(info_write)
+            info_write = None
+            self.process.stdin.write(b"!")
+            self.process.stdin.flush()
+            if self.process.stdout.read(1) != b"!":  # cat runs: the room is ready
+                raise OSError(self._says())
+            first = json.loads(os.read(info, 4096))["child-pid"]
+            self.pidfd = os.pidfd_open(first)
+        except BrokenPipeError:
+            raise OSError(self._says()) from None
+        finally:
+            os.close(info)
+            if info_write is not None:
+                os.close(info_write)
+
+    def _says(self) -> str:
+        self.process.kill()
+        lines = self.process.stderr.read(2000).decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "bubblewrap ended without a word"
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Return when every process of the room is gone: bubblewrap outlives them all."""
+        self.kill()
+        self.process.communicate()
+        os.close(self.pidfd)
+
+
+class _Warm:
+    """The process that has torch and `utils` loaded and nothing else: workers are its forks."""
+
+    def __init__(self):
+        from utils.grading import lockdown
+
+        # What a first use would import, so that no worker pays for it.
+        import einops  # noqa: F401
+        import jaxtyping  # noqa: F401
+        import torch._dynamo  # noqa: F401  (by the first optimizer)
+
+        torch.set_num_threads(1)
+        rules = lockdown.system_call_filter()
+        memory = _address_space() + checking.MEMORY
+        gc.collect()
+        gc.freeze()  # a collection in a worker would copy every page it shares with this process
+        mine, its = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                mine.close()
+                _fork_on_request(its, rules, memory)
+            finally:
+                os._exit(1)
+        its.close()
+        self.control = mine
+
+    def fork(self, room: _Room, connection: socket.socket) -> None:
+        """A new worker in the room, which talks over the connection."""
+        self.control.settimeout(START_SECONDS)
+        socket.send_fds(self.control, [b"!"], [room.pidfd, connection.fileno()])
+        if self.control.recv(1) != b"!":
+            raise OSError("the worker could not enter its room (Linux 5.8 or later is needed)")
+
+    def close(self) -> None:
+        self.control.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def _fork_on_request(control: socket.socket, rules: Any, memory: int) -> None:
+    """The life of the warm process: a worker for each pair of descriptors that comes in."""
+    from utils.grading import lockdown
+
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    _close_all_but(control.fileno())
+    lockdown.adopt_orphans()  # a worker's parent ends at once
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # and nobody asks how it ended
+    while True:
+        word, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        if not word:
+            os._exit(0)
+        if os.fork() == 0:
+            _enter_and_fork(control, *descriptors, rules, memory)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _enter_and_fork(control: socket.socket, pidfd: int, connection: int, rules, memory: int) -> None:
+    """Step into the room; the child that is born there is the worker."""
+    from utils.grading import lockdown, worker
+
+    word = b"?"
+    try:
+        lockdown.enter(pidfd)
+        if os.fork() == 0:
+            word = b""
+            _close_all_but(connection)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            lockdown.lock_down(rules, memory)
+            worker.serve(
+                lambda n: os.read(connection, n), lambda data: os.write(connection, data)
+            )
+        else:
+            word = b"!"
+    finally:
+        if word:
+            control.send(word)
+        os._exit(0)
+
+
+def _close_all_but(kept: int) -> None:
+    """Close every descriptor but this and the three standard ones."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, 1 << 16)
+
+
+def _address_space() -> int:
+    """Bytes of address space that this process has now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class _RoomWorker(Worker):
+    def __init__(self, warm: _Warm):
+        self.room = _Room()
+        self.connection, its = socket.socketpair()
+        self.closed, self.closing = False, threading.Lock()
+        try:
+            warm.fork(self.room, its)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            its.close()
+
+    def _read(self, n: int) -> bytes:
+        return self.connection.recv(n)
+
+    def _write(self, data: bytes) -> int:
+        return self.connection.send(data)
+
+    def _kill(self) -> None:
+        with self.closing:
+            if not self.closed:
+                self.room.kill()
+                # Whoever holds the other end (a copy of it may be on its way to nobody) is cut off.
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self.closing:
+            if not self.closed:
+                self.closed = True
+                self.room.close()
+                self.connection.close()
+
+
+# Without ------------------------------------------------------------------------------------
+
+
+class _PlainWorker(Worker):
+    """A worker with the limits that the system has, and no walls."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="circuits-worker-", ignore_cleanup_errors=True)
+        keep = {k: v for k, v in os.environ.items() if k in ("PATH", "SYSTEMROOT", "LANG")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "utils.grading.worker"],
+            cwd=self.folder.name, env={**keep, "HOME": self.folder.name}, bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _read(self, n: int) -> bytes:
+        return self.process.stdout.read(n)
+
+    def _write(self, data: bytes) -> int:
+        return self.process.stdin.write(data)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self._kill()
+        self.process.communicate()
+        self.folder.cleanup()
