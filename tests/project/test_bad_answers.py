@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from torch import Tensor
 
 from utils import exercises
-from utils.course import ROOT, register_source
+from utils.course import ROOT, compile_cell
 from utils.errors import CourseError
 from utils.exercises import check
 from utils.model import Transformer
@@ -81,9 +81,9 @@ def test_an_unusable_answer_is_explained_in_a_line(body, says):
 
 def test_an_answer_that_raises_names_its_line():
     code = "def bigram_counts(tokens, d_vocab):\n    counts = {}\n    return counts[tokens[0]]\n"
-    register_source("<cell>", code)
+    code_object = compile_cell("cell", code)
     namespace = {}
-    exec(compile(code, "<cell>", "exec"), namespace)
+    exec(code_object, namespace)
     assert "in its line `return counts[tokens[0]]`" in messages(check("bigram_counts", namespace))
 
 
