@@ -1,8 +1,8 @@
-"""How long `import utils` takes, next to the `import torch` that it cannot avoid.
+"""How long `from utils import *` takes, next to the `import torch` that it cannot avoid.
 
     python benchmarks/import_time.py [--runs 15]
 
-Each run is a fresh interpreter that times its own import; the modules take turns, so that a busy
+Each run is a fresh interpreter that times its own import; the two take turns, so that a busy
 machine slows both alike. The ratio is the median over pairs of neighbouring runs, the spread the
 middle half of them. Target: at most 1.10.
 """
@@ -14,28 +14,28 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("torch", "utils")
-TIMED = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+STATEMENTS = ("import torch", "from utils import *")
+TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
-def seconds(module: str) -> float:
-    command = [sys.executable, "-c", TIMED.format(module)]
+def seconds(statement: str) -> float:
+    command = [sys.executable, "-c", TIMED.format(statement)]
     return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=15, help="of each module (default 15)")
+    parser.add_argument("--runs", type=int, default=15, help="of each (default 15)")
     runs = parser.parse_args().runs
-    for module in MODULES:  # the first import fills the disk cache
-        seconds(module)
-    times: dict[str, list[float]] = {module: [] for module in MODULES}
+    for statement in STATEMENTS:  # the first import fills the disk cache
+        seconds(statement)
+    times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
     for run in range(runs):
-        for module in MODULES if run % 2 else reversed(MODULES):
-            times[module].append(seconds(module))
-    for module, each in times.items():
+        for statement in STATEMENTS if run % 2 else reversed(STATEMENTS):
+            times[statement].append(seconds(statement))
+    for statement, each in times.items():
         print(
-            f"import {module:<6} median {statistics.median(each):.3f} s   "
+            f"{statement:<19} median {statistics.median(each):.3f} s   "
             f"({min(each):.3f} to {max(each):.3f}, {runs} runs)"
         )
     ratios = [u / t for t, u in zip(*times.values(), strict=True)]

@@ -1,21 +1,26 @@
 """What the notebooks of the course import. Each name says which file to read."""
 
-from utils.corpus import Corpus, load_corpus
-from utils.exercises import check, hint, progress, reveal
-from utils.model import ActivationCache, Config, Transformer, get_act_name
-from utils.pretrained import load_curves, load_model
+import importlib
+from typing import Any
 
-__all__ = [
-    "ActivationCache",
-    "Config",
-    "Corpus",
-    "Transformer",
-    "check",
-    "get_act_name",
-    "hint",
-    "load_corpus",
-    "load_curves",
-    "load_model",
-    "progress",
-    "reveal",
-]
+_FILES = {
+    "corpus": ("Corpus", "load_corpus"),
+    "exercises": ("check", "hint", "progress", "reveal"),
+    "model": ("ActivationCache", "Config", "Transformer", "get_act_name"),
+    "pretrained": ("load_curves", "load_model"),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+__all__ = sorted(_FILE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file of a name when it is first asked for: `circuits --help`, and starting to
+    grade, need not wait for torch."""
+    if name not in _FILE_OF:
+        raise AttributeError(f"module 'utils' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"utils.{_FILE_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from utils import limits
+from utils.results import CheckResult, Result
 
 SECONDS = 5.0  # for one check; the reference answers take less than half a second
 MEMORY = 4 * limits.GIGABYTE
@@ -65,12 +66,6 @@ def variant(name: str) -> Callable:
         return answer
 
     return mark
-
-
-def marked(module: ModuleType, name: str | None = None) -> list[Callable]:
-    """The functions of a module marked for the exercise `name` (or for any), in its order."""
-    found = [f for f in vars(module).values() if callable(f) and hasattr(f, "exercise")]
-    return [f for f in found if name in (None, f.exercise)]
 
 
 class CheckFailed(AssertionError):
@@ -419,39 +414,6 @@ def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int]) -> No
 
 
 # Running checks -----------------------------------------------------------------------------
-
-
-@dataclass
-class CheckResult:
-    """What one check found."""
-
-    name: str  # for people: "counts every adjacent pair"
-    points: float
-    passed: bool
-    message: str = ""
-
-
-@dataclass
-class Result:
-    """What the checks of one exercise found."""
-
-    exercise: str
-    checks: list[CheckResult] = field(default_factory=list)
-    hint: str | None = None  # if the answer behaves like a known mistake
-    printed: str = ""  # by the answer
-    unsolved: bool = False
-
-    @property
-    def points(self) -> float:
-        return sum(c.points for c in self.checks if c.passed)
-
-    @property
-    def max_points(self) -> float:
-        return sum(c.points for c in self.checks)
-
-    @property
-    def passed(self) -> bool:
-        return all(c.passed for c in self.checks)
 
 
 def title(check: Callable) -> str:

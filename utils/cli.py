@@ -90,6 +90,7 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
     moment, the same command goes on."""
     from tqdm import tqdm
 
+    from utils.course import Chapter
     from utils.grading.batch import Batch, LocalGraders, alone
 
     root = Path.cwd()
@@ -99,7 +100,7 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
 
             graders = ClusterGraders(scheduler, require_sandbox)
         else:
-            graders = LocalGraders(jobs)
+            graders = LocalGraders(Chapter(chapter, root), jobs)
         batch, stopped = None, False
         try:
             batch = Batch(root, chapter, regrade)

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from utils.checking import marked
 from utils.errors import CourseError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,6 +105,12 @@ def chapter_of(exercise: str, root: Path = ROOT) -> Chapter:
     close = difflib.get_close_matches(exercise, names, n=1)
     advice = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(names)}."
     raise CourseError(f"No exercise is called {exercise!r}.{advice}")
+
+
+def marked(module: ModuleType, name: str | None = None) -> list[Callable]:
+    """The functions of a module marked for the exercise `name` (or for any), in its order."""
+    found = [f for f in vars(module).values() if callable(f) and hasattr(f, "exercise")]
+    return [f for f in found if name in (None, f.exercise)]
 
 
 def load_module(file: Path) -> ModuleType:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from utils.checking import Result, Submission, run_checks
+from utils.checking import Submission, run_checks
 from utils.course import ROOT, Chapter, answer_cells, chapter_of, chapters, hints, load_answers
+from utils.results import Result
 
 MIN_CHECKS, MIN_MISTAKES, MIN_VARIANTS, MIN_HINTS = 3, 5, 2, 2
 

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from utils import course
-from utils.checking import Result, Submission, run_checks
+from utils.checking import Submission, run_checks
 from utils.errors import CourseError
 from utils.files import write_file
+from utils.results import Result
 
 _PROGRESS = course.ROOT / ".progress.json"
 _hints_shown: dict[str, int] = {}

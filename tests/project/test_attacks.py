@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 from conftest import reference
 
-from utils.checking import CheckResult, Result
 from utils.course import ROOT, chapters, load_module
 from utils.exercises import Report
 from utils.grading import submissions
 from utils.grading.grader import Graded, Grader, Job
 from utils.grading.remote import MESSAGE_LENGTH
+from utils.results import CheckResult, Result
 
 CHAPTER = next(c for c in chapters() if c.name == "1_bigrams")
 ANSWERS = reference(CHAPTER)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from utils import dev_check
-from utils.checking import Result, run_checks
+from utils.checking import run_checks
 from utils.course import Chapter, answer_cells, chapters, load_answers
 from utils.grading.remote import RemoteSubmission
 from utils.grading.sandbox import Sandbox
+from utils.results import Result
 
 SEED = 1
 

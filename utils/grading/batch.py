@@ -7,6 +7,7 @@ enters it, which makes the gradebook what `nbgrader autograde` makes it.
 
 import contextlib
 import csv
+import functools
 import io
 import logging
 import os
@@ -23,6 +24,8 @@ from utils.files import write_file
 from utils.grading import submissions
 from utils.grading.grader import Graded, Grader, Job, seed
 from utils.grading.records import FOLDER, Record, Records, fingerprint, read_secret
+
+HELP_AFTER_SECONDS = 2.0  # of one grader's work
 
 # Grades jobs in whatever order they are done: (student, job) pairs to (student, what was found).
 Graders = Callable[[Iterable[tuple[str, Job]]], Iterator[tuple[str, Graded]]]
@@ -172,8 +175,8 @@ def alone(root: Path) -> Iterator[None]:
 class LocalGraders:
     """Graders on this machine, a process each. Calling it grades; `close` ends the processes."""
 
-    def __init__(self, processes: int | None = None):
-        self.graders = [Grader() for _ in range(processes or os.cpu_count() or 1)]
+    def __init__(self, chapter: Chapter, processes: int | None = None):
+        self.graders = [Grader(chapter=chapter) for _ in range(processes or os.cpu_count() or 1)]
         self.graders[0].spawn()  # it gets ready while the batch is planned
         self.threads: list[threading.Thread] = []
         self.stopping = threading.Event()
@@ -189,12 +192,21 @@ class LocalGraders:
         jobs = list(jobs)
         for job in jobs:
             todo.put(job)
-        for grader in self.graders[: len(jobs)]:
-            thread = threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
+        for i, grader in enumerate(self.graders[: len(jobs)]):
+            work = self._work if i == 0 else self._help
+            thread = threading.Thread(target=work, args=(grader, todo, done), daemon=True)
             thread.start()
             self.threads.append(thread)
         for _ in jobs:
             yield done.get()
+
+    def _help(self, grader: Grader, todo: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
+        """Work, if there is enough to do: starting a grader takes seconds of a core."""
+        if self.stopping.wait(HELP_AFTER_SECONDS) or todo.empty():
+            return
+        with contextlib.suppress(OSError):
+            grader.start()
+            self._work(grader, todo, done)
 
     def _work(self, grader: Grader, todo: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
         with contextlib.suppress(queue.Empty):
@@ -278,6 +290,7 @@ class _Gradebook:
         from utils.grading.autograde import SandboxedAutograde
 
         self.coursedir.student_id = student
+        _keep_engine()
         converter = SandboxedAutograde(coursedir=self.coursedir, config=self.config, log=self.log)
         converter.force = True
         converter.graded = {student: graded}
@@ -292,6 +305,15 @@ class _Gradebook:
                 raise submissions.Refused(converter.refused[student]) from None
             why = next((line for line in reversed(lines) if "Error" in line), str(error))
             raise _EnterError(f"the marks could not be entered ({why.strip()})") from None
+
+
+@functools.cache
+def _keep_engine() -> None:
+    """Let all of nbgrader's connections to a database share an engine. It makes one for each, eight a
+    submission, and each compiles every query anew: most of the time that entering marks would take."""
+    import nbgrader.api
+
+    nbgrader.api.create_engine = functools.cache(nbgrader.api.create_engine)
 
 
 class _Lines(logging.Handler):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from utils import course
-from utils.checking import CheckResult, Result
+from utils.results import CheckResult, Result
 
 JOB_SECONDS = 400.0  # by the clock; `remote` stops a submission long before
 START_SECONDS = 180.0
@@ -57,10 +57,11 @@ class Graded:
 
 
 class Grader:
-    """A grading process of one's own. Not for two threads at once."""
+    """A grading process of one's own. Not for two threads at once. If it knows the chapter it will
+    grade, it gets ready for it."""
 
-    def __init__(self, sandboxed: bool = True):
-        self.sandboxed = sandboxed
+    def __init__(self, sandboxed: bool = True, chapter: course.Chapter | None = None):
+        self.sandboxed, self.chapter = sandboxed, chapter
         self.process: subprocess.Popen | None = None
         self.unsandboxed: str | None = None
         self.ready = False
@@ -73,10 +74,13 @@ class Grader:
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "SYSTEMROOT", "TMPDIR")}
         keep["HOME"] = tempfile.gettempdir()
         self.ready = False
+        options = ["--plain"] * (not self.sandboxed) + ["--optimizers"] * _uses_optimizers(self.chapter)
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "utils.grading.grader", *["--plain"] * (not self.sandboxed)],
+            [sys.executable, "-I", "-m", "utils.grading.grader", *options],
             env=keep, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )
+        if self.chapter is not None:
+            self._send({"chapter": self.chapter.name, "root": str(self.chapter.root)})
 
     def start(self) -> None:
         """Start the process, unless it runs. `unsandboxed` then says why it has no sandbox, if it
@@ -91,16 +95,17 @@ class Grader:
     def grade(self, job: Job) -> Graded:
         """Grade one submission. Raises OSError if no grading process can be had."""
         self.start()
-        line = json.dumps({**asdict(job), "root": str(job.root)}) + "\n"
-        found = None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line.encode())
-            self.process.stdin.flush()
-            found = self._line(JOB_SECONDS)
+        self._send({**asdict(job), "root": str(job.root)})
+        found = self._line(JOB_SECONDS)
         if found is None:
             self.close()
             return Graded(error="the grading process ended or took too long; it may have run out of memory")
         return Graded.from_dict(found)
+
+    def _send(self, what: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it is dead, and will not answer
+            self.process.stdin.write(json.dumps(what).encode() + b"\n")
+            self.process.stdin.flush()
 
     def _line(self, seconds: float) -> dict[str, Any] | None:
         timer = threading.Timer(seconds, self.process.kill)
@@ -125,6 +130,13 @@ class Grader:
         self.close()
 
 
+def _uses_optimizers(chapter: course.Chapter | None) -> bool:
+    """Whether the checks of a chapter call answers with an optimizer."""
+    if chapter is None or not chapter.checks_file.exists():
+        return True
+    return "optim" in chapter.checks_file.read_text("utf-8")
+
+
 def seed(secret: bytes, student: str, chapter: str, cells: dict[str, str]) -> int:
     """Where a submission's check inputs come from. The same submission meets the same inputs again,
     so its marks can be reproduced; whoever changes a letter meets others, so what an answer learned
@@ -138,13 +150,13 @@ def main() -> None:
     from utils.grading.sandbox import Sandbox
 
     # First of all, while there is nothing in memory that a submission may not see.
-    sandbox = Sandbox(plain="--plain" in sys.argv)
+    sandbox = Sandbox("--plain" in sys.argv, "--optimizers" in sys.argv)
 
     import gc
 
     import torch
 
-    from utils.grading.remote import NoSandbox, grade
+    from utils.grading.remote import NoSandbox, grade, prepare
 
     torch.set_num_threads(1)
     jobs, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -160,8 +172,12 @@ def main() -> None:
     with sandbox:
         for number, line in enumerate(jobs):
             job = json.loads(line)
+            chapter = course.Chapter(job["chapter"], Path(job["root"]))
+            if "cells" not in job:
+                with contextlib.suppress(Exception):  # the first submission will say what is wrong
+                    prepare(chapter)
+                continue
             try:
-                chapter = course.Chapter(job["chapter"], Path(job["root"]))
                 graded = Graded(grade(sandbox, chapter, job["cells"], job["seed"]), sandbox.problem)
             except NoSandbox as error:
                 say(Graded(error=f"{error}").as_dict())

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from utils import checking, course
-from utils.checking import PROBLEMS, AnswerError, Result, Submission, problem, run_checks
+from utils.checking import PROBLEMS, AnswerError, Submission, problem, run_checks
 from utils.grading.sandbox import Sandbox, Worker, WorkerFailed
 from utils.grading.wire import assign
+from utils.results import Result
 
 CALL_SECONDS = 3 * checking.SECONDS  # by the clock; the worker itself stops at SECONDS of computing
 EXERCISE_SECONDS = 40.0  # by the clock, for all checks of an exercise
@@ -176,6 +177,11 @@ def grade(
     finally:
         submission.stop()
     return results
+
+
+def prepare(chapter: course.Chapter) -> None:
+    """Load what grading a chapter needs, so that the first submission does not wait for it."""
+    chapter.checks(), chapter.mistakes(), _reference(chapter)
 
 
 def _grade_exercise(

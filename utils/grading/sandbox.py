@@ -51,13 +51,15 @@ class Sandbox:
     """The source of workers. It forks a warm process at once: make it before anything secret is in
     memory, in a process with one thread."""
 
-    def __init__(self, plain: bool = False):
+    def __init__(self, plain: bool = False, optimizers: bool = True):
+        """`optimizers`: whether answers will use those of `torch.optim`, which take more than a second
+        to import. Without, they can be used all the same, each worker then importing them."""
         self.problem: str | None = "asked for none" if plain else None  # why there is no sandbox
         self._warm: _Warm | None = None
         if plain:
             return
         try:
-            self._warm = _Warm()
+            self._warm = _Warm(optimizers)
             with self.worker() as worker:  # the proof that all of it works here
                 worker.ask({"name": "", "code": ""}, START_SECONDS)
         except WorkerFailed as failure:
@@ -204,13 +206,18 @@ class _Room:
 class _Warm:
     """The process that has torch and `utils` loaded and nothing else: workers are its forks."""
 
-    def __init__(self):
+    def __init__(self, optimizers: bool):
         from utils.grading import lockdown
 
         # What a first use would import, so that no worker pays for it.
         import einops  # noqa: F401
         import jaxtyping  # noqa: F401
-        import torch._dynamo  # noqa: F401  (by the first optimizer)
+        import torch
+
+        for name in utils.__all__:
+            getattr(utils, name)
+        if optimizers:
+            import torch._dynamo  # by the first one that is made
 
         torch.set_num_threads(1)
         rules = lockdown.system_call_filter()

@@ -1,0 +1,36 @@
+"""What checks found, as plain data: it is shown to a learner, kept on disk and sent between processes."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class CheckResult:
+    """What one check found."""
+
+    name: str  # for people: "counts every adjacent pair"
+    points: float
+    passed: bool
+    message: str = ""
+
+
+@dataclass
+class Result:
+    """What the checks of one exercise found."""
+
+    exercise: str
+    checks: list[CheckResult] = field(default_factory=list)
+    hint: str | None = None  # if the answer behaves like a known mistake
+    printed: str = ""  # by the answer
+    unsolved: bool = False
+
+    @property
+    def points(self) -> float:
+        return sum(c.points for c in self.checks if c.passed)
+
+    @property
+    def max_points(self) -> float:
+        return sum(c.points for c in self.checks)
+
+    @property
+    def passed(self) -> bool:
+        return all(c.passed for c in self.checks)
