@@ -399,3 +399,8 @@ def test_check_of_a_folder(here):
     (here / "folder.ipynb").mkdir()
     assert "cannot be read as a notebook (Is a directory)" in refused("check", "folder.ipynb")
     assert "is neither a notebook" in refused("check", here)
+
+
+def test_what_needs_no_model_does_not_wait_for_torch():
+    code = "import sys, utils.cli, utils.grading.batch, utils; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
