@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import answered
 
-from utils.course import chapters
+from utils.course import Chapter
 from utils.grading import submissions
 
-CHAPTER = chapters()[0]
+CHAPTER = Chapter("1_bigrams")
 NOTEBOOK = json.dumps(answered(CHAPTER, {})).encode()
 NAME = CHAPTER.notebook.name
 
