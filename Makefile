@@ -15,7 +15,7 @@ lab: .venv/lab  ## open JupyterLab on the notebooks (PORT=8889, ARGS=--no-browse
 	@PORT='$(PORT)' bash tools/lab $(ARGS)
 
 test: .venv/test .venv-parity/done  ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 	.venv-parity/bin/python -m pytest tests/parity
 
 build: .venv/lab  ## notebooks/ from solutions/

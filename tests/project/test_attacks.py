@@ -1374,7 +1374,7 @@ def check_refused(root: Path, student: str = "eve") -> str:
     with pytest.raises(submissions.Refused) as refusal:
         submissions.read(root, student, CHAPTER)
     text = str(refusal.value)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20  # it does not hang
     assert text.isprintable() and 0 < len(text) < 300 and SECRET not in text
     return text
 

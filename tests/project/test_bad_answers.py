@@ -142,7 +142,7 @@ def test_an_infinite_loop_is_stopped_and_said(loop, monkeypatch):
     start = time.perf_counter()
     says = messages(told(loop))
     assert "had not finished after 0.5 seconds and was stopped" in says
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 20
     assert sys.gettrace() is None or "pydevd" in str(sys.gettrace())
 
 

@@ -202,7 +202,7 @@ class LocalGraders:
 
     def _help(self, grader: Grader, todo: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
         """Work, if there is enough to do: starting a grader takes seconds of a core."""
-        if self.stopping.wait(HELP_AFTER_SECONDS) or todo.empty():
+        if not grader.ready and (self.stopping.wait(HELP_AFTER_SECONDS) or todo.empty()):
             return
         with contextlib.suppress(OSError):
             grader.start()
