@@ -142,6 +142,64 @@ def points(
     return ax
 
 
+def image(
+    values: Tensor,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    unit: str,
+    ax=None,
+):
+    """A matrix as coloured cells, rows and columns only numbered. Colours as in `matrix`."""
+    ax = ax or axes()
+    data = values.detach().cpu()
+    limit = data.abs().max().item()
+    diverging = data.min() < 0
+    colors = {"cmap": DIVERGING, "vmin": -limit} if diverging else {"cmap": SEQUENTIAL, "vmin": 0}
+    shown = ax.imshow(data, vmax=limit, aspect="auto", interpolation="nearest", **colors)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.spines[:].set_visible(False)
+    ax.figure.colorbar(shown, ax=ax, label=unit)
+    return ax
+
+
+def bars(
+    values: Mapping[str, float],
+    title: str,
+    xlabel: str,
+    levels: Mapping[str, float] | None = None,
+    ax=None,
+):
+    """Horizontal bars by name, the first on top, each with its value; and dashed levels by name."""
+    ax = ax or axes(size=(6.5, 0.32 * len(values) + 1.3))
+    drawn = ax.barh(list(values), list(values.values()), color=COLORS[0])
+    ax.bar_label(drawn, fmt="{:,.5g}", padding=3, fontsize=9)
+    for i, (name, level) in enumerate((levels or {}).items()):
+        ax.axvline(level, ls=["--", ":"][i % 2], color="#555555", lw=1.2, label=f"{name}: {level:,.5g}")
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.set(title=title, xlabel=xlabel)
+    if levels:
+        ax.legend(fontsize=9)
+    return ax
+
+
+def word_image(word: str, size: int) -> Tensor:
+    """A short word as a picture `[size size]`: 1 where there is ink, 0 on empty paper."""
+    import numpy as np
+    import torch
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1), dpi=size)
+    points = 72 * 1.35 / max(len(word), 1.6)  # as large as it fits
+    figure.text(0.5, 0.47, word, ha="center", va="center", fontsize=points, fontweight="bold")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    grey = np.asarray(canvas.buffer_rgba())[..., 0]
+    return 1 - torch.tensor(grey / 255.0, dtype=torch.float32)
+
+
 class LiveCurve:
     """A curve that grows while a loop runs. `add` a value at each step; the figure is redrawn at
     most once per `every` seconds, and for good by `close`."""
