@@ -163,24 +163,27 @@ def image(
     return ax
 
 
-def bars(
-    values: Mapping[str, float],
+def stacks(
+    rows: Mapping[str, Mapping[str, float]],
     title: str,
     xlabel: str,
     levels: Mapping[str, float] | None = None,
     ax=None,
 ):
-    """Horizontal bars by name, the first on top, each with its value; and dashed levels by name."""
-    ax = ax or axes(size=(6.5, 0.32 * len(values) + 1.3))
-    drawn = ax.barh(list(values), list(values.values()), color=COLORS[0])
-    ax.bar_label(drawn, fmt="{:,.5g}", padding=3, fontsize=9)
+    """A horizontal bar for each row, made of named pieces; and dashed levels by name."""
+    ax = ax or axes(size=(10, 0.7 * len(rows) + 1.6))
+    for i, (row, pieces) in enumerate(rows.items()):
+        left = 0.0
+        for n, (name, length) in enumerate(pieces.items()):
+            ax.barh(row, length, left=left, color=COLORS[i], alpha=0.75 - 0.3 * (n % 2), edgecolor="white")
+            ax.text(left + length / 2, i, f"{name}\n{length:,.4g}", ha="center", va="center", fontsize=8)
+            left += length
     for i, (name, level) in enumerate((levels or {}).items()):
-        ax.axvline(level, ls=["--", ":"][i % 2], color="#555555", lw=1.2, label=f"{name}: {level:,.5g}")
+        ax.axvline(level, ls=["--", ":"][i % 2], color="black", lw=1.6, label=f"{name}: {level:,.4g}")
     ax.invert_yaxis()
-    ax.margins(x=0.15)
     ax.set(title=title, xlabel=xlabel)
     if levels:
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, loc="upper right")
     return ax
 
 

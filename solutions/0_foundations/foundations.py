@@ -40,7 +40,7 @@
 # Exercises come in three kinds. **Build**: write a function. **Predict**: commit to an answer *before* the cell that
 # shows it. **Find**: look into a trained model and report what is there. Each says how hard it is, from ●○○ to ●●●, and
 # about how many minutes it takes. After twice that, take a hint; after two hints, an answer. No exercise
-# needs your answer to an earlier one.
+# needs your answer to an earlier one. (Cells that show results do: they use the functions you wrote, or revealed.)
 #
 # Two habits of this course. A vector is a *row*, so a matrix acts from the right: `x @ W`. And shapes are
 # written with names: `[pos d_model]` is a matrix with a row for every position of the text and `d_model` columns.
@@ -107,13 +107,13 @@ other = with_head(LAYER, HEAD, W_Q=other_W_Q, W_K=other_W_K)
 patterns = [m.run_with_cache(tokens)[1]["pattern", LAYER][0, HEAD] for m in (exact, other)]
 
 panels = plots.axes(3, size=(4.9, 4.0))
-for ax, W, what in [(panels[0], W_Q, "As trained"), (panels[1], other_W_Q, "The same head, rewritten")]:
+for ax, W, what in [(panels[0], W_Q, "As trained"), (panels[1], other_W_Q, "Rewritten")]:
     plots.image(
         W[:d_head], f"{what}: {d_head} of {d_model} rows of W_Q", "dimension of the head",
         "dimension of the residual stream", "weight", ax=ax,
     )  # fmt: skip
 plots.matrix(patterns[1], words, words, "What both of them look at", "source token", "token", "attention", ax=panels[2])
-print(f"Largest difference between the two patterns: {(patterns[0] - patterns[1]).abs().max():.0e}")
+print(f"Largest difference between the two patterns: {(patterns[0] - patterns[1]).abs().max():.1g}")
 
 # %% [markdown]
 # ## All heads in one matrix
@@ -159,7 +159,7 @@ _, cache = model.run_with_cache(tokens)
 side_by_side = torch.cat(list(model.W_V[0]), dim=-1)  # [d_model, n_heads * d_head]
 v = split_heads(cache["embed"] @ side_by_side, n_heads)
 print(f"{list(side_by_side.shape)} gives all heads at once; split, they have shape {list(v.shape)}.")
-print(f"Largest difference from the model's own: {(v - cache['v', 0]).abs().max():.0e}")
+print(f"Largest difference from the model's own: {(v - cache['v', 0]).abs().max():.1g}")
 
 panels = plots.axes(3, size=(4.5, 4.0))
 for ax, h in zip(panels, (0, 1, 6)):
@@ -220,14 +220,13 @@ parts = residual_parts(model, tokens)
 logits = model(tokens)
 put_together = sum(part @ model.W_U for part in parts)
 sum_error = (put_together - logits).abs().max()
-print(f"Logits up to {logits.abs().max():.0f}; the sum of the {len(parts)} parts is off by at most {sum_error:.0e}.")
+print(f"Logits up to {logits.abs().max():.0f}; the sum of the {len(parts)} parts is off by at most {sum_error:.1g}.")
 
 centred = model.W_U - model.W_U.mean(dim=-1, keepdim=True)  # a logit counts only against the others
 votes = einsum(parts[:, 0, :-1], centred[:, tokens[0, 1:]], "part pos d_model, d_model pos -> part pos")
-steps = [f"{plots.token_text(a)} → {plots.token_text(b)}" for a, b in zip(words, words[1:])]
 plots.matrix(
-    votes, part_names, steps, "What each part adds to the logit of the token that came next",
-    "token → the next one", "part (layer.head)", "logit, minus the mean logit",
+    votes, part_names, words[1:], "What each part adds to the logit of the token that comes next",
+    "the token that comes next", "part (layer.head)", "logit, minus the mean logit",
 );  # fmt: skip
 
 # %% [markdown]
@@ -443,12 +442,12 @@ for ax, W, what in zip(panels, (W_Q, new_W_Q, W_K, new_W_K), ("W_Q, trained", "W
     plots.image(W[:d_head], f"{what} ({d_head} rows)", "dimension of the head", "dimension of the stream", "weight", ax=ax)
 pattern_error = (before["pattern", LAYER] - after["pattern", LAYER]).abs().max()
 print(f"Queries moved by up to      {(before['q', LAYER] - after['q', LAYER]).abs().max():.1f}")
-print(f"Attention weights moved by  {pattern_error:.0e}")
-print(f"Logits moved by             {(logits_before - logits_after).abs().max():.0e}")
+print(f"Attention weights moved by  {pattern_error:.1g}")
+print(f"Logits moved by             {(logits_before - logits_after).abs().max():.1g}")
 
 # %% [markdown]
-# **What to see here.** The queries are nothing like before, the attention is the same. (Your $W_K$ has
-# lost its order, too: it makes up for what the word does to $W_Q$.) Had we used an $R$ that is not invertible, something
+# **What to see here.** The queries are nothing like before, the attention is the same. (Your $W_K$ looks
+# striped: it makes up for what the word does to $W_Q$.) Had we used an $R$ that is not invertible, something
 # would be lost; a picture without noise may be one.
 
 # %% [markdown]
@@ -574,16 +573,16 @@ check("kron_apply")
 A, X = cache["pattern", 0][0, 0], cache["resid_pre", 0][0]
 W = model.W_V[0, 0] @ model.W_O[0, 0]
 head_error = (kron_apply(A, W, X) - cache["result", 0][0, :, 0]).abs().max()
-print(f"Head 0.0 is A ⊗ W on these {len(words)} tokens: the difference is {head_error:.0e}.")
+print(f"Head 0.0 is A ⊗ W on these {len(words)} tokens: the difference is {head_error:.1g}.")
 print(f"Written out, A ⊗ W would have {(X.numel()) ** 2:,} entries; A and W together have {A.numel() + W.numel():,}.")
 
 few, dims = 6, 5  # a corner small enough to draw
 panels = plots.axes(3, size=(4.8, 4.0))
-corner, block = A[:few, :few], W[:dims, :dims]
-plots.image(corner.T, f"A: {few} tokens", "destination", "source", "attention", ax=panels[0])
+corner, block = A[:few, :few].T.contiguous(), W[:dims, :dims].contiguous()
+plots.image(corner, f"A: {few} tokens", "destination", "source", "attention", ax=panels[0])
 plots.image(block, f"W: {dims} of {d_model} dimensions", "dimension out", "dimension in", "weight", ax=panels[1])
 plots.image(
-    torch.kron(corner.T, block), "A ⊗ W, written out", "destination, and dimension out in it",
+    torch.kron(corner, block), "A ⊗ W, written out", "destination, and dimension out in it",
     "source, and dimension in", "product", ax=panels[2],
 )  # fmt: skip
 
@@ -627,7 +626,7 @@ for source in range(len(words)):
 left, right = plots.axes(2, size=(5.4, 4.2))
 plots.matrix(A, words, words, "Pattern of head 0.0", "source token", "token", "attention", ax=left)
 plots.matrix(
-    moved.T, words, words, "How far its result moves, one source nudged at a time", "nudged source token",
+    moved.T, words, words, "How far its result moves", "the one token that is nudged",
     "token", "distance", ax=right,
 )  # fmt: skip
 reached = [plots.token_text(words[i]) for i in positions_reached(A * (A > 0.01), W, 5)]
@@ -694,7 +693,7 @@ spectra = {
     "head 0.4": OV[0, 4],
     "head 1.6": OV[1, 6],
     "all of layer 1, summed": OV[1].sum(0),
-    "random, as many entries": random_matrix,
+    "random, of the same size": random_matrix,
 }
 plots.lines(
     {name: (range(1, d_model + 1), singular_values(M)) for name, M in spectra.items()},
@@ -760,9 +759,12 @@ def thinned(k: int, what: str) -> Transformer:
     return new
 
 
-kept_dims = [1, 8, 16, 24, 28, d_head]
+kept_dims = [4, 12, 20, 28]
 costs = {
-    name: (kept_dims, [float(cross_entropy_nats(thinned(k, what)(heldout), heldout)) for k in kept_dims])
+    name: (
+        [*kept_dims, d_head],
+        [*(float(cross_entropy_nats(thinned(k, what)(heldout), heldout)) for k in kept_dims), full_loss],
+    )
     for name, what in [("W_V W_O: what is moved", "OV"), ("W_Q W_K^T: where to look", "QK")]
 }
 plots.lines(
@@ -780,17 +782,21 @@ plots.lines(
 # Add up the ranks: everyone who writes to the stream wants dimensions of it, and so does everyone who reads.
 
 # %%
-demand = {"written by the embedding": rank(model.W_E)}
-for layer in range(n_layers):
-    demand[f"written by the heads of layer {layer}"] = sum(rank(OV[layer, h]) for h in range(n_heads))
-for layer in range(n_layers):
-    for name in ("W_Q", "W_K", "W_V"):
-        demand[f"read by {name}, layer {layer}"] = sum(rank(W) for W in getattr(model, name)[layer])
-demand["read by the unembedding"] = rank(model.W_U)
-plots.bars(demand, "Dimensions wanted", "sum of ranks", levels={"there are d_model": d_model})
-written = sum(n for name, n in demand.items() if name.startswith("written"))
-print(f"Written: {written}. Read: {sum(demand.values()) - written}. There are {d_model}.")
+def ranks(matrices: Tensor) -> int:
+    """The sum of the ranks of a layer's heads."""
+    return sum(rank(M) for M in matrices)
 
+
+layers = range(n_layers)
+writers = {"embedding": rank(model.W_E)} | {f"heads of layer {i}": ranks(OV[i]) for i in layers}
+reads = {f"{name}, layer {i}": ranks(getattr(model, f"W_{name}")[i]) for i in layers for name in "QKV"}
+reads["unembedding"] = rank(model.W_U)
+written, read = sum(writers.values()), sum(reads.values())
+plots.stacks(
+    {"written": writers, "read": reads}, "Dimensions wanted, by whom", "dimensions (sum of ranks)",
+    levels={"dimensions of the stream": d_model},
+)  # fmt: skip
+print(f"Written: {written} dimensions. Read: {read}. There are {d_model}.")
 everyone = torch.cat([model.W_E, *model.W_O.flatten(0, 1)])
 print(f"All writers together span {rank(everyone)} dimensions.")
 
@@ -869,17 +875,24 @@ check("read_strength")
 # %%
 generator = torch.Generator().manual_seed(4)
 baseline = 1 / math.sqrt(d_model)
-pairs = [torch.randn(2, d_model, d_model, generator=generator) for _ in range(5)]
-print("Random pairs: " + "  ".join(f"{float(read_strength(a, b)):.4f}" for a, b in pairs) + f"   1/√d_model = {baseline:.4f}")
-E, U = model.W_E, model.W_U
-print(f"Embedding → unembedding: {float(read_strength(E, U)):.3f}")
-for layer in range(n_layers):
-    strengths = [float(read_strength(OV[layer, h], U)) for h in range(n_heads)]
-    print(f"Heads of layer {layer} → unembedding: " + "  ".join(f"{s:.3f}" for s in strengths))
+widths = [8, 32, 128, 512]
+pairs = [torch.randn(2, d, d, generator=generator) for d in widths]
+plots.lines(
+    {
+        "random matrices": (widths, [float(read_strength(W_out, W_in)) for W_out, W_in in pairs]),
+        "1 / √d_model": (widths, [d**-0.5 for d in widths]),
+    },
+    "How much do strangers see of each other?", "d_model", "strength", logx=True, markers=True,
+)  # fmt: skip
+print(f"Random matrices of this model's width, d_model = {d_model}: about {baseline:.3f}")
+print(f"The unembedding reads the embedding: {float(read_strength(model.W_E, centred)):.3f}")
+strengths = [float(read_strength(model.W_E, OV[0, h])) for h in range(n_heads)]
+print(f"Heads of layer 0 read the embedding, through V: {min(strengths):.3f} to {max(strengths):.3f}")
 
 # %% [markdown]
-# **What to see here.** Random matrices see each other a little: that is the baseline to beat. The heads of layer 1 write for
-# the unembedding, those of layer 0 mostly for somebody else. For whom?
+# **What to see here.** Random matrices see each other a little, the less the more room there is. That is the baseline
+# to beat. Trained parts do not stay far above it, either: with so many users of one stream, nobody reads only one
+# writer. A strength near 1 would be a private wire.
 
 # %% [markdown]
 # ### Exercise · find the strongest wire    ●●○   5 min
@@ -928,34 +941,39 @@ check("strongest_wire")
 # %%
 QK = model.W_Q[1] @ model.W_K[1].mT
 readers = {"Q": QK, "K": QK.mT, "V": OV[1]}
+wires = {
+    letter: torch.tensor([[float(read_strength(W_out, W_in)) for W_in in matrices] for W_out in OV[0]])
+    for letter, matrices in readers.items()
+}
+names = [[f"{i}.{h}" for h in range(n_heads)] for i in (0, 1)]
+limit = max((table - baseline).abs().max() for table in wires.values())
 panels = plots.axes(3, size=(4.4, 3.6))
-for ax, (letter, matrices) in zip(panels, readers.items()):
-    strengths = torch.tensor([[float(read_strength(W_out, W_in)) for W_in in matrices] for W_out in OV[0]])
-    names = [[f"{layer}.{h}" for h in range(n_heads)] for layer in (0, 1)]
+for ax, (letter, table) in zip(panels, wires.items()):
     plots.matrix(
-        strengths - baseline, names[0], names[1], f"Who is read through {letter}", "reader", "writer",
-        "strength, minus that of random matrices", ax=ax,
+        table - baseline, *names, f"Who is read through {letter}", "reader", "writer",
+        "strength, minus that of strangers", ax=ax,
     )  # fmt: skip
+    ax.images[0].set_clim(-limit, limit)  # the same colours in all three
 
 # %% [markdown]
-# **What to see here.** Most pairs hardly differ from random ones. A few stand out. Now look at the pair you found, on a text
-# that says something twice.
+# **What to see here.** Most pairs see each other about as much as strangers do, some less: they keep out of each other's
+# way. A few stand out. Now look at the pair you found, on a text that says something twice.
 
 # %%
 a, b, letter = strongest_wire(model)
 a, b = int(a), int(b)
-twice = model.to_tokens("self.width = width; self.width")
+twice = model.to_tokens("red.green = blue\nred.green = blue")
 said = model.to_str_tokens(twice[0])
 _, seen = model.run_with_cache(twice)
-left, right = plots.axes(2, size=(5.2, 4.0))
+left, right = plots.axes(2, size=(5.6, 4.6))
 plots.matrix(seen["pattern", 0][0, a], said, said, f"The writer, 0.{a}", "source token", "token", "attention", ax=left)
 plots.matrix(seen["pattern", 1][0, b], said, said, f"The reader, 1.{b}", "source token", "token", "attention", ax=right)
 print(f"0.{a} is read by 1.{b} through its {letter}.")
 
 # %% [markdown]
-# **What to see here.** The writer looks at the token before. The reader, standing on a word that came before, looks at what
-# *followed* it then. To do that it must know, of each position, which token came before: exactly what the writer writes there.
-# You found the pair without running the model. Chapter 3 is about it.
+# **What to see here.** The writer looks at the token before. The reader, in the second half, looks at what *followed* the
+# present token the first time: that is the second diagonal. To find that place it must know, of each position, which token
+# came before it; and this is what the writer writes there. You found the pair without running the model. Chapter 3 is about it.
 
 # %% [markdown]
 # ## Memories: an MLP as a sum
@@ -1019,17 +1037,17 @@ def fit_key(x: Tensor, wanted: Tensor) -> Tensor:
     return torch.linalg.solve(G + 1e-3 * G.diagonal().mean() * torch.eye(len(G)), x.T @ (weight * target))
 
 
-text = corpus.batch(0, batch=96)
+text = corpus.batch(0, batch=64)
 x = last_stream(text).flatten(0, 1)
 W_in = torch.stack([fit_key(x, text.flatten() == t) for t in triggers], dim=-1)
 directions = centred[:, targets].T
 W_out = 20 * directions / (directions**2).sum(-1, keepdim=True)  # a full match adds 20 to the target's logit
 
-line = model.to_tokens("import math\nif x is None:\n    return [y for y in x]\n")
+line = model.to_tokens("import math\nif x is None:\n    return [y for y in x]\nf = lambda x: x\n")
 x = last_stream(line)[0]
 added = mlp_as_neurons(x, W_in, W_out)
 with_mlp = x + added.sum(dim=1)
-memory_names = [f"{plots.token_text(a)} → {plots.token_text(b)}" for a, b in facts.items()]
+memory_names = [f"{plots.token_text(a)}→{plots.token_text(b)}" for a, b in facts.items()]
 effect = einsum(added, directions, "pos neuron d_model, neuron d_model -> neuron pos")
 plots.matrix(
     effect, memory_names, model.to_str_tokens(line[0]), "What each neuron adds to the logit of its target", "token",
@@ -1054,20 +1072,20 @@ for n, (name, trigger, target) in enumerate(zip(memory_names, triggers, targets)
 # ## What you have shown
 
 # %%
-wires = {(a, b, k): float(read_strength(OV[0, a], readers[k][b])) for k in readers for a in range(n_heads) for b in range(n_heads)}
+best = max(float(strengths.max()) for strengths in wires.values())
 table = [
-    ("The logits are a sum over paths; heads add to the stream independently", "Attention Heads are Independent and Additive",
-     f"{len(parts)} parts sum to the logits, off by {sum_error:.0e}", "two_layer, one line of code"),
+    ("Each part adds to the stream, independently of the others", "Attention Heads are Independent and Additive",
+     f"{len(parts)} parts sum to the logits, off by {sum_error:.1g}", "two_layer, one line of code"),
     ("Keys, queries and values are superficial: only $W_Q W_K^\\top$ and $W_V W_O$ matter", "Observations about Attention Heads",
-     f"queries rewritten, attention moved by {pattern_error:.0e}", f"head {LAYER}.{HEAD}, float64"),
+     f"queries rewritten, attention moved by {pattern_error:.1g}", f"head {LAYER}.{HEAD}, float64"),
     ("A head is a Kronecker product of pattern and weights", "Attention Heads as Information Movement",
-     f"$A X W$ and the head differ by {head_error:.0e}", "head 0.0"),
+     f"$A X W$ and the head differ by {head_error:.1g}", "head 0.0"),
     ("Both products have low rank", "Observations about Attention Heads",
-     f"rank {rank(OV[0, 4])} of {d_model}", "head 0.4"),
+     f"ranks {rank(QK[0])} and {rank(OV[1, 0])}, of {d_model}", "head 1.0"),
     ("The stream has more users than dimensions", "Virtual Weights and the Residual Stream",
-     f"{written} written, {d_model} there", "two_layer"),
+     f"{written} dimensions written and {read} read, of {d_model}", "two_layer"),
     ("Later parts read chosen earlier ones", "Virtual Weights and the Residual Stream",
-     f"strongest wire {max(wires.values()):.3f}, random {baseline:.3f}", f"0.{a} → 1.{b} through {letter}"),
+     f"strongest wire {best:.3f}, strangers {baseline:.3f}", f"0.{a} → 1.{b} through {letter}"),
 ]  # fmt: skip
 rows = "\n".join(f"| {says} | “{where}” | {measured} | {on} |" for says, where, measured, on in table)
 Markdown(f"| the paper says | in its section | your code measured | on |\n|---|---|---|---|\n{rows}")

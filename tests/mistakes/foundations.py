@@ -700,23 +700,20 @@ def a_table_of_weights(W_out, W_in):
 # strongest_wire -----------------------------------------------------------------------------
 
 
-def _strength(A, B):
-    return ((A @ B).norm() / (A.norm() * B.norm())).item()
-
-
 def _matrices(model):
     """What the heads of both layers write with, and what they read with."""
     OV, QK = model.W_V @ model.W_O, model.W_Q @ model.W_K.mT
     return OV, {"Q": QK, "K": QK.mT, "V": OV}
 
 
-def _search(writers, readers, strength=_strength, best=max):
-    found = {
-        (a, b, letter): strength(A, B)
-        for letter, matrices in readers.items()
-        for a, A in enumerate(writers)
-        for b, B in enumerate(matrices)
-    }
+def _search(writers, readers, normalised=True, best=max):
+    """By traces, |AB|^2 = tr(A^T A B B^T): a mistake that is searched for should be found fast."""
+    found = {}
+    for letter, matrices in readers.items():
+        grams = (writers.mT @ writers).flatten(1) @ (matrices @ matrices.mT).flatten(1).T
+        sizes = writers.norm(dim=(1, 2))[:, None] * matrices.norm(dim=(1, 2))
+        for a, row in enumerate((grams.sqrt() / sizes if normalised else grams).tolist()):
+            found |= {(a, b, letter): value for b, value in enumerate(row)}
     return best(found, key=found.get)
 
 
@@ -734,7 +731,7 @@ def queries_for_keys(model):
 @mistake("strongest_wire", hint="Large weights win here. Divide by the sizes of both matrices, as `read_strength` does.")
 def the_largest_product(model):
     OV, readers = _matrices(model)
-    return _search(OV[0], _later(readers), lambda A, B: (A @ B).norm().item())
+    return _search(OV[0], _later(readers), normalised=False)
 
 
 @mistake("strongest_wire", hint="You compare `W_O` with W_Q, W_K and W_V alone. They are one choice among many: a gauge changes what you find. Use the products that survive.")

@@ -12,9 +12,9 @@ import pytest
 from conftest import answered, hand_in, reference
 from test_batch import command, grade, points, scores, table
 
-from utils.course import chapters
+from utils.course import Chapter
 
-CHAPTER = chapters()[0]
+CHAPTER = Chapter("1_bigrams")
 SLOW = "import time\ndef direct_path(W_E, W_U):\n    time.sleep(1)\n    return W_E @ W_U  # {}"
 N = 8
 
