@@ -142,6 +142,67 @@ def points(
     return ax
 
 
+def image(
+    values: Tensor,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    unit: str,
+    ax=None,
+):
+    """A matrix as coloured cells, rows and columns only numbered. Colours as in `matrix`."""
+    ax = ax or axes()
+    data = values.detach().cpu()
+    limit = data.abs().max().item()
+    diverging = data.min() < 0
+    colors = {"cmap": DIVERGING, "vmin": -limit} if diverging else {"cmap": SEQUENTIAL, "vmin": 0}
+    shown = ax.imshow(data, vmax=limit, aspect="auto", interpolation="nearest", **colors)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.spines[:].set_visible(False)
+    ax.figure.colorbar(shown, ax=ax, label=unit)
+    return ax
+
+
+def stacks(
+    rows: Mapping[str, Mapping[str, float]],
+    title: str,
+    xlabel: str,
+    levels: Mapping[str, float] | None = None,
+    ax=None,
+):
+    """A horizontal bar for each row, made of named pieces; and dashed levels by name."""
+    ax = ax or axes(size=(10, 0.7 * len(rows) + 1.6))
+    for i, (row, pieces) in enumerate(rows.items()):
+        left = 0.0
+        for n, (name, length) in enumerate(pieces.items()):
+            ax.barh(row, length, left=left, color=COLORS[i], alpha=0.75 - 0.3 * (n % 2), edgecolor="white")
+            ax.text(left + length / 2, i, f"{name}\n{length:,.4g}", ha="center", va="center", fontsize=8)
+            left += length
+    for i, (name, level) in enumerate((levels or {}).items()):
+        ax.axvline(level, ls=["--", ":"][i % 2], color="black", lw=1.6, label=f"{name}: {level:,.4g}")
+    ax.invert_yaxis()
+    ax.set(title=title, xlabel=xlabel)
+    if levels:
+        ax.legend(fontsize=9, loc="upper right")
+    return ax
+
+
+def word_image(word: str, size: int) -> Tensor:
+    """A short word as a picture `[size size]`: 1 where there is ink, 0 on empty paper."""
+    import numpy as np
+    import torch
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1), dpi=size)
+    points = 72 * 1.35 / max(len(word), 1.6)  # as large as it fits
+    figure.text(0.5, 0.47, word, ha="center", va="center", fontsize=points, fontweight="bold")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    grey = np.asarray(canvas.buffer_rgba())[..., 0]
+    return 1 - torch.tensor(grey / 255.0, dtype=torch.float32)
+
+
 class LiveCurve:
     """A curve that grows while a loop runs. `add` a value at each step; the figure is redrawn at
     most once per `every` seconds, and for good by `close`."""

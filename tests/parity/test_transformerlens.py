@@ -298,6 +298,8 @@ CALLS: dict[str, tuple[int, Callable]] = {
         lambda answer, m: answer(m, tokens_for(m)[0, :4], 9, 1.0, torch.Generator().manual_seed(6)),
     ),
     "furthest_tokens": (0, lambda answer, m: answer(m, _counts(m), 7)),
+    "residual_parts": (2, lambda answer, m: answer(m, tokens_for(m))),
+    "strongest_wire": (2, lambda answer, m: answer(m)),
 }
 OURS_ONLY = {"rotate_residual": "builds a Transformer from the configuration of the one given"}
 
