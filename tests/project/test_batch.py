@@ -22,7 +22,7 @@ CHAPTER = Chapter("1_bigrams")
 REFERENCE = reference(CHAPTER)
 N = int(os.environ.get("CIRCUITS_LOAD", 12))  # submissions; `make load` grades 1,000
 KILLS = 5
-WHEN = (0.05, 0.25) if N >= 1000 else (0.3, 0.9)  # of an undisturbed run, of which half is start
+WHEN = (0.02, 0.15) if N >= 1000 else (0.3, 0.9)  # of an undisturbed run, of which half is start
 
 
 def grade(root: Path, *args: str, ok: bool = True) -> str:
