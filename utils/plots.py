@@ -153,7 +153,8 @@ def bars(
 ):
     """One bar per name; those below zero in another colour. `band` is a grey stripe (low, high,
     what it is)."""
-    ax = ax or axes(size=(max(4.5, 0.45 * len(names) + 1.5), 3.4))
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    ax = ax or axes(size=(max(4.5, (0.2 + 0.075 * longest) * len(names) + 1.0), 3.4))
     heights = [float(v) for v in values]
     if band:
         ax.axhspan(*band[:2], color="#999999", alpha=0.4, lw=0, label=band[2])
@@ -183,9 +184,9 @@ def histogram(
         color = ["#777777", COLORS[5], COLORS[4]][i % 3]
         ax.hist(x, bins=41, range=span, color=color, alpha=0.6, label=name)
     top = ax.get_ylim()[1]
-    ax.set_ylim(0, 1.35 * top)
+    ax.set_ylim(0, (1.45 + 0.1 * len(data)) * top)  # room for names of lines, then for the legend
     for i, (name, at) in enumerate(sorted(marks.items(), key=lambda item: item[1])):
-        height = top * (1.02 + 0.09 * (i % 4))
+        height = top * (1.02 + 0.1 * (i % 4))
         ax.plot([at, at], [0, height], color=COLORS[1], lw=1.4)
         ax.annotate(name, (at, height), ha="center", va="bottom", fontsize=8, annotation_clip=False)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -206,7 +207,9 @@ def complex_plane(numbers: Mapping[str, Tensor], title: str, xlabel: str, ylabel
         z = z.detach().cpu()
         ax.scatter(z.real, z.imag, s=26, alpha=0.8, lw=0, marker="os^Dv"[i % 5], label=name)
     ax.set_aspect("equal")
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-1.12, 1.12), ylim=(-1.12, 1.12))
+    ticks = [-1, -0.5, 0, 0.5, 1]
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xticks=ticks, yticks=ticks)
+    ax.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12))
     if len(numbers) > 1:
         ax.legend(fontsize=8, loc="upper left")
     return ax

@@ -41,8 +41,11 @@ def trained():
 
 
 def shuffled(rng, model):
-    """A model with its heads in another order, and the order: new head i is old head order[i]."""
-    order = torch.randperm(model.cfg.n_heads, generator=rng)
+    """A model in which no head is where it was, and the order: new head i is old head order[i]."""
+    heads = torch.arange(model.cfg.n_heads)
+    order = heads
+    while (order == heads).any():
+        order = torch.randperm(len(heads), generator=rng)
     new = copy.deepcopy(model)
     for block in new.blocks:
         for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O):
@@ -559,9 +562,13 @@ def guesses(submission, source):
     got = list(got)
     require(0 < len(got) <= 3, f"For {source!r} there should be one to three guesses; yours has {len(got)}.")
     for guess in got:
-        n = trained().to_tokens(guess, prepend_bos=False).shape[1] if guess else 0
+        n = min(n_tokens(guess), n_tokens(" " + guess))
         require(n == 1, f"The guess {guess!r} for {source!r} is {n} tokens; a guess is one token.")
     return {bare(guess) for guess in got}
+
+
+def n_tokens(text):
+    return trained().to_tokens(text, prepend_bos=False).shape[1]
 
 
 def what_gains(rng, source, at=3, places=16):
@@ -727,14 +734,12 @@ def test_agrees_with_those_of_the_full_product(submission, rng):
 
 
 @exercise("product_eigenvalues", points=1)
-def test_never_forms_the_large_product(submission, rng):
-    A, B = normal(rng, 40_000, 3), normal(rng, 3, 40_000)
-    got = submission.product_eigenvalues(A, B).to(torch.complex128)
-    small = B.double() @ A.double()
-    scale = small.norm()
-    expect(got.sum().real / scale, small.trace() / scale, "the sum of the eigenvalues, relative to their size,", atol=1e-3)
-    product, det = got.prod().real / scale**3, torch.linalg.det(small) / scale**3
-    expect(product, det, "the product of the eigenvalues, relative to their size,", atol=1e-3)
+def test_leaves_out_the_many_that_are_always_zero(submission, rng):
+    A, B = normal(rng, 200, 3), normal(rng, 3, 200)
+    got = submission.product_eigenvalues(A, B)
+    full = torch.linalg.eigvals(A.double() @ B.double())
+    want = full[full.abs().argsort(descending=True)[:3]]
+    expect_same_numbers(got, want, "The eigenvalues of A B, [200 3] times [3 200], that are not zero")
 
 
 # copying_score, matching_score --------------------------------------------------------------
@@ -922,18 +927,22 @@ def check_heads(got, want, n_heads, what):
 
 @exercise("copying_heads", points=1)
 def test_finds_them_in_the_trained_model_in_any_order(submission, rng):
-    model, order = shuffled(rng, trained())
-    want = {h for h, score in enumerate(trained_copying_scores(order)) if score > 0.5}
+    as_it_was = {h for h, score in enumerate(trained_copying_scores(range(8))) if score > 0.5}
+    want = as_it_was
+    while want == as_it_was:
+        model, order = shuffled(rng, trained())
+        want = {h for h, score in enumerate(trained_copying_scores(order)) if score > 0.5}
     check_heads(submission.copying_heads(model), want, 8, "the trained model with its heads shuffled")
 
 
 @exercise("copying_heads", points=1)
 def test_finds_them_in_a_model_made_for_this_check(submission, rng):
     signs = [1, -1, 0, 1, 0, -1]
-    order = torch.randperm(6, generator=rng).tolist()
-    model = planted(rng, [core(rng, signs[i]) for i in order])
-    want = {h for h, i in enumerate(order) if signs[i] == 1}
-    check_heads(submission.copying_heads(model), want, 6, "a model made with two copying heads")
+    for _ in range(3):
+        order = torch.randperm(6, generator=rng).tolist()
+        model = planted(rng, [core(rng, signs[i]) for i in order])
+        want = {h for h, i in enumerate(order) if signs[i] == 1}
+        check_heads(submission.copying_heads(model), want, 6, "a model made with two copying heads")
 
 
 @exercise("copying_heads", points=1)
@@ -944,8 +953,8 @@ def test_finds_none_where_there_are_none(submission, rng):
     check_heads(submission.copying_heads(model), {0, 1}, 2, "a model made of copying heads only")
 
 
-def check_anti(submission, model, scores, what):
-    got = ids([submission.anti_copying_head(model)], "The answer", len(scores))[0]
+def check_anti(got, scores, what):
+    got = ids([got], "The answer", len(scores))[0]
     low = scores.index(min(scores))
     require(
         got == low,
@@ -956,27 +965,36 @@ def check_anti(submission, model, scores, what):
 @exercise("anti_copying_head", points=1)
 def test_finds_it_in_the_trained_model_in_any_order(submission, rng):
     model, order = shuffled(rng, trained())
-    check_anti(submission, model, trained_copying_scores(order), "the trained model with its heads shuffled")
+    got = submission.anti_copying_head(model)
+    check_anti(got, trained_copying_scores(order), "the trained model with its heads shuffled")
 
 
 @exercise("anti_copying_head", points=1)
 def test_finds_it_in_a_model_made_for_this_check(submission, rng):
-    signs = [1, -1, 0, 1, 0]
-    order = torch.randperm(5, generator=rng).tolist()
-    model = planted(rng, [core(rng, signs[i]) for i in order])
-    scores = [score_of_table(ov_table(model, 0, h)) for h in range(5)]
-    check_anti(submission, model, scores, "a model made with one head that avoids copying")
+    signs = [1, -1, 0, 1, 0, 1]
+    answers = []
+    for _ in range(6):  # all answers before the first verdict: more to tell mistakes apart by
+        order = torch.randperm(6, generator=rng).tolist()
+        model = planted(rng, [core(rng, signs[i]) for i in order])
+        answers.append((submission.anti_copying_head(model), model))
+    for got, model in answers:
+        scores = [score_of_table(ov_table(model, 0, h)) for h in range(6)]
+        check_anti(got, scores, "a model made with one head that avoids copying")
 
 
 @exercise("anti_copying_head", points=1)
 def test_small_eigenvalues_can_be_the_most_negative_on_balance(submission, rng):
     # A balance, not a sum: head 1 has large eigenvalues of both signs, head 2 small ones, all negative.
     both = torch.diag(torch.tensor([9.0, -12.0, 8.0, -9.0]))
-    order = torch.randperm(3, generator=rng).tolist()
-    cores = [core(rng, 1), both, 0.05 * core(rng, -1)]
-    model = planted(rng, [cores[i] for i in order])
-    scores = [score_of_table(ov_table(model, 0, h)) for h in range(3)]
-    check_anti(submission, model, scores, "a model where one head's eigenvalues are small and all negative")
+    cores = [core(rng, 1), both, 0.05 * core(rng, -1), core(rng, 0)]
+    answers = []
+    for _ in range(4):
+        order = torch.randperm(4, generator=rng).tolist()
+        model = planted(rng, [cores[i] for i in order])
+        answers.append((submission.anti_copying_head(model), model))
+    for got, model in answers:
+        scores = [score_of_table(ov_table(model, 0, h)) for h in range(4)]
+        check_anti(got, scores, "a model where one head's eigenvalues are small and all negative")
 
 
 # positional_heads ---------------------------------------------------------------------------
@@ -1024,8 +1042,11 @@ def half_positional(rng, n_ctx=12):
 
 @exercise("positional_heads", points=1)
 def test_finds_them_in_a_trained_model_whose_heads_are_shuffled(submission, rng):
-    model, _ = shuffled(rng, trained())
     tokens = pieces_of_code(rng, 4, 64)
+    model, order = shuffled(rng, trained())
+    positional = {h for h, overlap in enumerate(slow_overlaps(trained(), tokens)) if overlap > 0.7}
+    while {h for h, old in enumerate(order) if old in positional} == positional:
+        model, order = shuffled(rng, trained())
     check_positional(submission, model, tokens, "the trained model with its heads shuffled")
 
 

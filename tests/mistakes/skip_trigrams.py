@@ -650,7 +650,7 @@ def best_comes_last(model, head, source, k):
 # product_eigenvalues ------------------------------------------------------------------------
 
 
-@mistake("product_eigenvalues", hint="`A @ B` is [n n], with 2,048 × 2,048 entries in our model and far too many elsewhere. Its non-zero eigenvalues are those of `B @ A`.")
+@mistake("product_eigenvalues", hint="These are all n eigenvalues of the large product, most of them zero up to rounding, and it takes long. The others are those of `B @ A`.")
 def of_the_large_product(A, B):
     return torch.linalg.eigvals(A @ B)
 
@@ -702,16 +702,10 @@ def without_embeddings(model, layer, head):
     return _balance(model.W_O[layer, head] @ model.W_V[layer, head])
 
 
-@mistake("copying_score", hint="You use singular values: they are never negative, so the score is always 1.")
+@mistake("copying_score", hint="The score is always 1: singular values are never negative, and neither are absolute values above the line. Above it is the plain sum of eigenvalues.")
 def of_singular_values(model, layer, head):
     s = torch.linalg.svdvals(_small(model, layer, head))
     return s.sum() / s.abs().sum()
-
-
-@mistake("copying_score", hint="The bars are above the line as well, which always gives 1. Above the line is the plain sum.")
-def absolute_values_above_the_line(model, layer, head):
-    e = torch.linalg.eigvals(_small(model, layer, head))
-    return e.abs().sum() / e.abs().sum()
 
 
 @mistake("copying_score", hint="Below the line you add up the absolute values of the real parts. The absolute value of a complex number counts its imaginary part, too: `.abs()` before `.real`.")
@@ -770,7 +764,7 @@ def matching_with_unembedding(model, layer, head):
     return _balance((model.W_U.T @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
 
 
-@mistake("matching_score", hint="Singular values are never negative, so the score is always 1. Use eigenvalues.")
+@mistake("matching_score", hint="The score is always 1. Singular values are never negative, nor are the eigenvalues of queries with queries: take the eigenvalues of queries with keys.")
 def matching_of_singular_values(model, layer, head):
     s = torch.linalg.svdvals((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
     return s.sum() / s.abs().sum()
@@ -781,10 +775,9 @@ def matching_of_positions(model, layer, head):
     return _balance((model.W_pos @ model.W_K[layer, head]).T @ (model.W_pos @ model.W_Q[layer, head]))
 
 
-@mistake("matching_score", hint="The queries are on both sides. The keys, `W_E @ W_K`, are the other factor.")
-def matching_of_queries_with_queries(model, layer, head):
-    query = model.W_E @ model.W_Q[layer, head]
-    return _balance(query.T @ query)
+@mistake("matching_score", hint="This is the sum of the eigenvalues (the trace). Divide by the sum of their absolute values.")
+def only_the_qk_trace(model, layer, head):
+    return ((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head])).trace()
 
 
 # diagonal_score -----------------------------------------------------------------------------
