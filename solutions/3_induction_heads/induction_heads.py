@@ -39,15 +39,17 @@ from utils.handmade import empty_model, rooms, rotation
 from utils.model import sinusoids
 
 # %%
-import os
+import copy
 import time
 
 from utils import load_corpus, load_curves, load_model, plots
 from utils.training import LIVE, Training, live_steps, next_token_loss
 
-torch.set_grad_enabled(False)  # we look at models; the two cells that train switch it on
 corpus = load_corpus()
-zero, one, two = (load_model(name) for name in ("zero_layer", "one_layer", "two_layer"))
+zero, one, two = (
+    load_model(name).requires_grad_(False)  # we only look at these
+    for name in ("zero_layer", "one_layer", "two_layer")
+)
 d_vocab = two.cfg.d_vocab
 print(corpus)
 
@@ -936,7 +938,6 @@ def repeating(batch: int, n_ctx: int, d_vocab: int, generator: torch.Generator) 
     return symbols.gather(1, torch.arange(n_ctx) % period)
 
 
-@torch.enable_grad()
 def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
     """Train on repeating sequences; the (step, loss) of every step."""
     torch.manual_seed(0)
@@ -1030,16 +1031,15 @@ def formed(curves: dict[str, list]) -> bool:
 
 
 view = plots.LiveTraining(training, "A two-layer transformer learns Python")
-with torch.enable_grad():
-    try:
-        for loss in training:
-            view.update(loss)
-            if formed(training.curves) or training.step >= live_steps(LIVE.steps):
-                break
-    except KeyboardInterrupt:
-        print(f"Stopped at step {training.step}; run this cell again to go on.")
+try:
+    for loss in training:
+        view.update(loss)
+        if formed(training.curves) or training.step >= live_steps(LIVE.steps):
+            break
+except KeyboardInterrupt:
+    print(f"Stopped at step {training.step}; run this cell again to go on.")
 view.close()
-mine = training.model.eval()
+mine = copy.deepcopy(training.model).requires_grad_(False)
 
 # %% [markdown]
 # **What to see here.** The previous-token score climbs slowly: such a head pays by itself, as the last two tokens tell more than the last. The
