@@ -1,0 +1,120 @@
+"""Every chapter through the grader: the honest, the hostile, the lazy and the broken.
+
+`test_attacks` and `test_malformed_notebooks` try everything they know on chapter 1. What they hold
+must hold wherever an exercise is added, so the broadest of it is tried here on all of them.
+"""
+
+import copy
+import inspect
+import json
+
+import pytest
+from conftest import answered, reference
+
+from utils import dev_check
+from utils.checking import Submission, run_checks
+from utils.course import Chapter, chapters, load_answers
+from utils.grading import submissions
+from utils.grading.grader import Grader, Job
+from utils.grading.submissions import Refused
+
+every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+
+LIAR = """
+import torch
+
+class EqualToAll(torch.Tensor):
+    '''Agrees with whatever it is compared with.'''
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __bool__(self): return True
+    def __float__(self): return 1.0
+    __hash__ = None
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None): return True
+
+for module, name in ((torch, "allclose"), (torch, "isclose"), (torch, "equal"), (torch.testing, "assert_close")):
+    setattr(module, name, lambda *args, **kwargs: True)
+try:
+    import utils.checking
+    utils.checking.expect = utils.checking.require = lambda *args, **kwargs: None
+    utils.checking.fail = lambda message: None
+except ImportError:
+    pass
+
+def {name}(*args, **kwargs):
+    return EqualToAll()
+"""
+CONSTANTS = [None, True, False, 0, 1, -1.0, float("nan"), "", "k", [], [0], [(0, 0)], {}]
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader() as grader:
+        yield grader
+
+
+def points(grader: Grader, chapter: Chapter, code: dict[str, str]) -> dict[str, float]:
+    """Points by exercise, from the sandbox."""
+    graded = grader.grade(Job(chapter.name, code, seed=11))
+    assert graded.error is None and graded.unsandboxed is None
+    return {result.exercise: result.points for result in graded.results}
+
+
+@every_chapter
+def test_answers_that_agree_with_everything_gain_nothing(chapter, grader):
+    """Whatever they did to their own process; and the next in line gets full marks."""
+    lies = {name: LIAR.replace("{name}", name) for name in chapter.exercises}
+    assert points(grader, chapter, lies) == dict.fromkeys(chapter.exercises, 0)
+    assert points(grader, chapter, reference(chapter)) == chapter.exercises
+
+
+@every_chapter
+def test_no_constant_solves_an_exercise(chapter):
+    """Nor does handing back an argument: an answer has to look at what it is given."""
+    answers = load_answers(chapter.source)[0]
+    solved = []
+    for name in chapter.exercise_names:
+        n_arguments = len(inspect.signature(answers[name]).parameters)
+        lazy = {repr(value): lambda *args, value=value, **kwargs: value for value in CONSTANTS}
+        for i in range(n_arguments):
+            lazy[f"argument {i}"] = lambda *args, i=i, **kwargs: [*args, *kwargs.values()][i]
+        for what, answer in lazy.items():
+            if dev_check.run(chapter, name, answer, answers[name]).passed:
+                solved.append(f"{name} by {what}")
+    assert solved == []
+
+
+@every_chapter
+def test_a_spoiled_notebook_loses_what_is_spoiled_and_no_more(chapter, grader):
+    """Check cells gone, cells turned round, one answer beside itself, another twice."""
+    answers = reference(chapter)
+    broken, twice, *_ = answers
+    notebook = answered(chapter, answers)
+    cells = [c for c in notebook["cells"] if not c["metadata"].get("nbgrader", {}).get("grade")]
+    by_name = {c["metadata"].get("nbgrader", {}).get("grade_id"): c for c in cells}
+    by_name[broken]["source"] = "def (:\n"
+    again = copy.deepcopy(by_name[twice])
+    notebook["cells"] = [again, *reversed(cells)]
+    code = submissions.answers(json.dumps(notebook).encode(), chapter)
+    got = points(grader, chapter, code)
+    assert got == {**chapter.exercises, broken: 0}
+
+
+@every_chapter
+def test_half_a_file_is_refused_in_a_line(chapter):
+    data = json.dumps(answered(chapter, reference(chapter))).encode()
+    with pytest.raises(Refused) as refused:
+        submissions.answers(data[: len(data) // 2], chapter)
+    assert "not JSON" in str(refused.value) and str(refused.value).isprintable()
+
+
+@every_chapter
+def test_a_learner_who_wrote_nothing_is_told_so(chapter):
+    """Each exercise as it is released: no points, and a message that says what to do."""
+    released, broken = load_answers(chapter.notebook)
+    assert broken == {}
+    for name in chapter.exercise_names:
+        result = run_checks(chapter.checks(name), Submission(released), lambda: [], 0)
+        assert result.unsolved and result.points == 0, name
+        assert "is not written yet" in result.checks[0].message, name
