@@ -389,9 +389,10 @@ def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int]) -> No
     kinds = {kind.rstrip("0123456789") for kind in want.dtypes}
     kind = str(value.dtype).removeprefix("torch.").rstrip("0123456789")
     if kind.replace("bfloat", "float") not in {k.replace("bfloat", "float") for k in kinds}:
-        example = "torch.int64" if "int" in kinds else "torch.float32" if "float" in kinds else "torch.bool"
+        examples = {"int": "torch.int64", "float": "torch.float32", "complex": "torch.complex64"}
+        example = next((e for known, e in examples.items() if known in kinds), "torch.bool")
         raise AnswerError(
-            f"`{name}` should return {' or '.join(sorted(kinds & {'int', 'float', 'bool'}))} values "
+            f"`{name}` should return {' or '.join(sorted(kinds & {*examples, 'bool'}))} values "
             f"(dtype {example}); yours have dtype {value.dtype}."
         )
     if any(dim.startswith(("*", "...")) for dim in dims):

@@ -203,6 +203,79 @@ def word_image(word: str, size: int) -> Tensor:
     return 1 - torch.tensor(grey / 255.0, dtype=torch.float32)
 
 
+def bars(
+    values: Sequence[float] | Tensor,
+    names: Sequence[str],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    band: tuple[float, float, str] | None = None,
+    ax=None,
+):
+    """One bar per name; those below zero in another colour. `band` is a grey stripe (low, high,
+    what it is)."""
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    ax = ax or axes(size=(max(4.5, (0.2 + 0.075 * longest) * len(names) + 1.0), 3.4))
+    heights = [float(v) for v in values]
+    if band:
+        ax.axhspan(*band[:2], color="#999999", alpha=0.4, lw=0, label=band[2])
+        ax.legend(fontsize=9)
+    ax.bar(range(len(names)), heights, color=[COLORS[0] if v >= 0 else COLORS[1] for v in heights])
+    ax.axhline(0, color="#555555", lw=0.8)
+    ax.set_xticks(range(len(names)), list(names))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
+def histogram(
+    values: Mapping[str, Sequence[float] | Tensor],
+    marks: Mapping[str, float],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    ax=None,
+):
+    """Histograms by name, on common bins from the smallest to the largest value, with named
+    vertical lines across them. Names of lines that stand close together are put at different heights."""
+    ax = ax or axes(size=(8.0, 3.6))
+    data = {name: [float(v) for v in x] for name, x in values.items()}
+    every = [v for x in data.values() for v in x]
+    span = (min(every), max(every))
+    for i, (name, x) in enumerate(data.items()):
+        color = ["#777777", COLORS[5], COLORS[4]][i % 3]
+        ax.hist(x, bins=41, range=span, color=color, alpha=0.6, label=name)
+    top = ax.get_ylim()[1]
+    ax.set_ylim(0, (1.45 + 0.1 * len(data)) * top)  # room for names of lines, then for the legend
+    for i, (name, at) in enumerate(sorted(marks.items(), key=lambda item: item[1])):
+        height = top * (1.02 + 0.1 * (i % 4))
+        ax.plot([at, at], [0, height], color=COLORS[1], lw=1.4)
+        ax.annotate(name, (at, height), ha="center", va="bottom", fontsize=8, annotation_clip=False)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize=9, loc="upper left")
+    return ax
+
+
+def complex_plane(numbers: Mapping[str, Tensor], title: str, xlabel: str, ylabel: str, ax=None):
+    """Complex numbers by name, as points of the plane, around a dotted circle of radius 1."""
+    ax = ax or axes(size=(4.2, 4.2))
+    import torch
+
+    angle = torch.linspace(0, 2 * torch.pi, 200)
+    ax.plot(angle.cos(), angle.sin(), ":", color="#999999", lw=1)
+    ax.axhline(0, color="#999999", lw=0.6)
+    ax.axvline(0, color="#999999", lw=0.6)
+    for i, (name, z) in enumerate(numbers.items()):
+        z = z.detach().cpu()
+        ax.scatter(z.real, z.imag, s=26, alpha=0.8, lw=0, marker="os^Dv"[i % 5], label=name)
+    ax.set_aspect("equal")
+    ticks = [-1, -0.5, 0, 0.5, 1]
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xticks=ticks, yticks=ticks)
+    ax.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12))
+    if len(numbers) > 1:
+        ax.legend(fontsize=8, loc="upper left")
+    return ax
+
+
 class LiveCurve:
     """A curve that grows while a loop runs. `add` a value at each step; the figure is redrawn at
     most once per `every` seconds, and for good by `close`."""

@@ -1,0 +1,1370 @@
+"""Known wrong answers to chapter 2, each with the hint it deserves. A learner whose answer does
+what one of these does is shown its hint."""
+
+import torch
+import torch.nn.functional as F
+
+from utils.checking import mistake
+
+# attention_scores ---------------------------------------------------------------------------
+
+
+@mistake("attention_scores", hint="The scale is missing: divide by the square root of d_head, `W_Q.shape[-1] ** 0.5`.")
+def scores_without_the_root(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_K).transpose(1, 2)
+
+
+@mistake("attention_scores", hint="You divide by d_head itself; divide by its square root.")
+def scores_over_d_head(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_K).transpose(1, 2) / W_Q.shape[-1]
+
+
+@mistake("attention_scores", hint="You divide by the root of d_model. What is summed over is d_head, the last size of `W_Q`.")
+def scores_over_root_of_d_model(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_K).transpose(1, 2) / W_Q.shape[0] ** 0.5
+
+
+@mistake("attention_scores", hint="You multiply by the root of d_head: divide.")
+def scores_times_the_root(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_K).transpose(1, 2) * W_Q.shape[-1] ** 0.5
+
+
+@mistake("attention_scores", hint="Destination and source are exchanged: rows are destinations (queries), columns are sources (keys).")
+def scores_transposed(x_q, x_k, W_Q, W_K):
+    return (x_k @ W_K) @ (x_q @ W_Q).transpose(1, 2) / W_Q.shape[-1] ** 0.5
+
+
+@mistake("attention_scores", hint="W_Q and W_K are exchanged: queries come from the destinations, `x_q @ W_Q`, keys from the sources, `x_k @ W_K`.")
+def scores_with_weights_exchanged(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_K) @ (x_k @ W_Q).transpose(1, 2) / W_Q.shape[-1] ** 0.5
+
+
+@mistake("attention_scores", hint="These are weights already. Return the scores; the softmax is the next exercise.")
+def scores_after_softmax(x_q, x_k, W_Q, W_K):
+    return ((x_q @ W_Q) @ (x_k @ W_K).transpose(1, 2) / W_Q.shape[-1] ** 0.5).softmax(-1)
+
+
+@mistake("attention_scores", hint="You compute queries and keys with the same matrix. Keys have their own, `W_K`.")
+def scores_with_one_matrix(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_Q).transpose(1, 2) / W_Q.shape[-1] ** 0.5
+
+
+# causal_pattern -----------------------------------------------------------------------------
+
+
+def _future(scores, diagonal=1):
+    return torch.ones(scores.shape[-2:], dtype=torch.bool).triu(diagonal)
+
+
+@mistake("causal_pattern", hint="The future is not masked: each destination may attend to itself and to what comes before it.")
+def pattern_without_mask(scores):
+    return scores.softmax(-1)
+
+
+@mistake("causal_pattern", hint="You mask after the softmax, so that rows no longer sum to one. Mask the scores first, with -inf.")
+def masks_after_softmax(scores):
+    return scores.softmax(-1).masked_fill(_future(scores), 0.0)
+
+
+@mistake("causal_pattern", hint="A masked score of 0 is an ordinary score, as exp(0) = 1. Fill with `-torch.inf`.")
+def masks_with_zero(scores):
+    return scores.masked_fill(_future(scores), 0.0).softmax(-1)
+
+
+@mistake("causal_pattern", hint="You mask the diagonal, too. A position may attend to itself: use `triu(1)`.")
+def masks_the_present(scores):
+    return scores.masked_fill(_future(scores, 0), -torch.inf).softmax(-1)
+
+
+@mistake("causal_pattern", hint="You mask the past and keep the future. Sources run along the *columns*: what is above the diagonal lies in the future.")
+def masks_the_past(scores):
+    return scores.masked_fill(~_future(scores, 0), -torch.inf).softmax(-1)
+
+
+@mistake("causal_pattern", hint="The softmax runs over destinations. Each destination shares its attention among sources: the last dimension.")
+def softmax_over_destinations(scores):
+    return scores.masked_fill(_future(scores), -torch.inf).softmax(-2)
+
+
+@mistake("causal_pattern", hint="The last allowed source is the present position itself. You allow one position of the future, too: `triu(1)`, not `triu(2)`.")
+def allows_one_of_the_future(scores):
+    return scores.masked_fill(_future(scores, 2), -torch.inf).softmax(-1)
+
+
+@mistake("causal_pattern", hint="`exp` of large scores overflows. Use `softmax`, which subtracts the largest first.")
+def exponentials_overflow(scores):
+    e = scores.exp().masked_fill(_future(scores), 0.0)
+    return e / e.sum(-1, keepdim=True)
+
+
+# head_output --------------------------------------------------------------------------------
+
+
+@mistake("head_output", hint="The pattern is transposed: row i says where destination i takes from. Use `pattern @ values`.")
+def output_with_transposed_pattern(x, pattern, W_V, W_O):
+    return pattern.transpose(1, 2) @ x @ W_V @ W_O
+
+
+@mistake("head_output", hint="You add the residual stream. Return only what the head adds to it.")
+def output_plus_stream(x, pattern, W_V, W_O):
+    return x + pattern @ x @ W_V @ W_O
+
+
+@mistake("head_output", hint="The pattern is not used: every position keeps its own value. Sources must be mixed by `pattern`.")
+def output_without_pattern(x, pattern, W_V, W_O):
+    return x @ W_V @ W_O
+
+
+@mistake("head_output", hint="You go back to the stream through W_V transposed. The way back is `W_O`.")
+def output_through_transposed_value(x, pattern, W_V, W_O):
+    return pattern @ x @ W_V @ W_V.T
+
+
+@mistake("head_output", hint="W_O is missing: the weighted average of the values has d_head dimensions and must be brought back to d_model.")
+def output_without_W_O(x, pattern, W_V, W_O):
+    return pattern @ x @ W_V
+
+
+@mistake("head_output", hint="The pattern is a table of weights already; a second softmax evens them out.")
+def output_with_second_softmax(x, pattern, W_V, W_O):
+    return pattern.softmax(-1) @ x @ W_V @ W_O
+
+
+@mistake("head_output", hint="You divide by the number of sources. The weights of a row sum to one, so their sum is an average already.")
+def output_averaged_again(x, pattern, W_V, W_O):
+    return pattern @ x @ W_V @ W_O / pattern.shape[-1]
+
+
+# attention_layer ----------------------------------------------------------------------------
+
+
+def _layer(x_q, x_k, x_v, W_Q, W_K, W_V, W_O, causal=True):
+    """What each head adds, stacked."""
+    outs = []
+    for h in range(len(W_Q)):
+        scores = (x_q @ W_Q[h]) @ (x_k @ W_K[h]).transpose(1, 2) / W_Q.shape[-1] ** 0.5
+        if causal:
+            scores = scores.masked_fill(_future(scores), -torch.inf)
+        outs.append(scores.softmax(-1) @ x_v @ W_V[h] @ W_O[h])
+    return torch.stack(outs)
+
+
+@mistake("attention_layer", hint="Values read x + p here. Positions are added to what queries and keys read, not to what is moved.")
+def moves_positions(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    return _layer(x_p, x_p, x_p, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="Positions are not used: queries and keys read `x + W_pos[: x.shape[1]]`.")
+def ignores_positions(x, W_pos, W_Q, W_K, W_V, W_O):
+    return _layer(x, x, x, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="Only the queries know positions; the keys read x + p, too.")
+def positions_in_queries_only(x, W_pos, W_Q, W_K, W_V, W_O):
+    return _layer(x + W_pos[: x.shape[1]], x, x, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="You add the residual stream x. Return only what the layer adds to it.")
+def layer_plus_stream(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    return x + _layer(x_p, x_p, x, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="You average the heads. What they write is added up.")
+def averages_heads(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    return _layer(x_p, x_p, x, W_Q, W_K, W_V, W_O).mean(0)
+
+
+@mistake("attention_layer", hint="Only the last head is left: add each head's output to a running sum instead of replacing it.")
+def keeps_the_last_head(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    return _layer(x_p, x_p, x, W_Q, W_K, W_V, W_O)[-1]
+
+
+@mistake("attention_layer", hint="The causal mask is missing: no destination may attend to later sources.")
+def layer_sees_the_future(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    return _layer(x_p, x_p, x, W_Q, W_K, W_V, W_O, causal=False).sum(0)
+
+
+@mistake("attention_layer", hint="The scores must be divided by the root of d_head.")
+def layer_without_the_root(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    return _layer(x_p, x_p, x, W_Q * W_Q.shape[-1] ** 0.5, W_K, W_V, W_O).sum(0)
+
+
+# ov_circuit ---------------------------------------------------------------------------------
+
+
+@mistake("ov_circuit", hint="The order is wrong: `W_O @ W_V` is [d_head d_head]. A source vector x is first multiplied by W_V, then by W_O.")
+def output_before_value(model, layer, head):
+    return model.W_O[layer, head] @ model.W_V[layer, head]
+
+
+@mistake("ov_circuit", hint="This is the transpose. With vectors as rows, x @ W_V @ W_O, the product is `W_V @ W_O`.")
+def ov_transposed(model, layer, head):
+    return (model.W_V[layer, head] @ model.W_O[layer, head]).T
+
+
+@mistake("ov_circuit", hint="Layer and head are exchanged: `model.W_V[layer, head]`.")
+def ov_of_layer_and_head_exchanged(model, layer, head):
+    return model.W_V[head, layer] @ model.W_O[head, layer]
+
+
+@mistake("ov_circuit", hint="You always take layer 0: use `layer`.")
+def ov_of_layer_0(model, layer, head):
+    return model.W_V[0, head] @ model.W_O[0, head]
+
+
+@mistake("ov_circuit", hint="This is the sum over all heads of the layer. Take one: `[layer, head]`.")
+def ov_of_all_heads(model, layer, head):
+    return (model.W_V[layer] @ model.W_O[layer]).sum(0)
+
+
+@mistake("ov_circuit", hint="This is W_Q W_Kᵀ, where the head looks. What it moves is decided by W_V and W_O.")
+def qk_for_ov(model, layer, head):
+    return model.W_Q[layer, head] @ model.W_K[layer, head].T
+
+
+@mistake("ov_circuit", hint="You multiply by W_V transposed. The second factor is a matrix of its own, `W_O`.")
+def value_twice(model, layer, head):
+    return model.W_V[layer, head] @ model.W_V[layer, head].T
+
+
+# full_ov_circuit ----------------------------------------------------------------------------
+
+
+def _ov(model, layer, head):
+    return model.W_E @ model.W_V[layer, head] @ model.W_O[layer, head] @ model.W_U
+
+
+@mistake("full_ov_circuit", hint="Rows must be source tokens and columns outputs: this is the transpose.")
+def full_ov_transposed(model, layer, head):
+    return _ov(model, layer, head).T
+
+
+@mistake("full_ov_circuit", hint="You leave through the embedding, transposed. The way out is the unembedding, `W_U`.")
+def ov_to_embeddings(model, layer, head):
+    return model.W_E @ model.W_V[layer, head] @ model.W_O[layer, head] @ model.W_E.T
+
+
+@mistake("full_ov_circuit", hint="The direct path W_E W_U is in it, too. Return what the head adds, nothing else.")
+def ov_with_direct_path(model, layer, head):
+    return _ov(model, layer, head) + model.W_E @ model.W_U
+
+
+@mistake("full_ov_circuit", hint="This is W_V W_O between dimensions of the stream. For tokens on both sides, put W_E in front and W_U behind.")
+def ov_without_tokens(model, layer, head):
+    return model.W_V[layer, head] @ model.W_O[layer, head]
+
+
+@mistake("full_ov_circuit", hint="This is the direct path, without the head: W_V and W_O belong between W_E and W_U.")
+def only_the_direct_path(model, layer, head):
+    return model.W_E @ model.W_U
+
+
+@mistake("full_ov_circuit", hint="You always take layer 0: use `layer`.")
+def full_ov_of_layer_0(model, layer, head):
+    return _ov(model, 0, head)
+
+
+@mistake("full_ov_circuit", hint="You always take head 0: use `head`.")
+def full_ov_of_head_0(model, layer, head):
+    return _ov(model, layer, 0)
+
+
+@mistake("full_ov_circuit", hint="These are probabilities. What a head adds to the logits is a plain number, with either sign: no softmax.")
+def full_ov_softmax(model, layer, head):
+    return _ov(model, layer, head).softmax(-1)
+
+
+# full_qk_circuit ----------------------------------------------------------------------------
+
+
+def _qk(model, layer, head, x_q, x_k):
+    return (x_q @ model.W_Q[layer, head]) @ (x_k @ model.W_K[layer, head]).T
+
+
+@mistake("full_qk_circuit", hint="Rows must be destinations, whose queries you take with W_Q; this is the transpose.")
+def full_qk_transposed(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_E).T / model.cfg.d_head**0.5
+
+
+@mistake("full_qk_circuit", hint="The root of d_head is missing: entries should be contributions to scores.")
+def full_qk_without_the_root(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_E)
+
+
+@mistake("full_qk_circuit", hint="You divide by the root of d_model; scores are divided by the root of d_head.")
+def full_qk_over_root_of_d_model(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_E) / model.cfg.d_model**0.5
+
+
+@mistake("full_qk_circuit", hint="You use the unembedding for the keys. Queries and keys both read the stream, so tokens enter through W_E on both sides.")
+def qk_with_unembedding(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_U.T) / model.cfg.d_head**0.5
+
+
+@mistake("full_qk_circuit", hint="You take the softmax. The circuit holds scores.")
+def full_qk_softmax(model, layer, head):
+    return (_qk(model, layer, head, model.W_E, model.W_E) / model.cfg.d_head**0.5).softmax(-1)
+
+
+@mistake("full_qk_circuit", hint="You always take layer 0: use `layer`.")
+def full_qk_of_layer_0(model, layer, head):
+    return _qk(model, 0, head, model.W_E, model.W_E) / model.cfg.d_head**0.5
+
+
+@mistake("full_qk_circuit", hint="Queries and keys are made with the same matrix. Keys have `W_K`.")
+def full_qk_of_one_matrix(model, layer, head):
+    q = model.W_E @ model.W_Q[layer, head]
+    return q @ q.T / model.cfg.d_head**0.5
+
+
+@mistake("full_qk_circuit", hint="The mask belongs to positions. In this table of tokens, nothing comes before or after: leave it out.")
+def full_qk_masked(model, layer, head):
+    scores = _qk(model, layer, head, model.W_E, model.W_E) / model.cfg.d_head**0.5
+    return scores.masked_fill(_future(scores), -torch.inf)
+
+
+# positional_qk ------------------------------------------------------------------------------
+
+
+@mistake("positional_qk", hint="Rows must be destination positions; this is the transpose.")
+def positional_transposed(model, layer, head):
+    return _qk(model, layer, head, model.W_pos, model.W_pos).T / model.cfg.d_head**0.5
+
+
+@mistake("positional_qk", hint="The root of d_head is missing.")
+def positional_without_the_root(model, layer, head):
+    return _qk(model, layer, head, model.W_pos, model.W_pos)
+
+
+@mistake("positional_qk", hint="This is the full QK circuit, between tokens. Put `W_pos` in place of `W_E`.")
+def positional_of_tokens(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_E) / model.cfg.d_head**0.5
+
+
+@mistake("positional_qk", hint="Return the term itself, without a mask: it is a part of the scores, before masking.")
+def positional_masked(model, layer, head):
+    scores = _qk(model, layer, head, model.W_pos, model.W_pos) / model.cfg.d_head**0.5
+    return scores.masked_fill(_future(scores), -torch.inf)
+
+
+@mistake("positional_qk", hint="Return the term itself, without a softmax: it is a part of the scores.")
+def positional_softmax(model, layer, head):
+    scores = _qk(model, layer, head, model.W_pos, model.W_pos) / model.cfg.d_head**0.5
+    return scores.masked_fill(_future(scores), -torch.inf).softmax(-1)
+
+
+@mistake("positional_qk", hint="You compare the position vectors with each other as they are. The head sees them through W_Q and W_K.")
+def positional_without_weights(model, layer, head):
+    return model.W_pos @ model.W_pos.T / model.cfg.d_head**0.5
+
+
+@mistake("positional_qk", hint="You always take head 0: use `head`.")
+def positional_of_head_0(model, layer, head):
+    return _qk(model, layer, 0, model.W_pos, model.W_pos) / model.cfg.d_head**0.5
+
+
+# score_terms --------------------------------------------------------------------------------
+
+
+def _terms(model, tokens, head, x=None, p=None):
+    x = model.W_E[tokens] if x is None else x
+    p = model.W_pos[: len(tokens)] if p is None else p
+    terms = [_qk(model, 0, head, q, k) for q in (x, p) for k in (x, p)]
+    return torch.stack(terms) / model.cfg.d_head**0.5
+
+
+@mistake("score_terms", hint="The two middle terms are exchanged: token-position comes first, with the *query* from the token and the *key* from the position.")
+def middle_terms_exchanged(model, tokens, head):
+    return _terms(model, tokens, head)[[0, 2, 1, 3]]
+
+
+@mistake("score_terms", hint="The root of d_head is missing in the terms.")
+def terms_without_the_root(model, tokens, head):
+    return _terms(model, tokens, head) * model.cfg.d_head**0.5
+
+
+@mistake("score_terms", hint="Each term is transposed: rows are destinations (queries), columns sources (keys).")
+def terms_transposed(model, tokens, head):
+    return _terms(model, tokens, head).transpose(1, 2)
+
+
+@mistake("score_terms", hint="`W_pos[tokens]` looks up positions by token number. The position of the i-th token is i: `W_pos[: len(tokens)]`.")
+def positions_by_token_number(model, tokens, head):
+    return _terms(model, tokens, head, p=model.W_pos[tokens % len(model.W_pos)])
+
+
+@mistake("score_terms", hint="Your terms are masked. They are wanted before masking.")
+def terms_masked(model, tokens, head):
+    terms = _terms(model, tokens, head)
+    return terms.masked_fill(_future(terms), -torch.inf)
+
+
+@mistake("score_terms", hint="The token terms still hold the positions: use `W_E[tokens]` alone, without adding `W_pos`, for the token part.")
+def token_part_with_positions(model, tokens, head):
+    return _terms(model, tokens, head, x=model.W_E[tokens] + model.W_pos[: len(tokens)])
+
+
+@mistake("score_terms", hint="You always take head 0: use `head`.")
+def terms_of_head_0(model, tokens, head):
+    return _terms(model, tokens, 0)
+
+
+@mistake("score_terms", hint="The order is that of the equation, tokens first: token-token, token-position, position-token, position-position.")
+def positions_first(model, tokens, head):
+    return _terms(model, tokens, head).flip(0)
+
+
+# path_expansion -----------------------------------------------------------------------------
+
+
+def _paths(model, tokens, x=None, transpose=False):
+    _, cache = model.run_with_cache(tokens)
+    x = model.W_E[tokens] if x is None else x
+    pattern = cache["pattern", 0].transpose(-1, -2) if transpose else cache["pattern", 0]
+    heads = range(model.cfg.n_heads)
+    moved = [pattern[:, h] @ x @ model.W_V[0, h] @ model.W_O[0, h] @ model.W_U for h in heads]
+    return torch.stack([model.W_E[tokens] @ model.W_U, *moved])
+
+
+@mistake("path_expansion", hint="The direct path is last; it comes first, then head 0, head 1, ...")
+def direct_path_last(model, tokens):
+    return _paths(model, tokens).roll(-1, 0)
+
+
+@mistake("path_expansion", hint="Each head's term includes the direct path, so that it is counted again for every head. A head's term is only what the head adds.")
+def direct_path_in_every_term(model, tokens):
+    paths = _paths(model, tokens)
+    return torch.cat([paths[:1], paths[1:] + paths[:1]])
+
+
+@mistake("path_expansion", hint="Your terms are running totals. Return each path by itself.")
+def running_totals(model, tokens):
+    return _paths(model, tokens).cumsum(0)
+
+
+@mistake("path_expansion", hint="The heads move x + p. Values read the token embeddings alone: positions steer attention only.")
+def paths_move_positions(model, tokens):
+    return _paths(model, tokens, x=model.W_E[tokens] + model.W_pos[: tokens.shape[1]])
+
+
+@mistake("path_expansion", hint="The pattern is transposed: it is [batch head dest src], so `pattern[:, h] @ x` moves from sources to destinations.")
+def paths_with_transposed_pattern(model, tokens):
+    return _paths(model, tokens, transpose=True)
+
+
+@mistake("path_expansion", hint="The patterns are missing: the heads' terms take the present token only, as if each head attended to itself.")
+def paths_without_patterns(model, tokens):
+    x = model.W_E[tokens]
+    heads = range(model.cfg.n_heads)
+    moved = [x @ model.W_V[0, h] @ model.W_O[0, h] @ model.W_U for h in heads]
+    return torch.stack([x @ model.W_U, *moved])
+
+
+@mistake("path_expansion", hint="These are vectors of the residual stream. Unembed every term with `W_U`.")
+def paths_in_the_stream(model, tokens):
+    _, cache = model.run_with_cache(tokens)
+    return torch.stack([model.W_E[tokens], *cache["result", 0].unbind(2)])
+
+
+@mistake("path_expansion", hint="You split the logits evenly. They do sum up, but each path has its own share: apply its matrices.")
+def equal_shares(model, tokens):
+    n = model.cfg.n_heads + 1
+    return (model(tokens) / n).expand(n, *tokens.shape, -1)
+
+
+# freeze_patterns ----------------------------------------------------------------------------
+
+
+def _is_pattern(name):
+    return name.endswith("hook_pattern")
+
+
+def _frozen(model, tokens, embed, pattern_tokens_embed=None, layers=None):
+    run = [("hook_embed", lambda x, hook: pattern_tokens_embed)] if pattern_tokens_embed is not None else []
+    kept = {}
+
+    def keep(pattern, hook):
+        kept[hook.name] = pattern
+
+    model.run_with_hooks(tokens, fwd_hooks=[*run, (_is_pattern, keep)])
+
+    def freeze(pattern, hook):
+        return kept[hook.name] if layers is None or int(hook.name.split(".")[1]) in layers else None
+
+    return model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: embed), (_is_pattern, freeze)])
+
+
+@mistake("freeze_patterns", hint="The patterns follow the new embedding. Hold them at what they are on `tokens`: a second hook, at the patterns.")
+def patterns_not_frozen(model, tokens, embed):
+    return model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: embed)])
+
+
+@mistake("freeze_patterns", hint="`embed` is not used: a hook at \"hook_embed\" must put it in the place of the token embeddings.")
+def ignores_embed(model, tokens, embed):
+    return model(tokens)
+
+
+@mistake("freeze_patterns", hint="Only the patterns of layer 0 are frozen. Later layers have patterns, too: a name in `fwd_hooks` may be a function that matches them all.")
+def freezes_layer_0_only(model, tokens, embed):
+    return _frozen(model, tokens, embed, layers=[0])
+
+
+@mistake("freeze_patterns", hint="You add `embed` to the token embeddings. It takes their place.")
+def adds_embed(model, tokens, embed):
+    return _frozen(model, tokens, model.W_E[tokens] + embed)
+
+
+@mistake("freeze_patterns", hint="You return what the heads add. The direct path, `embed @ W_U`, belongs to the logits, too.")
+def frozen_without_direct_path(model, tokens, embed):
+    return _frozen(model, tokens, embed) - embed @ model.W_U
+
+
+@mistake("freeze_patterns", hint="You replace what enters the last layer (or adds to it), not the embedding: with more than one layer this is another place. Hook \"hook_embed\".")
+def replaces_the_last_input(model, tokens, embed):
+    last = model.cfg.n_layers - 1
+    _, cache = model.run_with_cache(tokens)
+    hooks = [
+        (f"blocks.{last}.hook_resid_pre", lambda x, hook: embed),
+        (_is_pattern, lambda pattern, hook: cache[hook.name]),
+    ]
+    return model.run_with_hooks(tokens, fwd_hooks=hooks)
+
+
+@mistake("freeze_patterns", hint="You freeze the patterns at an even spread over the past. Hold them at what they are on `tokens`.")
+def frozen_at_even_patterns(model, tokens, embed):
+    def even(pattern, hook):
+        allowed = torch.ones_like(pattern).tril()
+        return allowed / allowed.sum(-1, keepdim=True)
+
+    return model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: embed), (_is_pattern, even)])
+
+
+# predict_skip_trigrams ----------------------------------------------------------------------
+
+
+@mistake("predict_skip_trigrams", hint="These come *right after* the source, which is a bigram and needs no attention. What becomes likelier further on?")
+def what_comes_right_after(source):
+    return {" try": [":"], " lambda": [" key"], " import": [" os", " sys", " re"], "(": ["self", "x"]}[source]
+
+
+@mistake("predict_skip_trigrams", hint="The source itself does not count. (That a head may raise what it has seen is true, and comes later in this chapter.)")
+def the_source_again(source):
+    return [source]
+
+
+@mistake("predict_skip_trigrams", hint="You guess the same for every source. Each opens something of its own: what?")
+def the_same_for_all(source):
+    return ["\n", ":", ")"]
+
+
+@mistake("predict_skip_trigrams", hint="These are places where the head may stand when it looks back, the [b] of [a] … [b] → [c]. You are asked for the [c] that comes next.")
+def where_the_head_stands(source):
+    return {" try": ["pass"], " lambda": ["x"], " import": ["os"], "(": ["name"]}[source]
+
+
+@mistake("predict_skip_trigrams", hint="A guess must be a single token, such as \" except\" or \")\". These are descriptions.")
+def descriptions(source):
+    return {
+        " try": ["an except block"], " lambda": ["a colon"], " import": ["a new line"],
+        "(": ["the closing bracket"],
+    }[source]
+
+
+@mistake("predict_skip_trigrams", hint="At most three guesses for a source: commit yourself.")
+def far_too_many(source):
+    return [":", ")", "\n", ",", " except", " as", " in", " else", "):", "))"]
+
+
+@mistake("predict_skip_trigrams", hint="You match every source with something that comes *before* it or belongs to another line. Ask what must follow: what does the source open?")
+def what_comes_before(source):
+    return {" try": [" def"], " lambda": [" sorted"], " import": [" class"], "(": [" return"]}[source]
+
+
+# skip_trigrams ------------------------------------------------------------------------------
+
+
+def _wanted_and_raised(model, head, source, centre=True):
+    query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
+    wanted = query @ (key[source] - key.mean(0) * centre)
+    return wanted, _ov(model, 0, head)[source]
+
+
+def _top(x, k):
+    return x.topk(k).indices.tolist()
+
+
+@mistake("skip_trigrams", hint="You compare raw scores of different destinations. Rows differ by constants that mean nothing: subtract each row's mean, over sources, first. (A column's mean would not change the order.)")
+def rows_not_centred(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source, centre=False)
+    return _top(wanted, k), _top(raised, k)
+
+
+@mistake("skip_trigrams", hint="You read a row of the QK circuit: what the source looks for when it is the *destination*. Where the source is looked for *from* is its column.")
+def reads_the_row_of_qk(model, head, source, k):
+    query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
+    return _top((key - key.mean(0)) @ query[source], k), _top(_ov(model, 0, head)[source], k)
+
+
+@mistake("skip_trigrams", hint="You read a column of the OV circuit: which tokens raise the source. What the source raises is its row.")
+def reads_the_column_of_ov(model, head, source, k):
+    wanted, _ = _wanted_and_raised(model, head, source)
+    return _top(wanted, k), _top(_ov(model, 0, head)[:, source], k)
+
+
+@mistake("skip_trigrams", hint="The two lists are exchanged: destinations first, outputs second.")
+def lists_exchanged(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return _top(raised, k), _top(wanted, k)
+
+
+@mistake("skip_trigrams", hint="These are the smallest entries. `argsort` puts the smallest first; `topk` takes the largest.")
+def the_smallest(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return _top(-wanted, k), _top(-raised, k)
+
+
+@mistake("skip_trigrams", hint="These are values. Return the tokens' numbers, `.indices`.")
+def values_of_skip_trigrams(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return wanted.topk(k).values.tolist(), raised.topk(k).values.tolist()
+
+
+@mistake("skip_trigrams", hint="You take the direct path W_E W_U for the outputs. What the head raises goes through its W_V and W_O.")
+def outputs_of_the_direct_path(model, head, source, k):
+    wanted, _ = _wanted_and_raised(model, head, source)
+    return _top(wanted, k), _top(model.W_E[source] @ model.W_U, k)
+
+
+@mistake("skip_trigrams", hint="The tokens are right, but the best comes last. Turn the lists round.")
+def best_comes_last(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return _top(wanted, k)[::-1], _top(raised, k)[::-1]
+
+
+# product_eigenvalues ------------------------------------------------------------------------
+
+
+@mistake("product_eigenvalues", hint="These are all n eigenvalues of the large product, most of them zero up to rounding, and it takes long. The others are those of `B @ A`.")
+def of_the_large_product(A, B):
+    return torch.linalg.eigvals(A @ B)
+
+
+@mistake("product_eigenvalues", hint="These are singular values, which are never negative. Use `torch.linalg.eigvals`.")
+def singular_values(A, B):
+    return torch.linalg.svdvals(B @ A)
+
+
+@mistake("product_eigenvalues", hint="`eigvalsh` is for symmetric matrices, and looks at one half of the matrix only. Use `torch.linalg.eigvals`.")
+def of_a_symmetric_matrix(A, B):
+    return torch.linalg.eigvalsh(B @ A)
+
+
+@mistake("product_eigenvalues", hint="Only real parts are left. Eigenvalues may be complex: return them as they are.")
+def real_parts(A, B):
+    return torch.linalg.eigvals(B @ A).real
+
+
+@mistake("product_eigenvalues", hint="These are absolute values. Signs are what we are after: return the eigenvalues as they are.")
+def absolute_values(A, B):
+    return torch.linalg.eigvals(B @ A).abs() + 0j
+
+
+@mistake("product_eigenvalues", hint="`A.T @ A` has nothing of B in it. Multiply the two factors in the other order: `B @ A`.")
+def of_a_with_itself(A, B):
+    return torch.linalg.eigvals(A.T @ A)
+
+
+@mistake("product_eigenvalues", hint="This is the diagonal of B A. Its sum is that of the eigenvalues, but they are not the same numbers.")
+def the_diagonal(A, B):
+    return (B @ A).diagonal() + 0j
+
+
+# copying_score ------------------------------------------------------------------------------
+
+
+def _balance(small):
+    eigenvalues = torch.linalg.eigvals(small)
+    return eigenvalues.sum().real / eigenvalues.abs().sum()
+
+
+def _small(model, layer, head):
+    return model.W_O[layer, head] @ model.W_U @ (model.W_E @ model.W_V[layer, head])
+
+
+@mistake("copying_score", hint="These are the eigenvalues of W_V W_O alone, between dimensions of the stream. Copying is about tokens: put W_E and W_U round it.")
+def without_embeddings(model, layer, head):
+    return _balance(model.W_O[layer, head] @ model.W_V[layer, head])
+
+
+@mistake("copying_score", hint="The score is always 1: singular values are never negative, and neither are absolute values above the line. Above it is the plain sum of eigenvalues.")
+def of_singular_values(model, layer, head):
+    s = torch.linalg.svdvals(_small(model, layer, head))
+    return s.sum() / s.abs().sum()
+
+
+@mistake("copying_score", hint="Below the line you add up the absolute values of the real parts. The absolute value of a complex number counts its imaginary part, too: `.abs()` before `.real`.")
+def real_parts_below_the_line(model, layer, head):
+    e = torch.linalg.eigvals(_small(model, layer, head)).real
+    return e.sum() / (e.abs().sum() + 1e-12)
+
+
+@mistake("copying_score", hint="Below the line is the absolute value of the sum; it should be the sum of the absolute values.")
+def absolute_value_of_the_sum(model, layer, head):
+    e = torch.linalg.eigvals(_small(model, layer, head))
+    return e.sum().real / e.sum().abs()
+
+
+@mistake("copying_score", hint="This is the QK circuit. What a head says when it has found a token is its OV circuit: W_V and W_O.")
+def copying_score_of_qk(model, layer, head):
+    return _balance((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
+
+
+@mistake("copying_score", hint="You leave the stream through W_E transposed. Logits come from the unembedding, `W_U`.")
+def copying_score_through_embeddings(model, layer, head):
+    return _balance(model.W_O[layer, head] @ model.W_E.T @ (model.W_E @ model.W_V[layer, head]))
+
+
+@mistake("copying_score", hint="This is the sum of the eigenvalues (the trace). Divide by the sum of their absolute values.")
+def only_the_trace(model, layer, head):
+    return _small(model, layer, head).trace()
+
+
+@mistake("copying_score", hint="The score is still complex: the imaginary parts cancel in the sum, so take `.real`.")
+def complex_score(model, layer, head):
+    e = torch.linalg.eigvals(_small(model, layer, head))
+    return e.sum() / e.abs().sum()
+
+
+@mistake("copying_score", hint="You count eigenvalues with a positive real part. Weigh them: sum of eigenvalues over sum of absolute values.")
+def share_of_positive_ones(model, layer, head):
+    return (torch.linalg.eigvals(_small(model, layer, head)).real > 0).float().mean()
+
+
+# matching_score -----------------------------------------------------------------------------
+
+
+@mistake("matching_score", hint="This is the score of the OV circuit. Here, take queries and keys.")
+def matching_score_of_ov(model, layer, head):
+    return _balance(_small(model, layer, head))
+
+
+@mistake("matching_score", hint="These are the eigenvalues of W_Q W_Kᵀ alone. Put token embeddings on both sides.")
+def matching_without_embeddings(model, layer, head):
+    return _balance(model.W_K[layer, head].T @ model.W_Q[layer, head])
+
+
+@mistake("matching_score", hint="You use the unembedding on one side. Both queries and keys read the embedding W_E.")
+def matching_with_unembedding(model, layer, head):
+    return _balance((model.W_U.T @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
+
+
+@mistake("matching_score", hint="The score is always 1. Singular values are never negative, nor are the eigenvalues of queries with queries: take the eigenvalues of queries with keys.")
+def matching_of_singular_values(model, layer, head):
+    s = torch.linalg.svdvals((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
+    return s.sum() / s.abs().sum()
+
+
+@mistake("matching_score", hint="You use positions. Matching is about tokens: W_E on both sides.")
+def matching_of_positions(model, layer, head):
+    return _balance((model.W_pos @ model.W_K[layer, head]).T @ (model.W_pos @ model.W_Q[layer, head]))
+
+
+@mistake("matching_score", hint="This is the sum of the eigenvalues (the trace). Divide by the sum of their absolute values.")
+def only_the_qk_trace(model, layer, head):
+    return ((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head])).trace()
+
+
+# diagonal_score -----------------------------------------------------------------------------
+
+
+@mistake("diagonal_score", hint="This is the sum of the diagonal. Divide by the sum of its absolute values.")
+def diagonal_sum(model, layer, head):
+    return _ov(model, layer, head).trace()
+
+
+@mistake("diagonal_score", hint="This is the mean of the diagonal. Divide its sum by the sum of its absolute values.")
+def diagonal_mean(model, layer, head):
+    return _ov(model, layer, head).diagonal().mean()
+
+
+@mistake("diagonal_score", hint="Below the line you sum the whole table. Only the diagonal counts.")
+def over_the_whole_table(model, layer, head):
+    M = _ov(model, layer, head)
+    return M.trace() / M.abs().sum()
+
+
+@mistake("diagonal_score", hint="You divide the trace by the absolute eigenvalues: that is the copying score. Below the line belong the absolute entries of the diagonal.")
+def the_eigenvalue_score(model, layer, head):
+    return _balance(_small(model, layer, head))
+
+
+@mistake("diagonal_score", hint="You take the share of tokens that raise themselves. Weigh them by how much: sum over sum of absolute values.")
+def share_of_a_positive_diagonal(model, layer, head):
+    return (_ov(model, layer, head).diagonal() > 0).float().mean()
+
+
+@mistake("diagonal_score", hint="This is the diagonal of the small product B A. Its sum is the same, the sum of its absolute values is not: take the table between tokens.")
+def diagonal_of_the_small_product(model, layer, head):
+    d = _small(model, layer, head).diagonal()
+    return d.sum() / d.abs().sum()
+
+
+@mistake("diagonal_score", hint="This is the diagonal of W_V W_O, between dimensions of the stream. Take the one between tokens: W_E in front, W_U behind.")
+def diagonal_of_the_stream(model, layer, head):
+    d = (model.W_V[layer, head] @ model.W_O[layer, head]).diagonal()
+    return d.sum() / d.abs().sum()
+
+
+@mistake("diagonal_score", hint="The bars are above the line, too.")
+def absolute_diagonal_twice(model, layer, head):
+    d = _ov(model, layer, head).diagonal()
+    return d.abs().sum() / d.abs().sum()
+
+
+# top_k_copy_score ---------------------------------------------------------------------------
+
+
+def _share(M, k):
+    return ((M > M.diagonal()[:, None]).sum(-1) < k).float().mean()
+
+
+@mistake("top_k_copy_score", hint="You rank each token within its column. Row a holds what is raised when the head attends to a.")
+def ranks_in_columns(model, layer, head, k):
+    return _share(_ov(model, layer, head).T, k)
+
+
+@mistake("top_k_copy_score", hint="One too many: a token in place k + 1 is not among the k largest. Fewer than k entries may be larger.")
+def one_too_many(model, layer, head, k):
+    return _share(_ov(model, layer, head), k + 1)
+
+
+@mistake("top_k_copy_score", hint="This is the number of tokens. Return their share.")
+def number_of_tokens(model, layer, head, k):
+    return _share(_ov(model, layer, head), k) * model.cfg.d_vocab
+
+
+@mistake("top_k_copy_score", hint="You look among the k *smallest* entries of each row.")
+def among_the_smallest(model, layer, head, k):
+    return _share(-_ov(model, layer, head), k)
+
+
+@mistake("top_k_copy_score", hint="You rank absolute values. An entry that is far below zero lowers the token.")
+def ranks_absolute_values(model, layer, head, k):
+    return _share(_ov(model, layer, head).abs(), k)
+
+
+@mistake("top_k_copy_score", hint="The unembedding is replaced by W_E transposed. Logits come from `W_U`.")
+def ranks_among_embeddings(model, layer, head, k):
+    return _share(model.W_E @ model.W_V[layer, head] @ model.W_O[layer, head] @ model.W_E.T, k)
+
+
+@mistake("top_k_copy_score", hint="One too few: the k-th largest entry still counts. A token with k - 1 larger entries is in.")
+def one_too_few(model, layer, head, k):
+    return _share(_ov(model, layer, head), k - 1)
+
+
+# copying_heads ------------------------------------------------------------------------------
+
+
+def _scores(model):
+    return [float(_balance(_small(model, 0, h))) for h in range(model.cfg.n_heads)]
+
+
+@mistake("copying_heads", hint="Heads are numbered differently in other models (and in this one, when it is shuffled). Compute the scores instead of listing what you saw.")
+def heads_as_seen(model):
+    return [h for h in (0, 1, 5, 7) if h < model.cfg.n_heads]
+
+
+@mistake("copying_heads", hint="These are the heads that do *not* copy.")
+def heads_that_do_not_copy(model):
+    return [h for h, score in enumerate(_scores(model)) if score <= 0.5]
+
+
+@mistake("copying_heads", hint="You look at the size of the score. A head far below zero avoids copying.")
+def heads_with_a_large_score(model):
+    return [h for h, score in enumerate(_scores(model)) if abs(score) > 0.5]
+
+
+@mistake("copying_heads", hint="You take half of the heads, those with the highest scores. How many copy is what we want to know: compare each with 0.5.")
+def the_upper_half(model):
+    scores = torch.tensor(_scores(model))
+    return scores.topk(max(1, len(scores) // 2 + 1)).indices.tolist()
+
+
+@mistake("copying_heads", hint="Only the best head is there: return all whose score is above 0.5.")
+def only_the_best_copier(model):
+    scores = _scores(model)
+    return [scores.index(max(scores))]
+
+
+@mistake("copying_heads", hint="You use the eigenvalues of W_V W_O alone. Put W_E in front and W_U behind.")
+def copiers_in_the_stream(model):
+    return [
+        h for h in range(model.cfg.n_heads)
+        if _balance(model.W_O[0, h] @ model.W_V[0, h]) > 0.5
+    ]
+
+
+@mistake("copying_heads", hint="These heads match: their QK circuit has positive eigenvalues. Copying is in the OV circuit.")
+def heads_that_match(model):
+    return [
+        h for h in range(model.cfg.n_heads)
+        if _balance((model.W_E @ model.W_K[0, h]).T @ (model.W_E @ model.W_Q[0, h])) > 0.5
+    ]
+
+
+@mistake("copying_heads", hint="You return a yes or no for each head. Return the numbers of the heads.")
+def yes_or_no_for_each(model):
+    return [int(score > 0.5) for score in _scores(model)]
+
+
+# anti_copying_head --------------------------------------------------------------------------
+
+
+@mistake("anti_copying_head", hint="This head copies most. You want the lowest score.")
+def the_best_copier(model):
+    scores = _scores(model)
+    return scores.index(max(scores))
+
+
+@mistake("anti_copying_head", hint="This head's score is closest to zero: it neither copies nor avoids it. The lowest is the most negative.")
+def closest_to_zero(model):
+    sizes = [abs(score) for score in _scores(model)]
+    return sizes.index(min(sizes))
+
+
+@mistake("anti_copying_head", hint="You compare sums of eigenvalues, in which a head with large weights counts more. Compare scores: divide by the sum of absolute values.")
+def lowest_trace(model):
+    traces = [float(_small(model, 0, h).trace()) for h in range(model.cfg.n_heads)]
+    return traces.index(min(traces))
+
+
+@mistake("anti_copying_head", hint="Heads are numbered differently in other models. Compute the scores instead of naming what you saw.")
+def the_head_as_seen(model):
+    return 3 % model.cfg.n_heads
+
+
+@mistake("anti_copying_head", hint="You use the QK circuit. Whether a head raises or lowers what it has found is in the OV circuit.")
+def the_head_that_matches_least(model):
+    scores = [
+        float(_balance((model.W_E @ model.W_K[0, h]).T @ (model.W_E @ model.W_Q[0, h])))
+        for h in range(model.cfg.n_heads)
+    ]
+    return scores.index(min(scores))
+
+
+@mistake("anti_copying_head", hint="This is the lowest score itself. Return the number of the head.")
+def the_lowest_score(model):
+    return round(min(_scores(model)) * 1000)
+
+
+@mistake("anti_copying_head", hint="You use the eigenvalues of W_V W_O alone. Put W_E in front and W_U behind.")
+def lowest_in_the_stream(model):
+    scores = [float(_balance(model.W_O[0, h] @ model.W_V[0, h])) for h in range(model.cfg.n_heads)]
+    return scores.index(min(scores))
+
+
+# positional_heads ---------------------------------------------------------------------------
+
+
+def _overlaps(model, tokens, causal=True, root=True, reduce=None):
+    n = tokens.shape[1]
+    pattern = model.run_with_cache(tokens)[1]["pattern", 0]
+    overlaps = []
+    for h in range(model.cfg.n_heads):
+        scores = _qk(model, 0, h, model.W_pos[:n], model.W_pos[:n])
+        scores = scores / model.cfg.d_head**0.5 if root else scores
+        scores = scores.masked_fill(_future(scores), -torch.inf) if causal else scores
+        shared = torch.minimum(pattern[:, h], scores.softmax(-1)).sum(-1)
+        overlaps.append(float(shared.mean() if reduce is None else reduce(shared)))
+    return overlaps
+
+
+@mistake("positional_heads", hint="These are the heads that tokens steer. You want the others.")
+def heads_that_tokens_steer(model, tokens):
+    return [h for h, overlap in enumerate(_overlaps(model, tokens)) if overlap <= 0.7]
+
+
+@mistake("positional_heads", hint="P is not causal: mask the future before its softmax, too.")
+def alone_without_mask(model, tokens):
+    return [h for h, overlap in enumerate(_overlaps(model, tokens, causal=False)) if overlap > 0.7]
+
+
+@mistake("positional_heads", hint="The root of d_head is missing in P, which makes it sharper than it is.")
+def alone_without_the_root(model, tokens):
+    return [h for h, overlap in enumerate(_overlaps(model, tokens, root=False)) if overlap > 0.7]
+
+
+@mistake("positional_heads", hint="You take heads whose attention is sharp. A sharp head may follow tokens, an even one positions: compare with P.")
+def sharp_heads(model, tokens):
+    pattern = model.run_with_cache(tokens)[1]["pattern", 0]
+    return [h for h in range(model.cfg.n_heads) if pattern[:, h].max(-1).values.mean() > 0.7]
+
+
+@mistake("positional_heads", hint="Heads are numbered differently in other models. Measure instead of listing what you saw.")
+def positional_as_seen(model, tokens):
+    return [h for h in (2, 3, 6) if h < model.cfg.n_heads]
+
+
+@mistake("positional_heads", hint="You take heads that look at the present token or the one before. Positions may send a head anywhere: compare with P.")
+def heads_that_look_nearby(model, tokens):
+    pattern = model.run_with_cache(tokens)[1]["pattern", 0]
+    near = pattern.diagonal(0, -2, -1)[..., 1:] + pattern.diagonal(-1, -2, -1)
+    return [h for h in range(model.cfg.n_heads) if near[:, h].mean() > 0.7]
+
+
+@mistake("positional_heads", hint="You return a yes or no for each head. Return the numbers of the heads.")
+def yes_or_no_for_each_position_head(model, tokens):
+    return [int(overlap > 0.7) for overlap in _overlaps(model, tokens)]
+
+
+# forced_skip_trigrams -----------------------------------------------------------------------
+
+
+def _pull_and_raised(model, head, a1, b1, a2, b2, centre=True, root=True):
+    query = model.W_E @ model.W_Q[0, head]
+    key = model.W_E @ model.W_K[0, head]
+    QK = (key[[a1, a2]] - key.mean(0) * centre) @ query[[b1, b2]].T
+    QK = QK / model.cfg.d_head**0.5 if root else QK
+    return QK, _ov(model, 0, head)[[a1, a2]]
+
+
+def _effect(pull, raised):
+    return pull[:, :, None] * raised[:, None]
+
+
+@mistake("forced_skip_trigrams", hint="The pull is `exp` of the centred score: weights, not scores, multiply what is moved.")
+def scores_for_pulls(model, head, a1, b1, a2, b2):
+    return _effect(*_pull_and_raised(model, head, a1, b1, a2, b2))
+
+
+@mistake("forced_skip_trigrams", hint="The mean of the row is not subtracted: a pull is relative to the average source.")
+def pull_not_centred(model, head, a1, b1, a2, b2):
+    QK, raised = _pull_and_raised(model, head, a1, b1, a2, b2, centre=False)
+    return _effect(QK.exp(), raised)
+
+
+@mistake("forced_skip_trigrams", hint="The root of d_head is missing. Inside an exponential it matters.")
+def pull_without_the_root(model, head, a1, b1, a2, b2):
+    QK, raised = _pull_and_raised(model, head, a1, b1, a2, b2, root=False)
+    return _effect(QK.exp(), raised)
+
+
+@mistake("forced_skip_trigrams", hint="Source and destination are exchanged in your result: `effect[i, j]` is for source i and destination j.")
+def effect_by_destination_first(model, head, a1, b1, a2, b2):
+    QK, raised = _pull_and_raised(model, head, a1, b1, a2, b2)
+    return _effect(QK.exp(), raised).transpose(0, 1)
+
+
+@mistake("forced_skip_trigrams", hint="What is raised depends on the *source*, not on the destination: use row a_i of the full OV circuit.")
+def raised_by_the_destination(model, head, a1, b1, a2, b2):
+    QK, _ = _pull_and_raised(model, head, a1, b1, a2, b2)
+    return QK.exp()[:, :, None] * _ov(model, 0, head)[[b1, b2]][None]
+
+
+@mistake("forced_skip_trigrams", hint="Your pulls are those of the destinations on the sources: the query comes from b (its row of QK), the key from a.")
+def query_from_the_source(model, head, a1, b1, a2, b2):
+    query = model.W_E @ model.W_Q[0, head] / model.cfg.d_head**0.5
+    key = model.W_E @ model.W_K[0, head]
+    pull = (query[[a1, a2]] @ (key[[b1, b2]] - key.mean(0)).T).exp()
+    return _effect(pull, _ov(model, 0, head)[[a1, a2]])
+
+
+@mistake("forced_skip_trigrams", hint="The pull is missing: you return what the sources raise, the same for every destination.")
+def without_any_pull(model, head, a1, b1, a2, b2):
+    raised = _ov(model, 0, head)[[a1, a2]]
+    return raised[:, None].expand(2, 2, -1)
+
+
+@mistake("forced_skip_trigrams", hint="You normalise by softmax over the two sources. The pull compares with the *average* source: `exp` of the centred score.")
+def softmax_over_two_sources(model, head, a1, b1, a2, b2):
+    QK, raised = _pull_and_raised(model, head, a1, b1, a2, b2)
+    return _effect(QK.softmax(0), raised)
+
+
+# skip_trigram_costs -------------------------------------------------------------------------
+
+
+def _costs(tokens, logits, pattern, ov_row, source, *, right=True, sign=1.0, alpha=None, last=False, by=None):
+    weight = (pattern * (tokens == source)[:, None, :]).sum(-1) if alpha is None else alpha
+    delta = weight[:, :-1, None] * ov_row
+    probs = logits[:, :-1].softmax(-1)
+    cost = -torch.log1p(-probs * -torch.expm1(-delta))
+    if right:
+        cost = cost - F.one_hot(tokens[:, 1:], len(ov_row)) * delta
+    index = tokens[:, :-1] if by is None else by
+    total = torch.zeros(len(ov_row), len(ov_row))
+    return sign * total.index_add_(0, index.flatten(), cost.flatten(0, 1))
+
+
+@mistake("skip_trigram_costs", hint="What the rule earns where c does come next is missing: subtract δ there.")
+def never_earns(tokens, logits, pattern, ov_row, source):
+    return _costs(tokens, logits, pattern, ov_row, source, right=False)
+
+
+@mistake("skip_trigram_costs", hint="The sign is wrong: the cost is the loss as it is, less the loss without. A useful rule has a negative cost.")
+def gain_for_cost(tokens, logits, pattern, ov_row, source):
+    return _costs(tokens, logits, pattern, ov_row, source, sign=-1.0)
+
+
+@mistake("skip_trigram_costs", hint="You multiply the effect by its slope, δ (p - [c = next]), which is the cost of a small effect. The effects here are not small: use the exact formula.")
+def first_order_only(tokens, logits, pattern, ov_row, source):
+    weight = (pattern * (tokens == source)[:, None, :]).sum(-1)[:, :-1, None]
+    error = logits[:, :-1].softmax(-1) - F.one_hot(tokens[:, 1:], len(ov_row))
+    cost = weight * ov_row * error
+    return torch.zeros(len(ov_row), len(ov_row)).index_add_(0, tokens[:, :-1].flatten(), cost.flatten(0, 1))
+
+
+@mistake("skip_trigram_costs", hint="The head's weight is missing: it adds α times the OV row, and α is at most 1.")
+def attends_with_weight_one(tokens, logits, pattern, ov_row, source):
+    seen = (pattern * (tokens == source)[:, None, :]).sum(-1) > 0
+    return _costs(tokens, logits, pattern, ov_row, source, alpha=seen.float())
+
+
+@mistake("skip_trigram_costs", hint="You take the largest weight on an occurrence of the source. The head moves all of them: sum the weights.")
+def only_the_strongest_occurrence(tokens, logits, pattern, ov_row, source):
+    alpha = (pattern * (tokens == source)[:, None, :]).max(-1).values
+    return _costs(tokens, logits, pattern, ov_row, source, alpha=alpha)
+
+
+@mistake("skip_trigram_costs", hint="You pick out the *destinations* that are the source token. The source is what is attended to: the last dimension of the pattern.")
+def source_as_destination(tokens, logits, pattern, ov_row, source):
+    alpha = (pattern * (tokens == source)[:, :, None]).sum(-1)
+    return _costs(tokens, logits, pattern, ov_row, source, alpha=alpha)
+
+
+@mistake("skip_trigram_costs", hint="Rows are for the destination, the token at the position; you file the costs under the token that comes next.")
+def filed_under_the_next_token(tokens, logits, pattern, ov_row, source):
+    return _costs(tokens, logits, pattern, ov_row, source, by=tokens[:, 1:])
+
+
+@mistake("skip_trigram_costs", hint="You average over positions. The cost is summed over the text.")
+def averages_costs(tokens, logits, pattern, ov_row, source):
+    return _costs(tokens, logits, pattern, ov_row, source) / tokens[:, 1:].numel()
+
+
+@mistake("skip_trigram_costs", hint="The table holds a cell at a time: `table[b] += cost` with repeated b keeps only one of them. Use `index_add_`.")
+def adds_once_per_destination(tokens, logits, pattern, ov_row, source):
+    weight = (pattern * (tokens == source)[:, None, :]).sum(-1)
+    delta = weight[:, :-1, None] * ov_row
+    cost = -torch.log1p(-logits[:, :-1].softmax(-1) * -torch.expm1(-delta))
+    cost = cost - F.one_hot(tokens[:, 1:], len(ov_row)) * delta
+    total = torch.zeros(len(ov_row), len(ov_row))
+    for b, row in zip(tokens[:, :-1].flatten().tolist(), cost.flatten(0, 1)):
+        total[b] = row
+    return total
+
+
+# worst_crossing -----------------------------------------------------------------------------
+
+
+@mistake("worst_crossing", hint="The two destinations are exchanged: first b1, where the rule pays (the lowest cost), then b2, where it harms.")
+def destinations_exchanged(costs):
+    badness = torch.minimum(costs.max(0).values, -costs.min(0).values)
+    c = int(badness.argmax())
+    return int(costs[:, c].argmax()), int(costs[:, c].argmin()), c
+
+
+@mistake("worst_crossing", hint="The largest cost and the largest saving of the whole table may belong to different outputs. Both must be in one column.")
+def extremes_of_the_whole_table(costs):
+    n = len(costs)
+    return int(costs.argmin()) // n, int(costs.argmax()) // n, int(costs.argmax()) % n
+
+
+@mistake("worst_crossing", hint="You look for the largest cost, whatever is saved elsewhere. A crossing is as bad as the *smaller* of the two.")
+def largest_cost_alone(costs):
+    c = int(costs.max(0).values.argmax())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+@mistake("worst_crossing", hint="You add up cost and saving. A crossing is as bad as the *smaller* of the two.")
+def sum_of_both_sides(costs):
+    c = int((costs.max(0).values - costs.min(0).values).argmax())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+@mistake("worst_crossing", hint="Rows are destinations and columns outputs; you search rows. The two destinations share a *column*.")
+def searches_rows(costs):
+    badness = torch.minimum(costs.max(1).values, -costs.min(1).values)
+    r = int(badness.argmax())
+    return int(costs[r].argmin()), int(costs[r].argmax()), r
+
+
+@mistake("worst_crossing", hint="The order is wrong: the two destinations first, then the output.")
+def output_first(costs):
+    badness = torch.minimum(costs.max(0).values, -costs.min(0).values)
+    c = int(badness.argmax())
+    return c, int(costs[:, c].argmin()), int(costs[:, c].argmax())
+
+
+@mistake("worst_crossing", hint="You take the largest saving, whatever it costs elsewhere. A crossing is as bad as the *smaller* of the two.")
+def largest_saving_alone(costs):
+    c = int(costs.min(0).values.argmin())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+# ablate_head --------------------------------------------------------------------------------
+
+
+def _with_z(model, tokens, layer, change):
+    return model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.attn.hook_z", change)])
+
+
+@mistake("ablate_head", hint="You silence every head but this one. Set this one to zero and keep the others.")
+def keeps_only_this_head(model, tokens, layer, head):
+    def change(z, hook):
+        kept = torch.zeros_like(z)
+        kept[:, :, head] = z[:, :, head]
+        return kept
+
+    return _with_z(model, tokens, layer, change)
+
+
+@mistake("ablate_head", hint="`z[:, head]` is a position: z is [batch pos n_heads d_head], so a head is `z[:, :, head]`.")
+def silences_a_position(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, head] = 0.0
+        return z
+
+    return _with_z(model, tokens, layer, change)
+
+
+@mistake("ablate_head", hint="You zero one dimension of every head. A head is the third index: `z[:, :, head]`.")
+def silences_a_dimension(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[..., head] = 0.0
+        return z
+
+    return _with_z(model, tokens, layer, change)
+
+
+@mistake("ablate_head", hint="The whole layer is gone. Only one head of it should be.")
+def silences_the_layer(model, tokens, layer, head):
+    return _with_z(model, tokens, layer, lambda z, hook: torch.zeros_like(z))
+
+
+@mistake("ablate_head", hint="You always ablate in layer 0: put `layer` into the name of the hook.")
+def ablates_in_layer_0(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, :, head] = 0.0
+        return z
+
+    return _with_z(model, tokens, 0, change)
+
+
+@mistake("ablate_head", hint="Nothing is ablated: these are the model's own logits. Does your hook return what it changed, and is it in `fwd_hooks`?")
+def ablates_nothing(model, tokens, layer, head):
+    return model(tokens)
+
+
+@mistake("ablate_head", hint="You replace the head's output by its mean. Here, ablating means zero.")
+def ablates_with_the_mean(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, :, head] = z[:, :, head].mean((0, 1))
+        return z
+
+    return _with_z(model, tokens, layer, change)
+
+
+@mistake("ablate_head", hint="You subtract the head's path from the final logits. With more layers, later heads must see that it is gone: change z inside the run.")
+def subtracts_its_path(model, tokens, layer, head):
+    logits, cache = model.run_with_cache(tokens)
+    return logits - cache["result", layer][:, :, head] @ model.W_U
+
+
+# head_importance ----------------------------------------------------------------------------
+
+
+def _loss(logits, tokens, reduction="mean"):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction=reduction).item()
+
+
+def _without(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, :, head] = 0.0
+        return z
+
+    return _with_z(model, tokens, layer, change)
+
+
+def _table(model, value):
+    return torch.tensor(
+        [[value(layer, h) for h in range(model.cfg.n_heads)] for layer in range(model.cfg.n_layers)]
+    )
+
+
+@mistake("head_importance", hint="This is the loss without the head. Subtract the loss of the whole model.")
+def loss_without_the_head(model, tokens):
+    return _table(model, lambda layer, h: _loss(_without(model, tokens, layer, h), tokens))
+
+
+@mistake("head_importance", hint="The sign is wrong: the loss without the head, less the loss with it. Positive means that the head helps.")
+def importance_negated(model, tokens):
+    base = _loss(model(tokens), tokens)
+    return _table(model, lambda layer, h: base - _loss(_without(model, tokens, layer, h), tokens))
+
+
+@mistake("head_importance", hint="Logits at position i are compared with token i. They predict token i + 1: `logits[:, :-1]` against `tokens[:, 1:]`.")
+def loss_on_the_present_token(model, tokens):
+    def loss(logits):
+        return F.cross_entropy(logits.flatten(0, 1), tokens.flatten()).item()
+
+    base = loss(model(tokens))
+    return _table(model, lambda layer, h: loss(_without(model, tokens, layer, h)) - base)
+
+
+@mistake("head_importance", hint="Every head shows the importance of the last one: a function made in a loop sees the loop's variable at the end. Bind it, `def remove(z, hook, head=head)`.")
+def closure_sees_the_last_head(model, tokens):
+    base = _loss(model(tokens), tokens)
+    last = model.cfg.n_heads - 1
+    return _table(model, lambda layer, h: _loss(_without(model, tokens, layer, last), tokens) - base)
+
+
+@mistake("head_importance", hint="This is the sum over positions. The loss is a mean, in nats per token.")
+def importance_summed(model, tokens):
+    base = _loss(model(tokens), tokens, "sum")
+    return _table(model, lambda layer, h: _loss(_without(model, tokens, layer, h), tokens, "sum") - base)
+
+
+@mistake("head_importance", hint="You ablate every head *but* one. Take out one at a time and keep the others.")
+def importance_of_all_others(model, tokens):
+    base = _loss(model(tokens), tokens)
+
+    def only(layer, h):
+        def change(z, hook):
+            kept = torch.zeros_like(z)
+            kept[:, :, h] = z[:, :, h]
+            return kept
+
+        return _loss(_with_z(model, tokens, layer, change), tokens) - base
+
+    return _table(model, only)
+
+
+@mistake("head_importance", hint="The heads taken out pile up: each run should miss one head only.")
+def ablations_pile_up(model, tokens):
+    base = _loss(model(tokens), tokens)
+
+    def upto(layer, h):
+        hooks = []
+        for k in range(layer + 1):
+            def change(z, hook, k=k):
+                z = z.clone()
+                z[:, :, : h + 1 if k == layer else None] = 0.0
+                return z
+
+            hooks.append((f"blocks.{k}.attn.hook_z", change))
+        return _loss(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens) - base
+
+    return _table(model, upto)
