@@ -905,7 +905,7 @@ for name, model in by_layers.items():
 # |---|---|
 # | `"previous"` | some head gives the previous token more than 0.3 of its attention, on average |
 # | `"induction"` | some head gives the token after an earlier occurrence more than 0.3 |
-# | `"copying"` | some head's OV circuit copies: the eigenvalues of $W_E W_V W_O W_U$ have $\sum\lambda / \sum|\lambda| > 0.9$ |
+# | `"copying"` | some head's OV circuit copies: the eigenvalues of $W_E W_V W_O W_U$ have $\sum\lambda / \sum|\lambda| > 0.7$ (random matrices: about 0) |
 # | `"second copy"` | on repeated random tokens, the second copy costs at least 1 nat per token less than the first |
 #
 # <details><summary>Hint 1</summary>
