@@ -1,8 +1,14 @@
 """Figures for the notebooks: titled, with units, tokens as text, colours that everybody can tell
 apart, on a white card that reads well in JupyterLab's light and dark themes."""
 
+import base64
+import html
+import io
+import json
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -322,3 +328,232 @@ class LiveCurve:
         """Draw what there is for the last time."""
         if self.y:
             self._draw()
+
+
+# Circuits of attention heads (chapter 3) -----------------------------------------------------
+
+
+def head_name(layer: int, head: int) -> str:
+    """`1.6`: layer 1, head 6, as the field writes it."""
+    return f"{layer}.{head}"
+
+
+def rooms(
+    names: Sequence[str],
+    stages: Sequence[tuple[str, Mapping[str, str]]],
+    moves: Sequence[tuple[int, str, str, str]],
+    title: str,
+):
+    """The residual stream, from top to bottom, as a row of rooms at each stage.
+
+    `stages` gives a label and what each room holds; a move `(stage, from, to, label)` is an arrow
+    from a room to one of the next stage.
+    """
+    width, gap = 2.0, 1.55
+    ax = axes(size=(2.1 * len(names) + 1.6, gap * len(stages) * 0.95))
+    for row, (stage, holds) in enumerate(stages):
+        ax.text(-0.15, -gap * row, stage, ha="right", va="center", fontsize=10, weight="bold")
+        for column, name in enumerate(names):
+            text = holds.get(name, "")
+            face = "#D6E6F2" if text else "#F4F4F4"
+            box = (column * width + 0.05, -gap * row - 0.25)
+            ax.add_patch(_pyplot().Rectangle(box, width - 0.1, 0.5, fc=face, ec="#555555", lw=0.8))
+            ax.text(column * width + width / 2, -gap * row, text, ha="center", va="center", fontsize=9)
+    for column, name in enumerate(names):
+        ax.text(column * width + width / 2, 0.4, name, ha="center", va="bottom", style="italic")
+    for stage, start, end, label in moves:
+        x0, x1 = (names.index(name) * width + width / 2 for name in (start, end))
+        y0, y1 = -gap * stage - 0.27, -gap * (stage + 1) + 0.27
+        arrow = {"arrowstyle": "-|>", "color": COLORS[1], "lw": 1.6}
+        ax.annotate("", (x1, y1), (x0, y0), arrowprops=arrow)
+        ax.text((x0 + x1) / 2 + 0.12, (y0 + y1) / 2, label, color=COLORS[1], fontsize=9, va="center")
+    ax.set(title=title, xlim=(-0.2, width * len(names)), ylim=(-gap * (len(stages) - 1) - 0.4, 0.8))
+    ax.axis("off")
+    return ax
+
+
+def by_head(
+    rows: Mapping[str, Sequence[float] | Tensor],
+    names: Sequence[str],
+    title: str,
+    marked: Mapping[str, Sequence[int]],
+):
+    """One bar chart per row, all over the same heads; `marked` heads (by index) are coloured."""
+    plt = _pyplot()
+    _, panels = plt.subplots(len(rows), 1, figsize=(8.0, 1.7 * len(rows) + 0.7), sharex=True)
+    colors = ["#BBBBBB"] * len(names)
+    for i, indices in enumerate(marked.values()):
+        for index in indices:
+            colors[index] = COLORS[i]
+    for ax, (ylabel, values) in zip(panels, rows.items(), strict=True):
+        ax.bar(range(len(names)), [float(v) for v in values], color=colors, width=0.75)
+        ax.axhline(0, color="#555555", lw=0.8)
+        ax.set_ylabel(ylabel, fontsize=9)
+    panels[-1].set_xticks(range(len(names)), names)
+    panels[-1].set_xlabel("head (layer.head)")
+    patches = [plt.Rectangle((0, 0), 1, 1, color=COLORS[i]) for i in range(len(marked))]
+    panels[0].legend(patches, list(marked), fontsize=9, ncols=len(marked), loc="upper left")
+    panels[0].set_ylim(top=1.35 * max(float(v) for v in next(iter(rows.values()))))
+    panels[0].set_title(title)
+    return panels
+
+
+def eigenvalues(circuits: Mapping[str, Tensor], title: str, ax=None):
+    """Eigenvalues of several circuits in the complex plane, each circuit scaled so that its largest
+    is 1: to the right of the dashed line they copy, or match the same."""
+    ax = ax or axes(size=(4.6, 3.8))
+    for i, (name, values) in enumerate(circuits.items()):
+        values = values.detach() / values.detach().abs().max()
+        style = {"marker": "os^Dv"[i % 5], "color": COLORS[i % len(COLORS)]}
+        ax.scatter(values.real, values.imag, s=22, alpha=0.7, lw=0, label=name, **style)
+    ax.axvline(0, color="#555555", ls="--", lw=1)
+    ax.set(title=title, xlabel="real part", ylabel="imaginary part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+    ax.legend(fontsize=9)
+    return ax
+
+
+class _Html:
+    """What a notebook shows as HTML and a terminal as text, with a picture where HTML cannot go."""
+
+    def __init__(self, text: str, html: str, png: str | None = None):
+        self.text, self.html, self.png = text, html, png
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        png = {"image/png": self.png} if self.png else {}
+        return {"text/plain": self.text, "text/html": self.html} | png
+
+
+def load_circuitsvis() -> _Html:
+    """CircuitsVis' own script, as the last value of a cell. Once a page holds it, every
+    `attention` there is interactive. It is inside the notebook then: no network is asked for."""
+    import circuitsvis
+
+    script = Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js"
+    code = script.read_text("utf-8").replace("</script>", "<\\/script>")
+    html = f"<script>{code}; window.CircuitsVis = CircuitsVis;</script>Interactive figures are loaded."
+    return _Html("Interactive figures are loaded.", html)
+
+
+def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], title: str) -> _Html:
+    """Attention patterns `[n_heads dest src]` over the tokens of one text.
+
+    Interactive by CircuitsVis where its script is loaded (`load_circuitsvis`), a picture wherever
+    it is not: in a notebook nobody trusts yet, in an export, on a page of its own.
+    """
+    shown = [token_text(token) for token in tokens]
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    plt = _pyplot()
+    side = max(3.0, 0.14 * len(tokens)) if len(names) <= 2 else 2.6
+    fig, grid = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.2) * rows), squeeze=False)
+    for ax, pattern, name in zip(grid.flat, patterns, names, strict=False):
+        ax.imshow(pattern.detach(), cmap=SEQUENTIAL, vmin=0, vmax=1)
+        ax.set_title(name)
+        if len(names) <= 2:
+            mono = {"family": "DejaVu Sans Mono", "fontsize": 6}
+            ax.set_xticks(range(len(shown)), shown, rotation=90, **mono)
+            ax.set_yticks(range(len(shown)), shown, **mono)
+        else:
+            ax.set(xticks=[], yticks=[])
+    for ax in grid.flat[len(names) :]:
+        ax.axis("off")
+    fig.suptitle(f"{title}: row = token that looks, column = token looked at", x=0.01, ha="left", fontsize=10)
+    data = io.BytesIO()
+    fig.savefig(data, format="png", dpi=80)
+    plt.close(fig)
+    png = base64.b64encode(data.getvalue()).decode()
+
+    weights = [[[round(w, 3) for w in row] for row in head] for head in patterns.detach().tolist()]
+    props = {"attention": weights, "attentionHeadNames": list(names), "tokens": shown, "maskUpperTri": True}
+    place = f"attention-{uuid.uuid4().hex[:12]}"
+    # JSON inside a script: only "</" could end it early. The picture goes when CircuitsVis has come.
+    json_props = json.dumps(props, ensure_ascii=False).replace("</", "<\\/")
+    page = f"""<div style="background: white; color: black; padding: 8px">
+<b>{html.escape(title)}</b>
+<div id="{place}"></div><img id="{place}-picture" alt="{html.escape(title)}" src="data:image/png;base64,{png}">
+</div>
+<script>(function draw(tries) {{
+  if (!window.CircuitsVis) {{ if (tries) setTimeout(draw, 250, tries - 1); return; }}
+  window.CircuitsVis.render("{place}", window.CircuitsVis.AttentionHeads, {json_props});
+  document.getElementById("{place}-picture").style.display = "none";
+}})(40)</script>"""
+    return _Html(f"{title}: attention of {', '.join(names)} over {len(tokens)} tokens", page, png)
+
+
+class LiveTraining:
+    """Watch a `training.Training`: a progress bar, and four curves that grow with each evaluation.
+
+    >>> view = LiveTraining(training, "Two layers")
+    >>> for loss in training: view.update(loss)
+    >>> view.close()
+    """
+
+    def __init__(self, training, title: str):
+        self.training, self.title = training, title
+        self._bar = self._figure = None
+        self._drawn, self._evaluations = 0.0, 0
+        self._losses: list[float] = []
+
+    def update(self, loss: float) -> None:
+        self._losses.append(loss)
+        if time.perf_counter() - self._drawn > 0.5:
+            self._bar = self._show(self._bar, self._progress())
+            self._drawn = time.perf_counter()
+        if len(self.training.curves["step"]) > self._evaluations:
+            self._evaluations = len(self.training.curves["step"])
+            self._draw()
+
+    def close(self) -> None:
+        """Show where it ended."""
+        self._bar = self._show(self._bar, self._progress())
+        self._draw()
+
+    def _progress(self) -> _Html:
+        training, steps = self.training, self.training.recipe.steps
+        recent = self._losses[-20:] or [float("nan")]
+        text = (
+            f"step {training.step:,} of at most {steps:,} · {training.seconds:.0f} s · "
+            f"training loss {sum(recent) / len(recent):.2f} nats per token"
+        )
+        bar = f'<progress value="{training.step}" max="{steps}" style="width: 20em"></progress> {text}'
+        return _Html(text, bar)
+
+    def _draw(self) -> None:
+        plt = _pyplot()
+        curves = self.training.curves
+        fig, panels = plt.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
+        (loss, score), (previous, induction) = panels
+        lines({"held-out text": (curves["step"], curves["heldout_loss"])}, "Loss", "", "nats per token", ax=loss)
+        lines(
+            {"late minus early": (curves["step"], curves["in_context_learning_score"])},
+            "In-context-learning score", "", "nats", levels={"no use of context": 0.0}, ax=score,
+        )
+        for ax, name in ((previous, "previous_token_score"), (induction, "induction_score")):
+            values = Tensor(curves[name])  # [evaluation layer head]
+            best = values[-1].flatten().topk(3).indices.tolist()
+            for i in range(values[0].numel()):
+                layer, head = divmod(i, values.shape[2])
+                top = i in best
+                ax.plot(
+                    curves["step"], values[:, layer, head],
+                    color=COLORS[best.index(i)] if top else "#CCCCCC", lw=1.8 if top else 0.8,
+                    label=head_name(layer, head) if top else None, zorder=2 + top,
+                )
+            ax.set(title=name.replace("_", " ").capitalize(), ylabel="mean attention weight", ylim=(0, 1))
+            ax.set_xlabel("training step")
+            ax.legend(fontsize=9, title="head")
+        fig.suptitle(self.title, x=0.01, ha="left", weight="bold")
+        self._figure = self._show(self._figure, fig)
+        plt.close(fig)
+
+    @staticmethod
+    def _show(handle, what):
+        from IPython.display import display
+
+        if handle is None:
+            return display(what, display_id=True)
+        handle.update(what)
+        return handle

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import signal
 import threading
 import time
@@ -61,6 +62,14 @@ RECIPES = {
     "one_layer": Recipe(n_layers=1, steps=5_000, evaluate_every=100),
     "two_layer": Recipe(n_layers=2, steps=8_000, evaluate_every=100),
 }
+
+# Small enough to train while one watches, and still to form induction heads (chapter 3).
+LIVE = Recipe(n_layers=2, steps=1_500, d_model=128, n_heads=4, evaluate_every=25)
+
+
+def live_steps(steps: int) -> int:
+    """So many steps; but only a few where CIRCUITS_QUICK is set, as when tests run a notebook."""
+    return min(steps, 6) if os.environ.get("CIRCUITS_QUICK") else steps
 
 
 def recipe(name: str) -> Recipe:

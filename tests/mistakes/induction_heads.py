@@ -1,0 +1,1384 @@
+"""Known wrong answers to chapter 3, each with the hint it deserves. A learner whose answer does
+what one of these does is shown its hint."""
+
+import torch
+import torch.nn.functional as F
+from einops import einsum
+
+from utils.checking import mistake
+from utils.handmade import empty_model, rooms, rotation
+
+# tokens_behind_score ------------------------------------------------------------------------
+
+
+@mistake("tokens_behind_score", hint="In one layer nothing has been moved yet: the embeddings at `src` and at `dest` know their own tokens and no others.")
+def all_so_far_in_one_layer_too(n_layers, dest, src):
+    return list(range(dest + 1))
+
+
+@mistake("tokens_behind_score", hint="With a second layer, the two places hold more than their own tokens: layer 0 has moved information there from all places before them.")
+def only_the_two_places(n_layers, dest, src):
+    return sorted({src, dest})
+
+
+@mistake("tokens_behind_score", hint="The query at `dest` is one side of the score. The key at `src` is the other.")
+def only_the_query(n_layers, dest, src):
+    return [dest] if n_layers == 1 else list(range(dest + 1))
+
+
+@mistake("tokens_behind_score", hint="The key at `src` is one side of the score. The query at `dest` is the other, and knows of what came before it.")
+def only_the_key(n_layers, dest, src):
+    return [src] if n_layers == 1 else list(range(src + 1))
+
+
+@mistake("tokens_behind_score", hint="You name the places between the two. Layer 0 looks back from `src`, too: to every place from 0 on.")
+def between_the_two(n_layers, dest, src):
+    return sorted({src, dest}) if n_layers == 1 else list(range(src, dest + 1))
+
+
+@mistake("tokens_behind_score", hint="What layer 0 has moved to `src` counts; so does what it has moved to `dest`, from the places after `src`.")
+def past_of_the_source_and_the_destination(n_layers, dest, src):
+    return sorted({src, dest}) if n_layers == 1 else sorted({*range(src + 1), dest})
+
+
+@mistake("tokens_behind_score", hint="The token at `dest` itself counts: the query is made from it.")
+def all_before_the_destination(n_layers, dest, src):
+    return [src] if n_layers == 1 else list(range(dest))
+
+
+@mistake("tokens_behind_score", hint="The token after `dest` is in the future, and no head sees it.")
+def one_of_the_future(n_layers, dest, src):
+    return sorted({src, dest}) if n_layers == 1 else list(range(dest + 2))
+
+
+# previous_token_head ------------------------------------------------------------------------
+
+
+def _frequencies(d_model):
+    return 10_000 ** (-torch.arange(0, d_model, 2) / d_model)
+
+
+@mistake("previous_token_head", hint="This turns the query one step *forward*. Every head looks for the best place it may see, which is then its own. Turn by minus the frequencies.")
+def one_step_forward(n_ctx, d_model):
+    return 100 * rotation(_frequencies(d_model)), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="The direction is right; the scores are too close together for a sharp softmax. Make `W_Q` larger, by 100 for instance.")
+def too_soft(n_ctx, d_model):
+    return rotation(-_frequencies(d_model)), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="Without a rotation the query at p fits the key at p best: the head looks at itself. Turn one of the two by one step.")
+def no_rotation(n_ctx, d_model):
+    return 100 * torch.eye(d_model), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="Query and key are turned by the same step, and the score sees only the difference. Turn one of them.")
+def turns_both(n_ctx, d_model):
+    turn = rotation(-_frequencies(d_model))
+    return 100 * turn, turn
+
+
+@mistake("previous_token_head", hint="Turning the query back and the key forward makes two steps together.")
+def two_steps_back(n_ctx, d_model):
+    return 100 * rotation(-_frequencies(d_model)), rotation(_frequencies(d_model))
+
+
+@mistake("previous_token_head", hint="You turn the *keys* back: then the key at p + 1 fits the query at p. Turn the queries back, or the keys forward.")
+def turns_the_keys_back(n_ctx, d_model):
+    return 100 * torch.eye(d_model), rotation(-_frequencies(d_model))
+
+
+@mistake("previous_token_head", hint="The frequencies of the pairs are 10000 to the power -2i / d_model. The 2 is missing: take `torch.arange(0, d_model, 2)`.")
+def frequencies_without_the_two(n_ctx, d_model):
+    frequencies = 10_000 ** (-torch.arange(d_model // 2) / d_model)
+    return 100 * rotation(-frequencies), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="Every pair is turned by the same angle. Each has a frequency of its own.")
+def one_angle_for_all_pairs(n_ctx, d_model):
+    return 100 * rotation(-torch.ones(d_model // 2)), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="The exponent of the frequencies needs a minus: pairs turn more slowly the further on they are.")
+def rising_frequencies(n_ctx, d_model):
+    frequencies = 10_000 ** (torch.arange(0, d_model, 2) / d_model)
+    return 100 * rotation(-frequencies), torch.eye(d_model)
+
+
+# two_back_virtual_head ----------------------------------------------------------------------
+
+
+def _looks_back(attn, room, gain=100.0, steps=-1, width=None):
+    """Let the only head of a layer look some steps on, from the first 32 dimensions of the positions."""
+    frequencies = 10_000 ** (-torch.arange(0, 32, 2) / (width or room.d_model))
+    attn.W_Q[0, room.position, :32] = gain * rotation(steps * frequencies)
+    attn.W_K[0, room.position, :32] = torch.eye(32)
+
+
+def _moves(attn, read, write, size):
+    """Let the only head of a layer move what stands in one room to another."""
+    attn.W_V[0, read, :size] = torch.eye(size)
+    attn.W_O[0, :size, write] = torch.eye(size)
+
+
+def _two_back(d_vocab, n_ctx, first={}, second={}):
+    """The right model. `first` and `second` are what each head looks by."""
+    room = rooms(position=32, token=d_vocab, one_back=d_vocab, two_back=d_vocab)
+    model = empty_model(d_vocab, room.d_model, d_head=max(32, d_vocab), n_ctx=n_ctx)
+    model.W_E[:, room.token] = torch.eye(d_vocab)
+    for layer, how, read, write in ((0, first, room.token, room.one_back), (1, second, room.one_back, room.two_back)):
+        attn = model.blocks[layer].attn
+        _looks_back(attn, room, **how)
+        _moves(attn, read, write, d_vocab)
+    model.W_U[room.two_back] = torch.eye(d_vocab)
+    return room, model
+
+
+@mistake("two_back_virtual_head", hint="The second head reads the room `token`, so it moves on the token one back. It should read what the first head has written, `one_back`.")
+def second_head_reads_the_token(d_vocab, n_ctx):
+    room, model = _two_back(d_vocab, n_ctx)
+    attn = model.blocks[1].attn
+    attn.W_V.zero_()
+    attn.W_O.zero_()
+    _moves(attn, room.token, room.two_back, d_vocab)
+    return model
+
+
+@mistake("two_back_virtual_head", hint="The logits are read from the room `one_back`, which holds the token *one* back. Read them from `two_back`.")
+def logits_from_one_back(d_vocab, n_ctx):
+    room, model = _two_back(d_vocab, n_ctx)
+    model.W_U.zero_()
+    model.W_U[room.one_back] = torch.eye(d_vocab)
+    return model
+
+
+@mistake("two_back_virtual_head", hint="The frequencies are those of the whole stream: divide by `room.d_model`, not by the 32 dimensions of the room.")
+def frequencies_of_the_room(d_vocab, n_ctx):
+    return _two_back(d_vocab, n_ctx, dict(width=32), dict(width=32))[1]
+
+
+@mistake("two_back_virtual_head", hint="The second head has no `W_Q` and `W_K`, so it looks at all places alike. It needs the same ones as the first.")
+def second_head_looks_everywhere(d_vocab, n_ctx):
+    return _two_back(d_vocab, n_ctx, second=dict(gain=0.0))[1]
+
+
+@mistake("two_back_virtual_head", hint="The scores are too close together for a sharp softmax: multiply `W_Q` by 100.")
+def both_heads_too_soft(d_vocab, n_ctx):
+    return _two_back(d_vocab, n_ctx, dict(gain=1.0), dict(gain=1.0))[1]
+
+
+@mistake("two_back_virtual_head", hint="The heads are turned one step *forward*, where they may not look. Turn by minus the frequencies.")
+def both_heads_look_forward(d_vocab, n_ctx):
+    return _two_back(d_vocab, n_ctx, dict(steps=1), dict(steps=1))[1]
+
+
+@mistake("two_back_virtual_head", hint="Here the second head does it all: it looks two back by itself and reads the token. Let both look one back, and the second move on what the first has moved.")
+def second_head_looks_two_back(d_vocab, n_ctx):
+    room, model = _two_back(d_vocab, n_ctx, second=dict(steps=-2))
+    attn = model.blocks[1].attn
+    attn.W_V.zero_()
+    attn.W_O.zero_()
+    _moves(attn, room.token, room.two_back, d_vocab)
+    return model
+
+
+@mistake("two_back_virtual_head", hint="Nothing is embedded: `model.W_E` is still 0, so there is nothing to move.")
+def nothing_embedded(d_vocab, n_ctx):
+    _, model = _two_back(d_vocab, n_ctx)
+    model.W_E.zero_()
+    return model
+
+
+@mistake("two_back_virtual_head", hint="Nothing is read: `model.W_U` is still 0, so all logits are 0.")
+def nothing_unembedded(d_vocab, n_ctx):
+    _, model = _two_back(d_vocab, n_ctx)
+    model.W_U.zero_()
+    return model
+
+
+@mistake("two_back_virtual_head", hint="The first head's `W_O` is still 0: it looks, and writes nothing.")
+def first_head_writes_nothing(d_vocab, n_ctx):
+    _, model = _two_back(d_vocab, n_ctx)
+    model.blocks[0].attn.W_O.zero_()
+    return model
+
+
+# induction_circuit --------------------------------------------------------------------------
+
+
+def _induction(d_vocab, n_ctx, query="token", key="previous", value="token", loud=100.0, first={}):
+    """The right model, unless the second head reads other rooms."""
+    room = rooms(position=32, token=d_vocab, previous=d_vocab, answer=d_vocab)
+    model = empty_model(d_vocab, room.d_model, d_head=max(32, d_vocab), n_ctx=n_ctx)
+    each = torch.eye(d_vocab)
+    model.W_E[:, room.token] = loud * each
+    _looks_back(model.blocks[0].attn, room, **first)
+    _moves(model.blocks[0].attn, room.token, room.previous, d_vocab)
+    attn = model.blocks[1].attn
+    attn.W_Q[0, getattr(room, query), :d_vocab] = each
+    attn.W_K[0, getattr(room, key), :d_vocab] = each
+    _moves(attn, getattr(room, value), room.answer, d_vocab)
+    model.W_U[room.answer] = each
+    return room, model
+
+
+@mistake("induction_circuit", hint="The keys name the token at their own place, so the second head finds the token itself, not what came after it. Let its keys read `room.previous`.")
+def keys_name_their_own_token(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, key="token")[1]
+
+
+@mistake("induction_circuit", hint="The second head finds the right place and takes the wrong thing from it: the *previous* token, which is the present one again. Its values should read `room.token`.")
+def copies_the_previous_token(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, value="previous")[1]
+
+
+@mistake("induction_circuit", hint="The tokens are not loud enough to be heard over the sinusoids in the same rooms: embed them with 100.")
+def tokens_drowned_by_positions(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, loud=1.0)[1]
+
+
+@mistake("induction_circuit", hint="Query and key are exchanged: you ask for the *previous* token and the keys name the present one. The query is the present token, the keys are `room.previous`.")
+def asks_for_the_previous_token(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, query="previous", key="token")[1]
+
+
+@mistake("induction_circuit", hint="Query and key both read `room.previous`: the head finds where the *previous* token was the same, and that is the present place. The query should read `room.token`.")
+def matches_previous_with_previous(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, query="previous")[1]
+
+
+@mistake("induction_circuit", hint="The logits are read from `room.token`, where the present token stands. The second head writes into `room.answer`.")
+def logits_from_the_token(d_vocab, n_ctx):
+    room, model = _induction(d_vocab, n_ctx)
+    model.W_U.zero_()
+    model.W_U[room.token] = torch.eye(d_vocab)
+    return model
+
+
+@mistake("induction_circuit", hint="The first head is turned one step *forward*, where it may not look; so each token is written down as its own predecessor. Turn by minus the frequencies.")
+def first_head_looks_forward(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, first=dict(steps=1))[1]
+
+
+@mistake("induction_circuit", hint="The first head does not look one back: its frequencies are those of the whole stream, `room.d_model`, not of the room.")
+def first_head_with_frequencies_of_the_room(d_vocab, n_ctx):
+    return _induction(d_vocab, n_ctx, first=dict(width=32))[1]
+
+
+@mistake("induction_circuit", hint="The first head writes nothing: its `W_V` and `W_O` are still 0, so the keys of the second head are empty.")
+def first_head_moves_nothing(d_vocab, n_ctx):
+    _, model = _induction(d_vocab, n_ctx)
+    model.blocks[0].attn.W_V.zero_()
+    model.blocks[0].attn.W_O.zero_()
+    return model
+
+
+@mistake("induction_circuit", hint="The second head has no `W_Q` and `W_K`, so it looks at all places alike.")
+def second_head_asks_nothing(d_vocab, n_ctx):
+    _, model = _induction(d_vocab, n_ctx)
+    model.blocks[1].attn.W_Q.zero_()
+    model.blocks[1].attn.W_K.zero_()
+    return model
+
+
+@mistake("induction_circuit", hint="The layers are exchanged. The previous-token head must come first: what it writes is what the other reads.")
+def layers_exchanged(d_vocab, n_ctx):
+    _, model = _induction(d_vocab, n_ctx)
+    for name in ("W_Q", "W_K", "W_V", "W_O"):
+        first, second = (getattr(block.attn, name) for block in model.blocks)
+        kept = first.clone()
+        first.copy_(second)
+        second.copy_(kept)
+    return model
+
+
+# pointer_induction --------------------------------------------------------------------------
+
+
+def _pointer(d_vocab, n_ctx, match=1000.0, itself=-2000.0, steps=1, pointer="found"):
+    """The right model, unless told otherwise."""
+    room = rooms(position=n_ctx, token=d_vocab, found=n_ctx, answer=d_vocab)
+    model = empty_model(d_vocab, room.d_model, d_head=d_vocab + n_ctx, n_ctx=n_ctx, positions="standard")
+    each_token, each_position = torch.eye(d_vocab), torch.eye(n_ctx)
+    model.W_pos[:, room.position] = each_position
+    model.W_E[:, room.token] = each_token
+    attn = model.blocks[0].attn
+    attn.W_Q[0, room.token, :d_vocab] = match * each_token
+    attn.W_K[0, room.token, :d_vocab] = each_token
+    attn.W_Q[0, room.position, d_vocab:] = itself * each_position
+    attn.W_K[0, room.position, d_vocab:] = each_position
+    _moves(attn, room.position, room.found, n_ctx)
+    attn = model.blocks[1].attn
+    attn.W_Q[0, getattr(room, pointer), :n_ctx] = match * torch.diag(torch.ones(n_ctx - abs(steps)), steps)
+    attn.W_K[0, room.position, :n_ctx] = each_position
+    _moves(attn, room.token, room.answer, d_vocab)
+    model.W_U[room.answer] = each_token
+    return room, model
+
+
+@mistake("pointer_induction", hint="The pointer is not moved on: the second head looks where the token stood before, and copies the same token. One step further stands what came next.")
+def pointer_not_moved(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, steps=0)[1]
+
+
+@mistake("pointer_induction", hint="The pointer is moved one step *back*. Ones just above the diagonal, `torch.diag(ones, 1)`, take row f to row f + 1.")
+def pointer_moved_back(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, steps=-1)[1]
+
+
+@mistake("pointer_induction", hint="The pointer is moved on twice. Turn it in the query, or in the key, but not in both.")
+def pointer_moved_twice(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, steps=2)[1]
+
+
+@mistake("pointer_induction", hint="The first head may look at the present place, which is always like itself. Give it a negative score there, larger than that of a match.")
+def finds_itself(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, itself=0.0)[1]
+
+
+@mistake("pointer_induction", hint="The minus is missing: the first head is *rewarded* for looking at its own place.")
+def rewarded_for_itself(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, itself=2000.0)[1]
+
+
+@mistake("pointer_induction", hint="`model.W_pos` is still 0: no place knows its own number, so there is nothing to point with.")
+def no_positions(d_vocab, n_ctx):
+    _, model = _pointer(d_vocab, n_ctx)
+    model.W_pos.zero_()
+    return model
+
+
+@mistake("pointer_induction", hint="The scores are too close together for a sharp softmax: a match should count 1000, as scores are divided by √d_head.")
+def pointers_too_soft(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, match=1.0, itself=-2.0)[1]
+
+
+@mistake("pointer_induction", hint="The second head's query reads `room.position`, so it asks for its own place plus one, which is the future. It should read `room.found`.")
+def points_from_its_own_place(d_vocab, n_ctx):
+    return _pointer(d_vocab, n_ctx, pointer="position")[1]
+
+
+@mistake("pointer_induction", hint="The second head's query and key are not set: it looks at all places alike.")
+def pointer_not_followed(d_vocab, n_ctx):
+    _, model = _pointer(d_vocab, n_ctx)
+    model.blocks[1].attn.W_Q.zero_()
+    model.blocks[1].attn.W_K.zero_()
+    return model
+
+
+# repeated_tokens ----------------------------------------------------------------------------
+
+
+def _once(d_vocab, batch, length, generator):
+    return torch.randint(d_vocab, (batch, length), generator=generator)
+
+
+@mistake("repeated_tokens", hint="The copies are below each other, as more sequences. Put them one after the other: `dim=1`.")
+def repeats_the_batch(d_vocab, batch, length, generator):
+    once = _once(d_vocab, batch, length, generator)
+    return torch.cat([once, once], dim=0)
+
+
+@mistake("repeated_tokens", hint="Each token comes twice in a row (`repeat_interleave` does this). The whole sequence should come twice: a b c a b c.")
+def repeats_each_token(d_vocab, batch, length, generator):
+    return _once(d_vocab, batch, length, generator).repeat_interleave(2, dim=1)
+
+
+@mistake("repeated_tokens", hint="Every batch is the same: you seed a generator of your own. Draw from the `generator` that is given.")
+def seeds_its_own_generator(d_vocab, batch, length, generator):
+    once = _once(d_vocab, batch, length, torch.Generator().manual_seed(0))
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="One sequence is used for the whole batch. Draw `batch` of them.")
+def one_sequence_for_all(d_vocab, batch, length, generator):
+    once = _once(d_vocab, 1, length, generator).expand(batch, -1)
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="The second half is drawn anew. It should be the first again.")
+def draws_both_halves(d_vocab, batch, length, generator):
+    return torch.randint(d_vocab, (batch, 2 * length), generator=generator)
+
+
+@mistake("repeated_tokens", hint="The second half runs backwards. It should be the first again, in the same order.")
+def second_half_backwards(d_vocab, batch, length, generator):
+    once = _once(d_vocab, batch, length, generator)
+    return torch.cat([once, once.flip(1)], dim=1)
+
+
+@mistake("repeated_tokens", hint="The last token of the vocabulary never comes: the upper end of `torch.randint` is left out already, so it is `d_vocab`.")
+def never_the_last_token(d_vocab, batch, length, generator):
+    once = _once(d_vocab - 1, batch, length, generator)
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="`length` is the length of one copy. Yours is that of both together.")
+def length_of_both_together(d_vocab, batch, length, generator):
+    once = _once(d_vocab, batch, length // 2, generator)
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="All tokens of a sequence are the same: one is drawn for each sequence. Draw `length` of them.")
+def one_token_for_all_places(d_vocab, batch, length, generator):
+    return _once(d_vocab, batch, 1, generator).repeat(1, 2 * length)
+
+
+# per_token_loss -----------------------------------------------------------------------------
+
+
+def _picked(values, tokens):
+    return values.gather(-1, tokens[..., None])[..., 0]
+
+
+@mistake("per_token_loss", hint="You compare each logit with the token at its *own* position. Position i predicts token i + 1: `logits[:, :-1]` against `tokens[:, 1:]`.")
+def against_the_present_token(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, :-1])
+
+
+@mistake("per_token_loss", hint="You compare logits with the token *before*: drop the last position of the logits and the first of the tokens, not the other way round.")
+def against_the_token_before(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, 1:], tokens[:, :-1])
+
+
+@mistake("per_token_loss", hint="The minus is missing: log-probabilities are negative, losses are not.")
+def log_probabilities_of_tokens(model, tokens):
+    return _picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, 1:])
+
+
+@mistake("per_token_loss", hint="These are bits: you divided by log 2. Leave the losses in nats.")
+def losses_in_bits(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, 1:]) / torch.tensor(2.0).log()
+
+
+@mistake("per_token_loss", hint="This is the mean. Keep the losses of all texts and positions apart, `[batch pos-1]`.")
+def mean_of_all_losses(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, 1:]).mean()
+
+
+@mistake("per_token_loss", hint="These are the logits of the right tokens, with a minus. Take `log_softmax` over the vocabulary first.")
+def logits_instead_of_log_probabilities(model, tokens):
+    return -_picked(model(tokens)[:, :-1], tokens[:, 1:])
+
+
+@mistake("per_token_loss", hint="The softmax runs over the positions, dim=1. It belongs over the vocabulary, dim=-1.")
+def softmax_over_positions(model, tokens):
+    return -_picked(model(tokens).log_softmax(1)[:, :-1], tokens[:, 1:])
+
+
+@mistake("per_token_loss", hint="These are probabilities with a minus. Take their logarithm: `log_softmax`.")
+def probabilities_with_a_minus(model, tokens):
+    return -_picked(model(tokens).softmax(-1)[:, :-1], tokens[:, 1:])
+
+
+@mistake("per_token_loss", hint="The last entry compares the end of the text with its beginning (`roll` does this). Nothing follows the last token: there are pos - 1 losses.")
+def wraps_to_the_first_token(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1), tokens.roll(-1, dims=1))
+
+
+# in_context_learning_score ------------------------------------------------------------------
+
+
+def _mean(losses, stretch):
+    return losses[:, stretch[0] : stretch[1]].mean()
+
+
+@mistake("in_context_learning_score", hint="This is early minus late. Learning should give a negative score: late minus early.")
+def early_minus_late(losses, early, late):
+    return _mean(losses, early) - _mean(losses, late)
+
+
+@mistake("in_context_learning_score", hint="This is the mean loss of the late positions. Subtract that of the early ones.")
+def only_the_late_ones(losses, early, late):
+    return _mean(losses, late)
+
+
+@mistake("in_context_learning_score", hint="The second number of each pair is *one past* the last position, as in a slice. You include it.")
+def includes_the_end(losses, early, late):
+    return _mean(losses, (late[0], late[1] + 1)) - _mean(losses, (early[0], early[1] + 1))
+
+
+@mistake("in_context_learning_score", hint="You compare one position with one. Each pair gives a whole stretch, to be averaged.")
+def two_positions(losses, early, late):
+    return losses[:, late[0]].mean() - losses[:, early[0]].mean()
+
+
+@mistake("in_context_learning_score", hint="You compare the sums of the stretches. They may be of different lengths: compare the means.")
+def sums_of_stretches(losses, early, late):
+    return losses[:, late[0] : late[1]].sum() - losses[:, early[0] : early[1]].sum()
+
+
+@mistake("in_context_learning_score", hint="This is a ratio. The score is a difference, in nats.")
+def late_over_early(losses, early, late):
+    return _mean(losses, late) / _mean(losses, early) - 1
+
+
+@mistake("in_context_learning_score", hint="`losses[a:b]` picks texts, the first axis. Positions are the second: `losses[:, a:b]`.")
+def picks_texts(losses, early, late):
+    return losses[late[0] : late[1]].mean() - losses[early[0] : early[1]].mean()
+
+
+@mistake("in_context_learning_score", hint="You take everything up to the early stretch's end, and everything from the late one's beginning. Each has two ends.")
+def open_ends(losses, early, late):
+    return losses[:, late[0] :].mean() - losses[:, : early[1]].mean()
+
+
+@mistake("in_context_learning_score", hint="This is the size of the difference. Its sign tells whether the loss falls: leave it.")
+def absolute_difference(losses, early, late):
+    return (_mean(losses, late) - _mean(losses, early)).abs()
+
+
+# previous_token_score -----------------------------------------------------------------------
+
+
+def _stripe(pattern, back):
+    return pattern.diagonal(-back, dim1=-2, dim2=-1)
+
+
+@mistake("previous_token_score", hint="The stripe *above* the diagonal is the future, where no head looks. One back is below it: `diagonal(-1, ...)`.")
+def next_token(pattern):
+    return _stripe(pattern, -1).mean((0, -1))
+
+
+@mistake("previous_token_score", hint="The diagonal itself is the weight that a token gives to itself. One back is the stripe below: `diagonal(-1, ...)`.")
+def the_token_itself(pattern):
+    return _stripe(pattern, 0).mean((0, -1))
+
+
+@mistake("previous_token_score", hint="You divide by the number of positions. The first has no predecessor: the stripe has one entry fewer, and the mean is over those.")
+def first_position_counts_as_zero(pattern):
+    return _stripe(pattern, 1).sum(-1).mean(0) / pattern.shape[-1]
+
+
+@mistake("previous_token_score", hint="The heads are averaged together. Each should have a score of its own.")
+def one_score_for_all_heads(pattern):
+    return _stripe(pattern, 1).mean()
+
+
+@mistake("previous_token_score", hint="You count how often the previous token gets the *most* attention. The score is the mean weight it gets.")
+def how_often_it_is_first(pattern):
+    looked_at = pattern[:, :, 1:].argmax(-1)
+    return (looked_at == torch.arange(pattern.shape[-1] - 1)).float().mean((0, -1))
+
+
+@mistake("previous_token_score", hint="This is the weight of the token *two* back.")
+def two_back(pattern):
+    return _stripe(pattern, 2).mean((0, -1))
+
+
+@mistake("previous_token_score", hint="This is the score on the first text of the batch. Average over all of them.")
+def only_the_first_text(pattern):
+    return _stripe(pattern, 1)[0].mean(-1)
+
+
+@mistake("previous_token_score", hint="This is the largest weight along the stripe. The score is the mean.")
+def largest_along_the_stripe(pattern):
+    return _stripe(pattern, 1).mean(0).amax(-1)
+
+
+# duplicate_token_score ----------------------------------------------------------------------
+
+
+@mistake("duplicate_token_score", hint="This stripe is of the token *after* the same one: induction. The same token stands `length` back.")
+def after_the_duplicate(pattern, length):
+    return _stripe(pattern, length - 1)[..., 1:].mean((0, -1))
+
+
+@mistake("duplicate_token_score", hint="This stripe is of the token *before* the same one. The same token stands `length` back, not length + 1.")
+def before_the_duplicate(pattern, length):
+    return _stripe(pattern, length + 1).mean((0, -1))
+
+
+@mistake("duplicate_token_score", hint="You divide by all positions. Only those of the second copy have a duplicate to look at: average over these.")
+def over_both_copies(pattern, length):
+    return _stripe(pattern, length).sum(-1).mean(0) / pattern.shape[-1]
+
+
+@mistake("duplicate_token_score", hint="You look at the diagonal: a token looking at itself. The duplicate stands `length` back.")
+def duplicate_is_itself(pattern, length):
+    return _stripe(pattern, 0)[..., length:].mean((0, -1))
+
+
+@mistake("duplicate_token_score", hint="The heads are averaged together. Each should have a score of its own.")
+def duplicate_score_for_all_heads(pattern, length):
+    return _stripe(pattern, length).mean()
+
+
+@mistake("duplicate_token_score", hint="You count how often the duplicate gets the *most* attention. The score is the mean weight it gets.")
+def how_often_the_duplicate_is_first(pattern, length):
+    looked_at = pattern[:, :, length:].argmax(-1)
+    return (looked_at == torch.arange(looked_at.shape[-1])).float().mean((0, -1))
+
+
+@mistake("duplicate_token_score", hint="This is the score on the first text of the batch. Average over all of them.")
+def duplicates_of_the_first_text(pattern, length):
+    return _stripe(pattern, length)[0].mean(-1)
+
+
+@mistake("duplicate_token_score", hint="The minus is missing: `diagonal(length)` is above the diagonal, in the future. Back is `-length`.")
+def duplicate_in_the_future(pattern, length):
+    return _stripe(pattern, -length).mean((0, -1))
+
+
+# induction_score ----------------------------------------------------------------------------
+
+
+@mistake("induction_score", hint="The stripe begins one place too early, at the last token of the *first* copy. Leave its first entry out.")
+def last_of_the_first_copy_too(pattern, length):
+    return _stripe(pattern, length - 1).mean((0, -1))
+
+
+@mistake("induction_score", hint="This stripe is of the *same* token. The one after it is length - 1 back.")
+def the_same_token(pattern, length):
+    return _stripe(pattern, length).mean((0, -1))
+
+
+@mistake("induction_score", hint="This stripe is of the token *before* the same one, length + 1 back. The one after it is length - 1 back.")
+def before_the_same_token(pattern, length):
+    return _stripe(pattern, length + 1).mean((0, -1))
+
+
+@mistake("induction_score", hint="You leave out the *last* entry of the stripe. The one too many is the first: it belongs to the first copy.")
+def leaves_out_the_last(pattern, length):
+    return _stripe(pattern, length - 1)[..., :-1].mean((0, -1))
+
+
+@mistake("induction_score", hint="You divide by all positions. Average over the second copy alone.")
+def induction_over_both_copies(pattern, length):
+    return _stripe(pattern, length - 1)[..., 1:].sum(-1).mean(0) / pattern.shape[-1]
+
+
+@mistake("induction_score", hint="The heads are averaged together. Each should have a score of its own.")
+def induction_score_for_all_heads(pattern, length):
+    return _stripe(pattern, length - 1)[..., 1:].mean()
+
+
+@mistake("induction_score", hint="You count how often that token gets the *most* attention. The score is the mean weight it gets.")
+def how_often_induction_is_first(pattern, length):
+    looked_at = pattern[:, :, length:].argmax(-1)
+    return (looked_at == torch.arange(1, looked_at.shape[-1] + 1)).float().mean((0, -1))
+
+
+@mistake("induction_score", hint="This is the score on the first text of the batch. Average over all of them.")
+def induction_of_the_first_text(pattern, length):
+    return _stripe(pattern, length - 1)[0, :, 1:].mean(-1)
+
+
+# find_heads ---------------------------------------------------------------------------------
+
+
+def _scores(model, tokens, kind, back=None, first=None):
+    """Mean weight of each head, [n_layers n_heads], for the kind's distance or another."""
+    length = tokens.shape[1] // 2
+    back = back or {"previous": 1, "duplicate": length, "induction": length - 1}
+    first = first or {"previous": 1, "duplicate": length, "induction": length}
+    _, cache = model.run_with_cache(tokens)
+    patterns = [cache["pattern", layer] for layer in range(model.cfg.n_layers)]
+    return torch.stack([_stripe(p, back[kind])[..., first[kind] - back[kind] :].mean((0, -1)) for p in patterns])
+
+
+def _pairs(found):
+    return [tuple(pair) for pair in found.nonzero().tolist()]
+
+
+@mistake("find_heads", hint="The kinds are mixed up: the same token stands L back (duplicate), the one after it L - 1 back (induction).")
+def duplicate_and_induction_exchanged(model, tokens, kind):
+    other = {"duplicate": "induction", "induction": "duplicate"}.get(kind, kind)
+    return _pairs(_scores(model, tokens, other) > 0.4)
+
+
+@mistake("find_heads", hint="`induction` is where the token *after* the earlier one stands, L - 1 back. Yours looks at the token before it, L + 1 back.")
+def induction_one_too_far(model, tokens, kind):
+    length = tokens.shape[1] // 2
+    back = {"previous": 1, "duplicate": length, "induction": length + 1}
+    first = {"previous": 1, "duplicate": length, "induction": length + 1}
+    return _pairs(_scores(model, tokens, kind, back, first) > 0.4)
+
+
+@mistake("find_heads", hint="Each pair is (layer, head); yours are (head, layer).")
+def head_before_layer(model, tokens, kind):
+    return [(head, layer) for layer, head in _pairs(_scores(model, tokens, kind) > 0.4)]
+
+
+@mistake("find_heads", hint="These are plain numbers. Name each head by a pair (layer, head).")
+def heads_numbered_through(model, tokens, kind):
+    return (_scores(model, tokens, kind) > 0.4).flatten().nonzero()[:, 0].tolist()
+
+
+@mistake("find_heads", hint="You return the best head alone. There may be several above 0.4, or none.")
+def only_the_best_head(model, tokens, kind):
+    scores = _scores(model, tokens, kind)
+    return [divmod(int(scores.argmax()), scores.shape[1])]
+
+
+@mistake("find_heads", hint="You look at layer 0 only. Go through all `model.cfg.n_layers` layers.")
+def only_the_first_layer(model, tokens, kind):
+    return [(layer, head) for layer, head in _pairs(_scores(model, tokens, kind) > 0.4) if layer == 0]
+
+
+@mistake("find_heads", hint="You look at the last layer only. Go through all `model.cfg.n_layers` layers.")
+def only_the_last_layer(model, tokens, kind):
+    return [(layer, head) for layer, head in _pairs(_scores(model, tokens, kind) > 0.4) if layer == model.cfg.n_layers - 1]
+
+
+@mistake("find_heads", hint="You ask whether the weight is above 0.4 *anywhere*. Its mean should be.")
+def above_somewhere(model, tokens, kind):
+    length = tokens.shape[1] // 2
+    back = {"previous": 1, "duplicate": length, "induction": length - 1}[kind]
+    _, cache = model.run_with_cache(tokens)
+    most = [_stripe(cache["pattern", layer], back).amax((0, -1)) for layer in range(model.cfg.n_layers)]
+    return _pairs(torch.stack(most) > 0.4)
+
+
+@mistake("find_heads", hint="You take `length` to be all of `tokens`; one copy is half of them.")
+def length_of_both_copies(model, tokens, kind):
+    length = tokens.shape[1]
+    back = {"previous": 1, "duplicate": length, "induction": length - 1}
+    return _pairs(_scores(model, tokens, kind, back, back) > 0.4)
+
+
+# one_layer_shows ----------------------------------------------------------------------------
+
+
+@mistake("one_layer_shows", hint="Looking for what *followed* a token means that the keys know their predecessor. In one layer nobody has told them.")
+def one_layer_has_induction_heads(claim):
+    return {"previous": True, "induction": True, "copying": True, "second copy": False}[claim]
+
+
+@mistake("one_layer_shows", hint="To look one position back, a head needs nothing but positions, and queries and keys see those in every layer.")
+def one_layer_cannot_look_back(claim):
+    return {"previous": False, "induction": False, "copying": True, "second copy": False}[claim]
+
+
+@mistake("one_layer_shows", hint="Copying is a matter of one head's OV circuit: it raises the token it looks at. Chapter 2 found such heads in this very model.")
+def one_layer_cannot_copy(claim):
+    return {"previous": True, "induction": False, "copying": False, "second copy": False}[claim]
+
+
+@mistake("one_layer_shows", hint="A copying head makes the earlier tokens a little likelier, all of them. To gain a nat per token, it must know *which* comes next.")
+def copying_is_enough(claim):
+    return {"previous": True, "induction": False, "copying": True, "second copy": True}[claim]
+
+
+@mistake("one_layer_shows", hint="Not everything is within reach of one layer: what is behind a score of its heads? (`tokens_behind_score` tells.)")
+def one_layer_can_do_everything(claim):
+    return True
+
+
+@mistake("one_layer_shows", hint="One layer is not nothing: a head can look by position, and its OV circuit can copy.")
+def one_layer_can_do_nothing(claim):
+    return False
+
+
+@mistake("one_layer_shows", hint="One claim is about looking back by *position*, one about looking for what followed: you have them the wrong way round.")
+def looking_back_and_looking_up_exchanged(claim):
+    return {"previous": False, "induction": True, "copying": True, "second copy": True}[claim]
+
+
+# phase_change_step --------------------------------------------------------------------------
+
+
+def _falls(curve, k):
+    values = torch.tensor([value for _, value in curve], dtype=torch.float64)
+    places = range(k, len(values) - k + 1)
+    return k, torch.stack([values[i - k : i].mean() - values[i : i + k].mean() for i in places])
+
+
+@mistake("phase_change_step", hint="This is the index in the list. Return the step, the first number of the pair that stands there.")
+def index_in_the_list(curve):
+    k, falls = _falls(curve, max(2, len(curve) // 20))
+    return k + int(falls.argmax())
+
+
+@mistake("phase_change_step", hint="You compare neighbouring points, and find the largest jump of the noise. Compare means over a stretch of points.")
+def neighbouring_points(curve):
+    k, falls = _falls(curve, 1)
+    return curve[k + int(falls.argmax())][0]
+
+
+@mistake("phase_change_step", hint="This is where the curve is lowest, near its end. Look for where it *falls* the most.")
+def lowest_point(curve):
+    return min(curve, key=lambda point: point[1])[0]
+
+
+@mistake("phase_change_step", hint="This is where half of the whole way down is done. A gentle slope may have done much of it: look for the steepest place.")
+def half_way_down(curve):
+    values = [value for _, value in curve]
+    middle = (values[0] + min(values)) / 2
+    return next(step for step, value in curve if value <= middle)
+
+
+@mistake("phase_change_step", hint="You look for the steepest *rise*: the difference has the wrong sign.")
+def steepest_rise(curve):
+    k, falls = _falls(curve, max(2, len(curve) // 20))
+    return curve[k + int(falls.argmin())][0]
+
+
+@mistake("phase_change_step", hint="This is how far the curve falls. Return the step where it does.")
+def size_of_the_fall(curve):
+    return round(_falls(curve, max(2, len(curve) // 20))[1].max().item())
+
+
+@mistake("phase_change_step", hint="You compare stretches of a third of the curve: so long a stretch sees the gentle slope, not the drop. Take a twentieth.")
+def stretches_too_long(curve):
+    k, falls = _falls(curve, len(curve) // 3)
+    return curve[k + int(falls.argmax())][0]
+
+
+@mistake("phase_change_step", hint="This is where the curve is highest. Look for where it *falls* the most.")
+def highest_point(curve):
+    return max(curve, key=lambda point: point[1])[0]
+
+
+# composition_score --------------------------------------------------------------------------
+
+
+@mistake("composition_score", hint="The order is wrong: row vectors meet the writer first, `W_A @ W_B`.")
+def reader_first(W_A, W_B):
+    return (W_B @ W_A).norm() / (W_A.norm() * W_B.norm())
+
+
+@mistake("composition_score", hint="The size of the product is not divided by those of its factors, so loud heads win.")
+def not_normalised(W_A, W_B):
+    return (W_A @ W_B).norm()
+
+
+@mistake("composition_score", hint="This uses the spectral norm, the largest singular value. The score uses the Frobenius norm: `M.norm()`.")
+def spectral_norms(W_A, W_B):
+    size = torch.linalg.matrix_norm
+    return size(W_A @ W_B, 2) / (size(W_A, 2) * size(W_B, 2))
+
+
+@mistake("composition_score", hint="This is the square of the score: take the root of the sums of squares.")
+def squared_norms(W_A, W_B):
+    return (W_A @ W_B).pow(2).sum() / (W_A.pow(2).sum() * W_B.pow(2).sum())
+
+
+@mistake("composition_score", hint="`*` multiplies entry by entry. The reader acts on what the writer wrote: `W_A @ W_B`.")
+def entry_by_entry(W_A, W_B):
+    return (W_A * W_B).norm() / (W_A.norm() * W_B.norm())
+
+
+@mistake("composition_score", hint="The reader must not be transposed: with row vectors, `x @ W_A @ W_B`.")
+def reader_transposed(W_A, W_B):
+    return (W_A @ W_B.T).norm() / (W_A.norm() * W_B.norm())
+
+
+@mistake("composition_score", hint="You divide by the norm of the writer alone. Divide by that of the reader, too.")
+def divided_by_the_writer_alone(W_A, W_B):
+    return (W_A @ W_B).norm() / W_A.norm()
+
+
+@mistake("composition_score", hint="This asks how alike the two matrices are. Ask how much of what one writes the other reads: the norm of their product.")
+def cosine_of_the_matrices(W_A, W_B):
+    return (W_A * W_B).sum() / (W_A.norm() * W_B.norm())
+
+
+@mistake("composition_score", hint="You divide by the *sum* of the norms. Divide by their product.")
+def divided_by_the_sum(W_A, W_B):
+    return (W_A @ W_B).norm() / (W_A.norm() + W_B.norm())
+
+
+# composition_scores -------------------------------------------------------------------------
+
+
+def _composition(A1, A2, B1, B2):
+    """Scores of all pairs of writers A1 @ A2 and readers B1 @ B2, through the factors."""
+    G, H = A1.mT @ A1, B2 @ B2.mT
+    M = einsum(A2, B1, "i r d, j d s -> i j r s")
+    product = ((G[:, None] @ M) * (M @ H)).sum((-1, -2))
+    norm_A, norm_B = (G * (A2 @ A2.mT)).sum((-1, -2)), ((B1.mT @ B1) * H).sum((-1, -2))
+    return product, norm_A, norm_B
+
+
+def _readers(model, layer=1):
+    """Both factors of what reads through the queries, keys and values of a layer."""
+    W_Q, W_K = model.W_Q[layer], model.W_K[layer]
+    return {"Q": (W_Q, W_K.mT), "K": (W_K, W_Q.mT), "V": (model.W_V[layer], model.W_O[layer])}
+
+
+def _composed(model, kind, writer=0, reader=1):
+    parts = _composition(model.W_V[writer], model.W_O[writer], *_readers(model, reader)[kind])
+    product, norm_A, norm_B = parts
+    return (product / (norm_A[:, None] * norm_B)).sqrt()
+
+
+@mistake("composition_scores", hint="The baseline is not subtracted: random heads score 1/√d_model, and the table should say how much more these do.")
+def without_the_baseline(model, kind):
+    return _composed(model, kind)
+
+
+@mistake("composition_scores", hint="Queries and keys are exchanged: for \"K\" what the writer wrote meets W_K first, so the reader is `W_K @ W_Q.T`; for \"Q\" it is `W_Q @ W_K.T`.")
+def queries_and_keys_exchanged(model, kind):
+    return _composed(model, {"Q": "K", "K": "Q"}.get(kind, kind)) - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="Rows and columns are exchanged: entry [i, j] is for head i of layer 0 and head j of layer 1.")
+def pairs_transposed(model, kind):
+    return _composed(model, kind).T - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="The layers are exchanged: layer 0 writes and layer 1 reads.")
+def layer_one_writes(model, kind):
+    return _composed(model, kind, writer=1, reader=0) - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="These are squares of scores: the sums through the factors are *squared* norms. Take the root.")
+def root_forgotten(model, kind):
+    return _composed(model, kind) ** 2 - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="The products are not divided by the norms of writer and reader, so loud heads win.")
+def products_not_normalised(model, kind):
+    product, _, _ = _composition(model.W_V[0], model.W_O[0], *_readers(model)[kind])
+    return product.sqrt() - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="The baseline is 1/√d_model. You subtract 1/d_model.")
+def baseline_without_the_root(model, kind):
+    return _composed(model, kind) - 1 / model.cfg.d_model
+
+
+@mistake("composition_scores", hint="Both heads are taken from layer 0. The reader is in layer 1: `model.W_Q[1]` and so on.")
+def reader_in_layer_zero(model, kind):
+    return _composed(model, kind, reader=0) - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="The reader is more than its first matrix: what a head does with its input is W_Q W_Kᵀ, W_K W_Qᵀ or W_V W_O, two factors each.")
+def first_factor_of_the_reader(model, kind):
+    W_V, W_O, B = model.W_V[0], model.W_O[0], _readers(model)[kind][0]
+    M = einsum(W_O, B, "i r d, j d s -> i j r s")
+    product = einsum(W_V, M, "i d r, i j r s -> i j d s").norm(dim=(-1, -2))
+    size_of_writer = (W_V.mT @ W_V * (W_O @ W_O.mT)).sum((-1, -2)).sqrt()
+    return product / (size_of_writer[:, None] * B.norm(dim=(-1, -2))) - model.cfg.d_model**-0.5
+
+
+# composed_qk --------------------------------------------------------------------------------
+
+
+def _moved(model, head, layer=0):
+    """What a head writes of every token."""
+    return model.W_E @ model.W_V[layer, head] @ model.W_O[layer, head]
+
+
+@mistake("composed_qk", hint="Rows and columns are exchanged: the row is the present token, the query; the column is the one the key knows.")
+def composed_transposed(model, prev_head, ind_head):
+    return _moved(model, prev_head) @ model.W_K[1, ind_head] @ (model.W_E @ model.W_Q[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="The keys are made of the tokens themselves, without the previous-token head. Pass them through its W_V and W_O first.")
+def without_the_first_head(model, prev_head, ind_head):
+    return model.W_E @ model.W_Q[1, ind_head] @ (model.W_E @ model.W_K[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="The *query* goes through the previous-token head here, which is Q-composition. It is the key that does.")
+def through_the_query(model, prev_head, ind_head):
+    return _moved(model, prev_head) @ model.W_Q[1, ind_head] @ (model.W_E @ model.W_K[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="Both sides go through the previous-token head. The query is the present token as it is embedded.")
+def through_both(model, prev_head, ind_head):
+    moved = _moved(model, prev_head)
+    return moved @ model.W_Q[1, ind_head] @ (moved @ model.W_K[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="This is divided by √d_head. Leave the factor out, as the exercise says.")
+def with_the_scale(model, prev_head, ind_head):
+    keys = _moved(model, prev_head) @ model.W_K[1, ind_head]
+    return model.W_E @ model.W_Q[1, ind_head] @ keys.T / model.cfg.d_head**0.5
+
+
+@mistake("composed_qk", hint="The heads are exchanged: `prev_head` is in layer 0 and moves the token, `ind_head` is in layer 1 and compares.")
+def heads_exchanged(model, prev_head, ind_head):
+    keys = _moved(model, ind_head) @ model.W_K[1, prev_head]
+    return model.W_E @ model.W_Q[1, prev_head] @ keys.T
+
+
+@mistake("composed_qk", hint="W_Q and W_K are those of layer 0. The induction head is in layer 1.")
+def compares_in_layer_zero(model, prev_head, ind_head):
+    return model.W_E @ model.W_Q[0, ind_head] @ (_moved(model, prev_head) @ model.W_K[0, ind_head]).T
+
+
+@mistake("composed_qk", hint="This is the whole score, with the direct term. Wanted is the term *through* the previous-token head alone.")
+def with_the_direct_term(model, prev_head, ind_head):
+    keys = (model.W_E + _moved(model, prev_head)) @ model.W_K[1, ind_head]
+    return model.W_E @ model.W_Q[1, ind_head] @ keys.T
+
+
+@mistake("composed_qk", hint="W_Q and W_K are exchanged: the present token asks, with W_Q; what the previous-token head wrote answers, with W_K.")
+def query_and_key_weights_exchanged(model, prev_head, ind_head):
+    return model.W_E @ model.W_K[1, ind_head] @ (_moved(model, prev_head) @ model.W_Q[1, ind_head]).T
+
+
+# circuit_eigenvalues ------------------------------------------------------------------------
+
+
+@mistake("circuit_eigenvalues", hint="These are only the real parts. Leave the eigenvalues complex.")
+def real_parts(left, right):
+    return torch.linalg.eigvals(right @ left).real
+
+
+@mistake("circuit_eigenvalues", hint="These are only the sizes of the eigenvalues. Whether a circuit copies is in their direction: leave them complex.")
+def sizes_of_eigenvalues(left, right):
+    return torch.linalg.eigvals(right @ left).abs()
+
+
+@mistake("circuit_eigenvalues", hint="These are singular values. They are never negative, so they cannot tell copying from avoiding: take `torch.linalg.eigvals`.")
+def singular_values(left, right):
+    return torch.linalg.svdvals(right @ left).to(torch.complex64)
+
+
+@mistake("circuit_eigenvalues", hint="`eigvalsh` is for symmetric matrices: it looks at one half of the matrix only. Take `eigvals`.")
+def as_if_symmetric(left, right):
+    return torch.linalg.eigvalsh(right @ left).to(torch.complex64)
+
+
+@mistake("circuit_eigenvalues", hint="These are the entries on the diagonal. They have the same sum as the eigenvalues, but they are others.")
+def entries_of_the_diagonal(left, right):
+    return (right @ left).diagonal().to(torch.complex64)
+
+
+@mistake("circuit_eigenvalues", hint="This is `left` with itself; `right` is not used. The small product is `right @ left`.")
+def left_with_itself(left, right):
+    return torch.linalg.eigvals(left.T @ left)
+
+
+@mistake("circuit_eigenvalues", hint="These are scaled so that the largest has size 1. Return them as they are.")
+def scaled_to_one(left, right):
+    values = torch.linalg.eigvals(right @ left)
+    return values / values.abs().max()
+
+
+@mistake("circuit_eigenvalues", hint="The zeros are there too: return the r eigenvalues of the small product alone.")
+def padded_with_zeros(left, right):
+    return F.pad(torch.linalg.eigvals(right @ left), (0, left.shape[0] - left.shape[1]))
+
+
+@mistake("circuit_eigenvalues", hint="`torch.linalg.eig` returns eigenvalues and eigenvectors; only the first are wanted: `eigvals`.")
+def vectors_too(left, right):
+    return tuple(torch.linalg.eig(right @ left))
+
+
+# find_pair_by_weights -----------------------------------------------------------------------
+
+
+def _strongest(scores):
+    return divmod(int(scores.argmax()), scores.shape[1])
+
+
+@mistake("find_pair_by_weights", hint="You look for Q-composition, the reader `W_Q @ W_K.T`. Training chose the keys: `W_K @ W_Q.T`.")
+def by_the_queries(model):
+    return _strongest(_composed(model, "Q"))
+
+
+@mistake("find_pair_by_weights", hint="You look for V-composition, which makes virtual heads. An induction head reads the first head's output through its *keys*.")
+def by_the_values(model):
+    return _strongest(_composed(model, "V"))
+
+
+@mistake("find_pair_by_weights", hint="The products are not divided by the norms of writer and reader, so the loudest heads win.")
+def loudest_product(model):
+    product, _, _ = _composition(model.W_V[0], model.W_O[0], *_readers(model)["K"])
+    return _strongest(product)
+
+
+@mistake("find_pair_by_weights", hint="The pair is the wrong way round: first the head of layer 0, then the head of layer 1.")
+def head_of_layer_one_first(model):
+    i, j = _strongest(_composed(model, "K"))
+    return j, i
+
+
+@mistake("find_pair_by_weights", hint="This is the pair with the *smallest* score.")
+def weakest_pair(model):
+    return _strongest(-_composed(model, "K"))
+
+
+@mistake("find_pair_by_weights", hint="The layers are exchanged: head i, of layer 0, writes; head j, of layer 1, reads.")
+def reads_from_layer_one(model):
+    return _strongest(_composed(model, "K", writer=1, reader=0))
+
+
+@mistake("find_pair_by_weights", hint="This is the place in the flattened table. `divmod(place, n_heads)` makes it a row and a column.")
+def place_in_the_flat_table(model):
+    return 0, int(_composed(model, "K").argmax())
+
+
+@mistake("find_pair_by_weights", hint="The reader is not normalised, so the loudest one wins. Divide by its norm, too.")
+def loudest_reader(model):
+    product, norm_A, _ = _composition(model.W_V[0], model.W_O[0], *_readers(model)["K"])
+    return _strongest(product / norm_A[:, None])
+
+
+# virtual_head_ov ----------------------------------------------------------------------------
+
+
+def _ov(model, layer, head):
+    return model.W_V[layer, head] @ model.W_O[layer, head]
+
+
+@mistake("virtual_head_ov", hint="The order is wrong: a row vector meets `head0`, of layer 0, first.")
+def second_head_first(model, head0, head1):
+    return _ov(model, 1, head1) @ _ov(model, 0, head0)
+
+
+@mistake("virtual_head_ov", hint="The OV circuits are added. The second head acts on what the first wrote: multiply.")
+def sum_of_ov(model, head0, head1):
+    return _ov(model, 0, head0) + _ov(model, 1, head1)
+
+
+@mistake("virtual_head_ov", hint="The heads are exchanged: `head0` belongs to layer 0, `head1` to layer 1.")
+def numbers_exchanged(model, head0, head1):
+    return _ov(model, 0, head1) @ _ov(model, 1, head0)
+
+
+@mistake("virtual_head_ov", hint="Both heads are taken from layer 0. `head1` is in layer 1.")
+def both_of_layer_zero(model, head0, head1):
+    return _ov(model, 0, head0) @ _ov(model, 0, head1)
+
+
+@mistake("virtual_head_ov", hint="This is the transpose: with row vectors, `x @ result` is what comes out.")
+def virtual_transposed(model, head0, head1):
+    return (_ov(model, 0, head0) @ _ov(model, 1, head1)).T
+
+
+@mistake("virtual_head_ov", hint="Only the second head is there. What it acts on is what the first has written.")
+def second_head_alone(model, head0, head1):
+    return _ov(model, 1, head1)
+
+
+@mistake("virtual_head_ov", hint="This is what the second head reads through its *keys*, which decides where it looks. What it moves goes through W_V and W_O.")
+def through_the_keys(model, head0, head1):
+    return _ov(model, 0, head0) @ model.W_K[1, head1] @ model.W_Q[1, head1].T
+
+
+# path_expansion_2l --------------------------------------------------------------------------
+
+
+def _expansion(model, tokens, pair=None, x_of_second=None, patterns=(0, 1), W_U=None):
+    """The right terms, unless told otherwise how a pair is made, or what the heads of layer 1 read."""
+    W_U = model.W_U if W_U is None else W_U
+    _, cache = model.run_with_cache(tokens)
+    heads, x = range(model.cfg.n_heads), model.W_E[tokens]
+
+    def through(x, layer, head):
+        return cache["pattern", patterns[layer]][:, head] @ x @ _ov(model, layer, head)
+
+    first = torch.stack([through(x, 0, i) for i in heads])
+    x_of_second = x if x_of_second is None else x_of_second(x, first)
+    second = torch.stack([through(x_of_second, 1, j) for j in heads])
+    pair = pair or (lambda cache, x, i, j: through(first[i], 1, j))
+    pairs = torch.stack([torch.stack([pair(cache, x, i, j) for j in heads]) for i in heads])
+    return x @ W_U, torch.stack([first, second]) @ W_U, pairs @ W_U
+
+
+@mistake("path_expansion_2l", hint="The heads of layer 1 act on all of the residual stream here, so what came through layer 0 is counted twice: with them and with the pairs. Alone, they act on the embedding.")
+def counts_pairs_twice(model, tokens):
+    return _expansion(model, tokens, x_of_second=lambda x, first: x + first.sum(0))
+
+
+@mistake("path_expansion_2l", hint="The pairs are the wrong way round: entry [i, j] goes through head i of layer 0 and head j of layer 1.")
+def pairs_exchanged(model, tokens):
+    direct, singles, pairs = _expansion(model, tokens)
+    return direct, singles, pairs.transpose(0, 1)
+
+
+@mistake("path_expansion_2l", hint="The pairs move by the second head's pattern alone. The first moves, too: its pattern acts first.")
+def pairs_moved_once(model, tokens):
+    return _expansion(model, tokens, lambda cache, x, i, j: cache["pattern", 1][:, j] @ x @ _ov(model, 0, i) @ _ov(model, 1, j))
+
+
+@mistake("path_expansion_2l", hint="The patterns of the pairs are multiplied in the wrong order: layer 0 moves first, so its pattern stands next to x, `A1 @ A0 @ x`.")
+def patterns_in_the_wrong_order(model, tokens):
+    return _expansion(
+        model, tokens,
+        lambda cache, x, i, j: cache["pattern", 0][:, i] @ cache["pattern", 1][:, j] @ x @ _ov(model, 0, i) @ _ov(model, 1, j),
+    )
+
+
+@mistake("path_expansion_2l", hint="Layer 1 is given the patterns of layer 0. Each layer has its own: `cache[\"pattern\", layer]`.")
+def patterns_of_layer_zero(model, tokens):
+    return _expansion(model, tokens, patterns=(0, 0))
+
+
+@mistake("path_expansion_2l", hint="The pairs are all 0, so the terms do not add up. A head of layer 1 also reads what each head of layer 0 wrote.")
+def without_pairs(model, tokens):
+    direct, singles, pairs = _expansion(model, tokens)
+    return direct, singles, torch.zeros_like(pairs)
+
+
+@mistake("path_expansion_2l", hint="The terms are still in the residual stream. Unembed each: `@ model.W_U`.")
+def terms_not_unembedded(model, tokens):
+    return _expansion(model, tokens, W_U=torch.eye(model.cfg.d_model))
+
+
+@mistake("path_expansion_2l", hint="The direct path is what is left of the logits after the heads: then the terms add up by construction, whatever they are. Compute it: `model.W_E[tokens] @ model.W_U`.")
+def direct_path_is_the_rest(model, tokens):
+    _, singles, pairs = _expansion(model, tokens)
+    zero = torch.zeros_like(pairs)
+    return model(tokens) - singles.sum((0, 1)), singles, zero
+
+
+@mistake("path_expansion_2l", hint="The OV circuits of a pair are multiplied in the wrong order: a row vector meets that of layer 0 first.")
+def ov_in_the_wrong_order(model, tokens):
+    return _expansion(
+        model, tokens,
+        lambda cache, x, i, j: cache["pattern", 1][:, j] @ cache["pattern", 0][:, i] @ x @ _ov(model, 1, j) @ _ov(model, 0, i),
+    )
+
+
+# term_importance ----------------------------------------------------------------------------
+
+
+def _orders(model, tokens):
+    """The residual stream with paths through no head; through layer 0 alone, layer 1 alone; and through both."""
+    direct, singles, pairs = _expansion(model, tokens)
+    return direct, singles[0].sum(0), singles[1].sum(0), pairs.sum((0, 1))
+
+
+def _loss(logits, tokens):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
+@mistake("term_importance", hint="You stop after each *layer*. Order 1 is every path through one head, also those that pass layer 0 by and go through layer 1 alone.")
+def layer_by_layer(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    return torch.stack([_loss(x, tokens) for x in (direct, direct + first, direct + first + second + pairs)])
+
+
+@mistake("term_importance", hint="The heads of layer 1 look where they *would* look without layer 0. Hold the patterns as the whole model computed them.")
+def patterns_not_frozen(model, tokens):
+    silent = [("blocks.0.hook_attn_out", lambda out, hook: torch.zeros_like(out))]
+    with model.hooks(fwd_hooks=silent):
+        _, cache = model.run_with_cache(tokens, names_filter="blocks.1.hook_attn_out")
+    direct, first, _, _ = _orders(model, tokens)
+    second = cache["attn_out", 1] @ model.W_U
+    return torch.stack([_loss(x, tokens) for x in (direct, direct + first + second, model(tokens))])
+
+
+@mistake("term_importance", hint="These are the gains of each order. Return the three losses; the text takes their differences.")
+def gains_of_each_order(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    a, b, c = (_loss(x, tokens) for x in (direct, direct + first + second, direct + first + second + pairs))
+    return torch.stack([a, a - b, b - c])
+
+
+@mistake("term_importance", hint="The outputs you put in for order 1 are those of the whole model, so the third round is the same as the second. Save what the heads write while all heads are *silent*.")
+def outputs_of_the_whole_model(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    whole = _loss(direct + first + second + pairs, tokens)
+    return torch.stack([_loss(direct, tokens), whole, whole])
+
+
+@mistake("term_importance", hint="The losses are computed against the present token. Position i predicts token i + 1.")
+def orders_against_the_present_token(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    terms = (direct, direct + first + second, direct + first + second + pairs)
+    return torch.stack([F.cross_entropy(x[:, :-1].flatten(0, 1), tokens[:, :-1].flatten()) for x in terms])
+
+
+@mistake("term_importance", hint="Each order stands alone here. \"Up to\" order 1 keeps the direct path, too, and up to order 2 keeps both.")
+def each_order_alone(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    return torch.stack([_loss(x, tokens) for x in (direct, first + second, pairs)])
+
+
+@mistake("term_importance", hint="The losses are in bits: you divided by log 2. Leave them in nats.")
+def orders_in_bits(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    terms = (direct, direct + first + second, direct + first + second + pairs)
+    return torch.stack([_loss(x, tokens) for x in terms]) / torch.tensor(2.0).log()
+
+
+@mistake("term_importance", hint="Order 1 lacks the heads of layer 0: every path through *one* head counts, of either layer.")
+def order_one_of_layer_one_alone(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    return torch.stack([_loss(x, tokens) for x in (direct, direct + second, direct + first + second + pairs)])
+
+
+# ablated_loss -------------------------------------------------------------------------------
+
+
+def _run_without(model, tokens, hooks):
+    log_probs = model.run_with_hooks(tokens, fwd_hooks=hooks).log_softmax(-1)
+    return -_picked(log_probs[:, :-1], tokens[:, 1:])
+
+
+def _remove(layer, index, value=0.0):
+    """A hook that sets a part of a layer's z to something."""
+
+    def hook_z(z, hook):
+        z = z.clone()
+        z[index] = value(z[index]) if callable(value) else value
+        return z
+
+    return f"blocks.{layer}.attn.hook_z", hook_z
+
+
+EVERY = slice(None)
+
+
+@mistake("ablated_loss", hint="Every hook removes the *last* head of the list: a function made in a loop reads `head` when it runs. Bind it at once: `def fn(z, hook, head=head)`.")
+def removes_the_last_head_each_time(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, heads[-1][1])) for layer, _ in heads])
+
+
+@mistake("ablated_loss", hint="You keep the heads of the list and remove all others.")
+def removes_all_others(model, tokens, heads):
+    others = [(layer, h) for layer in range(model.cfg.n_layers) for h in range(model.cfg.n_heads) if (layer, h) not in heads]
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for layer, head in others])
+
+
+@mistake("ablated_loss", hint="The whole layer is removed. `z` is `[batch pos n_heads d_head]`: set one head of it to 0.")
+def removes_whole_layers(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, EVERY) for layer, _ in heads])
+
+
+@mistake("ablated_loss", hint="All heads are taken from layer 0. The layer is in the name of the hook: `blocks.{layer}.attn.hook_z`.")
+def always_in_layer_zero(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(0, (EVERY, EVERY, head)) for _, head in heads])
+
+
+@mistake("ablated_loss", hint="`z[:, head]` is a position. The heads are the third axis: `z[:, :, head]`.")
+def removes_a_position(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, (EVERY, head)) for layer, head in heads])
+
+
+@mistake("ablated_loss", hint="Only the first head of the list is removed. Remove all of them at once.")
+def removes_the_first_head_only(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for layer, head in heads[:1]])
+
+
+@mistake("ablated_loss", hint="The head's output is set to its mean over the batch. (Chapter 4 does that.) Here it is set to 0.")
+def removes_to_the_mean(model, tokens, heads):
+    def mean(z):
+        return z.mean(0, keepdim=True).expand_as(z)
+
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head), mean) for layer, head in heads])
+
+
+@mistake("ablated_loss", hint="This is the mean loss. Keep the losses of all texts and positions apart, as `per_token_loss` does.")
+def mean_without_heads(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for layer, head in heads]).mean()
+
+
+@mistake("ablated_loss", hint="This sets the head's weights to 0 in the model itself, for good: whoever uses the model next finds it broken. Use a hook, or a copy of the model.")
+def breaks_the_model(model, tokens, heads):
+    with torch.no_grad():
+        for layer, head in heads:
+            model.blocks[layer].attn.W_O[head] = 0
+    return _run_without(model, tokens, [])
+
+
+@mistake("ablated_loss", hint="With its scores at 0 a head still looks, at all places alike, and moves what stands there. Set what it *writes* to 0, at `hook_z`.")
+def removes_only_the_scores(model, tokens, heads):
+    hooks = []
+    for layer, head in heads:
+
+        def no_query(q, hook, head=head):
+            q = q.clone()
+            q[:, :, head] = 0
+            return q
+
+        hooks.append((f"blocks.{layer}.attn.hook_q", no_query))
+    return _run_without(model, tokens, hooks)
