@@ -5,13 +5,14 @@ must hold wherever an exercise is added, so the broadest of it is tried here on 
 """
 
 import copy
+import functools
 import inspect
 import json
+from collections.abc import Callable
 
 import pytest
 from conftest import answered, reference
 
-from utils import dev_check
 from utils.checking import Submission, run_checks
 from utils.course import Chapter, chapters, load_answers
 from utils.grading import submissions
@@ -74,13 +75,19 @@ def test_no_constant_solves_an_exercise(chapter):
     """Nor does handing back an argument: an answer has to look at what it is given."""
     answers = load_answers(chapter.source)[0]
     solved = []
+
+    def passes(name: str, answer: Callable) -> bool:
+        annotated = functools.wraps(answers[name])(lambda *args, **kwargs: answer(*args, **kwargs))
+        checks = chapter.checks(name)
+        return run_checks(checks, Submission({name: annotated}), lambda: [], 0).passed
+
     for name in chapter.exercise_names:
         n_arguments = len(inspect.signature(answers[name]).parameters)
         lazy = {repr(value): lambda *args, value=value, **kwargs: value for value in CONSTANTS}
         for i in range(n_arguments):
             lazy[f"argument {i}"] = lambda *args, i=i, **kwargs: [*args, *kwargs.values()][i]
         for what, answer in lazy.items():
-            if dev_check.run(chapter, name, answer, answers[name]).passed:
+            if passes(name, answer):
                 solved.append(f"{name} by {what}")
     assert solved == []
 
