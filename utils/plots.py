@@ -255,7 +255,7 @@ def histogram(
     for i, (name, at) in enumerate(sorted(marks.items(), key=lambda item: item[1])):
         height = top * (1.02 + 0.1 * (i % 4))
         ax.plot([at, at], [0, height], color=COLORS[1], lw=1.4)
-        ax.annotate(name, (at, height), ha="center", va="bottom", fontsize=8, annotation_clip=False)
+        ax.text(at, height, name, ha="center", va="bottom", fontsize=8, bbox={"fc": "white", "lw": 0, "pad": 0.6})
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize=9, loc="upper left")
     return ax
@@ -278,7 +278,7 @@ def complex_plane(numbers: Mapping[str, Tensor], title: str, xlabel: str, ylabel
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xticks=ticks, yticks=ticks)
     ax.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12))
     if len(numbers) > 1:
-        ax.legend(fontsize=8, loc="upper left")
+        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(numbers))
     return ax
 
 
