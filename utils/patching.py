@@ -38,7 +38,13 @@ class LogitDiff:
     wrong: Int[Tensor, "batch"] | Int[Tensor, "batch pos"]
 
     def each(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "batch"]:
-        """The difference of every prompt."""
+        """The difference of every prompt. Raises ValueError for tokens that do not fit the logits."""
+        expected = logits.shape[: self.right.ndim]
+        if self.right.shape != expected or self.wrong.shape != expected:
+            raise ValueError(
+                f"Logits of shape {list(logits.shape)} need right and wrong tokens [batch] or "
+                f"[batch pos]; got {list(self.right.shape)} and {list(self.wrong.shape)}."
+            )
         if self.right.ndim == 1:
             logits = logits[:, -1]
         right, wrong = (logits.gather(-1, t[..., None])[..., 0] for t in (self.right, self.wrong))
@@ -50,7 +56,7 @@ class LogitDiff:
 
 Metric = Callable[[Float[Tensor, "batch pos d_vocab"]], Float[Tensor, ""]]
 IN_A_HEAD = ("z", "q", "k", "v", "pattern")
-_MOST = 2_000_000  # numbers in one tensor: patches are taken together as long as they stay in cache
+_MOST = 4_000_000  # numbers in one tensor: patches are taken together as long as they stay in cache
 
 
 @torch.no_grad()
@@ -70,12 +76,21 @@ def sweep(
       `[n_layers n_heads]`, or with `by_pos` at one of them `[n_layers pos n_heads]` (of a pattern:
       the row of one destination).
 
-    Any metric of the logits will do; a `LogitDiff` is the fast case. Raises ValueError for a
-    model with LayerNorm or MLPs and for other names: patch those with hooks, one by one.
+    For the other direction ("noising": corrupted into clean), swap the two. Any metric of the
+    logits will do; a `LogitDiff` is the fast case. Raises ValueError for a model with LayerNorm or
+    MLPs and for other names (patch those with hooks, one by one), for prompts of different shapes,
+    and inside `model.hooks(...)`, of which only full forward passes would know.
     """
     cfg = model.cfg
-    if not cfg.attn_only or cfg.normalization_type is not None:
-        raise ValueError("`sweep` takes models without LayerNorm and MLPs.")
+    if not cfg.n_layers or not cfg.attn_only or cfg.normalization_type is not None:
+        raise ValueError("`sweep` takes models with attention layers, without LayerNorm and MLPs.")
+    if model._hooks:
+        raise ValueError("`sweep` would not see the hooks on this model: leave their context first.")
+    if clean.ndim != 2 or clean.shape != corrupted.shape:
+        raise ValueError(
+            "Clean and corrupted prompts are tokens [batch pos] of the same shape; got "
+            f"{list(clean.shape)} and {list(corrupted.shape)}."
+        )
     if name not in ("resid_pre", *IN_A_HEAD):
         raise ValueError(f"`sweep` patches resid_pre, {', '.join(IN_A_HEAD)}; not {name!r}.")
     n_pos = corrupted.shape[1]
@@ -91,7 +106,7 @@ def sweep(
         # From here on, a patch changes one head of `layer`, which adds `news` to the stream after it.
         W_O = rest.weights["O"][layer]
         if by_pos and name in ("k", "v"):
-            cells = torch.empty(n_pos, cfg.n_heads)
+            cells = rest.value.new_empty(n_pos, cfg.n_heads)
             for start, dz in rest.dz_of_one_key(layer, name, source[name, layer]):
                 news = torch.einsum("nbphe,hed->nhbpd", dz, W_O)
                 cells[start : start + len(dz)] = rest.change_from(
@@ -266,9 +281,11 @@ class _Rest:
         return torch.full((self.n_pos, self.n_pos), -math.inf).triu(1)[start:]
 
     def _together(self, n_batch: int, n_rows: int) -> int:
-        """How many patches to work out at once, so that streams and scores stay small."""
+        """How many patches to work out at once, so that streams, scores and logits stay small."""
         cfg = self.model.cfg
-        return max(1, _MOST // (n_batch * n_rows * max(cfg.d_model, cfg.n_heads * self.n_pos)))
+        n_logits = cfg.d_vocab if self.readout is None else 0
+        wide = max(cfg.d_model, cfg.n_heads * self.n_pos, n_logits)
+        return max(1, _MOST // (n_batch * n_rows * wide))
 
     # The metric ------------------------------------------------------------------------------
 
@@ -279,9 +296,9 @@ class _Rest:
             readout = self.readout[:, rows - self.first_row :]
             return torch.einsum("nbpd,bpd->n", news[:, :, rows - start :], readout)
         values = []
-        for one in news:  # any other metric gets logits; those before `start` are as they were
+        for moved in news @ self.weights["U"]:  # any other metric gets logits
             logits = self.logits.clone()
-            logits[:, start:] += one @ self.weights["U"]
+            logits[:, start:] += moved
             values.append(self.metric(logits))
         return torch.stack(values) - self.value
 
@@ -289,9 +306,9 @@ class _Rest:
         """The same if patch n changes it at position `at[n]` alone."""
         if self.readout is None:
             values = []
-            for one, p in zip(news, at, strict=True):
+            for moved, p in zip(news @ self.weights["U"], at, strict=True):
                 logits = self.logits.clone()
-                logits[:, p] += one @ self.weights["U"]
+                logits[:, p] += moved
                 values.append(self.metric(logits))
             return torch.stack(values) - self.value
         change = torch.zeros(len(at), dtype=news.dtype)

@@ -64,7 +64,7 @@ def slow(model, clean, corrupted, metric, name, by_pos, cells=None) -> Tensor:
     _, cache = model.run_with_cache(clean)
     shape = (n_pos,) if name == "resid_pre" else (cfg.n_heads,)
     shape = (n_pos, cfg.n_heads) if by_pos else shape
-    values = torch.full((cfg.n_layers, *shape), torch.nan)
+    values = torch.full((cfg.n_layers, *shape), torch.nan, dtype=model.W_E.dtype)
     for cell in cells or torch.cartesian_prod(*map(torch.arange, values.shape)).tolist():
         layer, *where = cell
 
@@ -139,11 +139,12 @@ def test_patching_the_only_position_gives_the_clean_run():
     torch.testing.assert_close(got, metric(model(clean)).expand_as(got))
 
 
-def test_in_double_precision():
+@pytest.mark.parametrize("name, by_pos", PATCHES)
+def test_in_double_precision(name, by_pos):
     model = small(n_layers=3).double()
-    args = tokens(model, 1), tokens(model, 2), metrics(model)["every position"], "k", True
-    want = slow(model, *args)
-    torch.testing.assert_close(sweep(model, *args).float(), want, rtol=1e-6, atol=1e-6)
+    args = tokens(model, 1), tokens(model, 2), metrics(model)["every position"], name, by_pos
+    got, want = sweep(model, *args), slow(model, *args)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
 def test_leaves_no_gradient_and_no_hook_behind():
@@ -162,6 +163,14 @@ def test_refuses_what_it_would_get_wrong():
     model = small(n_layers=1)
     with pytest.raises(ValueError, match="mlp_out"):
         sweep(model, tokens(model, 1), tokens(model, 2), loss, "mlp_out")
+    with pytest.raises(ValueError, match="same shape"):
+        sweep(model, tokens(model, 1, n_pos=6), tokens(model, 2), loss, "z")
+    hooks = [("blocks.0.attn.hook_z", lambda z, hook: z * 0)]
+    with model.hooks(hooks), pytest.raises(ValueError, match="hooks"):
+        sweep(model, tokens(model, 1), tokens(model, 2), loss, "z")
+    without = small(n_layers=0)
+    with pytest.raises(ValueError, match="layers"):
+        sweep(without, tokens(without, 1), tokens(without, 2), loss, "z")
 
 
 # The metric ---------------------------------------------------------------------------------
@@ -180,6 +189,13 @@ def test_a_logit_difference_at_every_position():
     logits = torch.arange(12.0).reshape(1, 2, 6) ** 2
     metric = LogitDiff(torch.tensor([[5, 4]]), torch.tensor([[0, 1]]))
     assert metric(logits).item() == ((25 - 0) + (100 - 49)) / 2
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2), (2, 3, 1)])
+def test_a_logit_difference_refuses_tokens_that_do_not_fit(shape):
+    ids = torch.zeros(shape, dtype=torch.long)
+    with pytest.raises(ValueError, match="right and wrong"):
+        LogitDiff(ids, ids)(torch.zeros(2, 3, 5))
 
 
 def test_a_logit_difference_has_a_gradient():
