@@ -31,7 +31,10 @@ def load_gpt2() -> Any:
     def load() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of HookedTransformer in 3.x
-            return HookedTransformer.from_pretrained("gpt2", device="cpu")
+            model = HookedTransformer.from_pretrained("gpt2", device="cpu")
+        # Otherwise a hook at `hook_result` is never called, and nothing says so.
+        model.set_use_attn_result(True)
+        return model
 
     try:
         with _offline():

@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from utils import gpt2 as helper
 from utils.gpt2 import load_gpt2
+from utils.patching import sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
 
@@ -124,6 +125,32 @@ def test_direct_effects_sum_to_the_logit_difference(gpt2, prompts):
         effects = [(part[0, -1] if part.ndim == 3 else part) @ direction for part in parts]
         total = sum(effects) + gpt2.b_U[5] - gpt2.b_U[6]
     torch.testing.assert_close(total, logits[0, -1, 5] - logits[0, -1, 6], rtol=1e-3, atol=1e-3)
+
+
+def test_every_head_writes_its_result(gpt2, prompts):
+    """Which TransformerLens leaves out by default: a hook there would wait in vain."""
+    _, cache = gpt2.run_with_cache(prompts[0], names_filter=["blocks.1.attn.hook_result"])
+    assert cache["result", 1].shape[2] == gpt2.cfg.n_heads
+
+    def silence(result, hook):
+        result[:, :, 0] = 0
+
+    hooks = [("blocks.1.attn.hook_result", silence)]
+    with torch.no_grad():
+        change = gpt2.run_with_hooks(prompts[0], fwd_hooks=hooks) - gpt2(prompts[0])
+    assert change.abs().max() > 1e-3
+
+
+def test_the_logit_lens_ends_at_the_logits(gpt2, prompts):
+    with torch.no_grad():
+        logits, cache = gpt2.run_with_cache(prompts[0])
+        lens = gpt2.unembed(gpt2.ln_final(cache["resid_post", gpt2.cfg.n_layers - 1]))
+    torch.testing.assert_close(lens, logits)
+
+
+def test_the_fast_sweep_refuses_it(gpt2, prompts):
+    with pytest.raises(ValueError, match="LayerNorm"):
+        sweep(gpt2, *prompts, lambda logits: logits[0, -1, 5], "z")
 
 
 def test_gradients_reach_a_hook(gpt2, prompts):
