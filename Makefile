@@ -27,10 +27,11 @@ dev-check: .venv/lab  ## prove every exercise: checks, mistakes, variants
 parity: .venv-parity/done  ## compare the model with TransformerLens
 	.venv-parity/bin/python -m pytest tests/parity
 
-benchmarks: .venv/lab  ## the speed claims, as ratios
+benchmarks: .venv/lab .venv-parity/done  ## the speed claims, as ratios
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/grading_speed.py
+	.venv-parity/bin/python benchmarks/patching_speed.py
 
 load: .venv/test  ## grade 1,000 submissions, killed five times (a quarter of an hour)
 	CIRCUITS_LOAD=1000 $(BIN)/python -m pytest tests/project/test_batch.py -k killed

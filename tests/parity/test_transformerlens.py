@@ -16,11 +16,13 @@ import pytest
 import torch
 import transformer_lens
 from torch import Tensor
+from transformer_lens import patching
 from transformer_lens.utilities import get_act_name as their_act_name
 
 from utils import pretrained
 from utils.course import ROOT, answer_cells, load_answers
 from utils.model import Config, Transformer, get_act_name
+from utils.patching import IN_A_HEAD, LogitDiff, sweep
 from utils.training import recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
@@ -263,6 +265,27 @@ def test_same_patching():
 
     with torch.no_grad():
         assert_same(sweep(ours), sweep(theirs), "patched logits")
+
+
+@pytest.mark.parametrize("name", ["resid_pre", *IN_A_HEAD])
+@pytest.mark.parametrize("kind", [{}, STANDARD, dict(biases=True)], ids=str)
+def test_sweep_is_what_transformer_lens_patches(kind, name):
+    """Its own functions, one forward pass per cell, on the same weights."""
+    ours, theirs = both(small(n_layers=2, **kind))
+    clean, corrupted = tokens_for(ours, seed=1), tokens_for(ours, seed=2)
+    metric = LogitDiff(clean[:, 0], corrupted[:, 0])
+    head = {"z": "head_out", "resid_pre": "resid_pre"}.get(name, f"head_{name}")
+    attn = "" if name == "resid_pre" else "attn_"
+    with torch.no_grad():
+        _, cache = theirs.run_with_cache(clean)
+        for by_pos in (True, False) if attn else (False,):
+            ending = "" if not attn else "_by_pos" if by_pos else "_all_pos"
+            patch = getattr(patching, f"get_act_patch_{attn}{head}{ending}")
+            want = patch(theirs, corrupted, cache, metric)
+            if name == "pattern" and by_pos:  # theirs is [layer head dest]
+                want = want.transpose(1, 2)
+            got = sweep(ours, clean, corrupted, metric, name, by_pos)
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_same_forms_of_tokens():

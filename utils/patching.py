@@ -1,0 +1,317 @@
+"""Exact activation patching, fast.
+
+Chapter 4 patches one activation at a time and runs the whole model for each. `sweep` gives the
+same numbers without the work that a patch cannot change:
+
+1. Layers below the patch, and the other heads of its layer, are taken from the corrupted run.
+2. In a model without LayerNorm and MLPs (the only kind `sweep` takes) queries, keys and values are
+   linear in the residual stream: only the *change* of the stream goes through the weights.
+3. A token is never seen from before it: what is patched at a position leaves earlier ones alone.
+4. Only what the metric reads is computed in the last layer and the unembedding: for `LogitDiff`
+   at the last position that is one query per head and one direction per prompt.
+
+What is left is done for many patches at once. Nothing is approximated.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from utils.model import Transformer, get_act_name
+
+
+@dataclass(frozen=True, eq=False)
+class LogitDiff:
+    """A metric: the logit of the right token minus that of the wrong one, averaged over prompts.
+
+    >>> metric = LogitDiff(right, wrong)    # one token per prompt, [batch]
+    >>> metric(model(tokens))               # a number, at the last position; has a gradient
+
+    With `[batch pos]` tokens it reads every position and takes the mean over these too.
+    """
+
+    right: Int[Tensor, "batch"] | Int[Tensor, "batch pos"]
+    wrong: Int[Tensor, "batch"] | Int[Tensor, "batch pos"]
+
+    def each(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "batch"]:
+        """The difference of every prompt. Raises ValueError for tokens that do not fit the logits."""
+        expected = logits.shape[: self.right.ndim]
+        if self.right.shape != expected or self.wrong.shape != expected:
+            raise ValueError(
+                f"Logits of shape {list(logits.shape)} need right and wrong tokens [batch] or "
+                f"[batch pos]; got {list(self.right.shape)} and {list(self.wrong.shape)}."
+            )
+        if self.right.ndim == 1:
+            logits = logits[:, -1]
+        right, wrong = (logits.gather(-1, t[..., None])[..., 0] for t in (self.right, self.wrong))
+        return (right - wrong).reshape(len(logits), -1).mean(-1)
+
+    def __call__(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, ""]:
+        return self.each(logits).mean()
+
+
+Metric = Callable[[Float[Tensor, "batch pos d_vocab"]], Float[Tensor, ""]]
+IN_A_HEAD = ("z", "q", "k", "v", "pattern")
+_MOST = 4_000_000  # numbers in one tensor: patches are taken together as long as they stay in cache
+
+
+@torch.no_grad()
+def sweep(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    metric: Metric,
+    name: str,
+    by_pos: bool = False,
+) -> Float[Tensor, "n_layers *cell"]:
+    """The metric of the corrupted run with one activation taken from the clean run, for every such
+    activation `name`:
+
+    - `"resid_pre"`: the stream entering a layer, at one position: `[n_layers pos]`;
+    - `"z"` (a head's output), `"q"`, `"k"`, `"v"`, `"pattern"`: of one head, at all positions
+      `[n_layers n_heads]`, or with `by_pos` at one of them `[n_layers pos n_heads]` (of a pattern:
+      the row of one destination).
+
+    For the other direction ("noising": corrupted into clean), swap the two. Any metric of the
+    logits will do; a `LogitDiff` is the fast case. Raises ValueError for a model with LayerNorm or
+    MLPs and for other names (patch those with hooks, one by one), for prompts of different shapes,
+    and inside `model.hooks(...)`, of which only full forward passes would know.
+    """
+    cfg = model.cfg
+    if not cfg.n_layers or not cfg.attn_only or cfg.normalization_type is not None:
+        raise ValueError("`sweep` takes models with attention layers, without LayerNorm and MLPs.")
+    if model._hooks:
+        raise ValueError("`sweep` would not see the hooks on this model: leave their context first.")
+    if clean.ndim != 2 or clean.shape != corrupted.shape:
+        raise ValueError(
+            "Clean and corrupted prompts are tokens [batch pos] of the same shape; got "
+            f"{list(clean.shape)} and {list(corrupted.shape)}."
+        )
+    if name not in ("resid_pre", *IN_A_HEAD):
+        raise ValueError(f"`sweep` patches resid_pre, {', '.join(IN_A_HEAD)}; not {name!r}.")
+    n_pos = corrupted.shape[1]
+    rest = _Rest(model, corrupted, metric)
+    names = [get_act_name(name, layer) for layer in range(cfg.n_layers)]
+    _, source = model.run_with_cache(clean, names_filter=names)
+    values = []
+    for layer in range(cfg.n_layers):
+        if name == "resid_pre":
+            news = (source[name, layer] - rest.cache[name, layer]).transpose(0, 1)  # [pos batch d_model]
+            values.append(rest.change_at(layer, news, torch.arange(n_pos)))
+            continue
+        # From here on, a patch changes one head of `layer`, which adds `news` to the stream after it.
+        W_O = rest.weights["O"][layer]
+        if by_pos and name in ("k", "v"):
+            cells = rest.value.new_empty(n_pos, cfg.n_heads)
+            for start, dz in rest.dz_of_one_key(layer, name, source[name, layer]):
+                news = torch.einsum("nbphe,hed->nhbpd", dz, W_O)
+                cells[start : start + len(dz)] = rest.change_from(
+                    layer + 1, news.flatten(0, 1), start
+                ).view(len(dz), -1)
+            values.append(cells)
+            continue
+        news = torch.einsum("bphe,hed->phbd", rest.dz(layer, name, source[name, layer]), W_O)
+        if by_pos:
+            # Row p of a head's output depends on row p of its query or pattern and on no other.
+            # So one pass with all rows patched holds the outcome of each row's own patch.
+            at = torch.arange(n_pos).repeat_interleave(cfg.n_heads)
+            values.append(rest.change_at(layer + 1, news.flatten(0, 1), at).view(n_pos, -1))
+        else:
+            values.append(rest.change_from(layer + 1, news.permute(1, 2, 0, 3), 0))
+    return rest.value + torch.stack(values)
+
+
+class _Rest:
+    """The corrupted run, and what becomes of it when its residual stream changes.
+
+    `news` is the change of the stream, one for each of n patches that are worked out together.
+    Letters of dimensions: n patch, b batch, p position read (query), s position looked at (key),
+    h head, e dimension of a head, d dimension of the stream.
+    """
+
+    def __init__(self, model: Transformer, tokens: Int[Tensor, "batch pos"], metric: Metric):
+        self.model, self.metric, self.n_layers = model, metric, model.cfg.n_layers
+        self.n_pos = tokens.shape[1]
+        wanted = ("resid_pre", *IN_A_HEAD)
+        names = [get_act_name(name, layer) for layer in range(self.n_layers) for name in wanted]
+        self.logits, self.cache = model.run_with_cache(tokens, names_filter=names)
+        self.value = metric(self.logits)
+        self.scale = model.cfg.d_head**-0.5
+        self.weights = {x: getattr(model, f"W_{x}") for x in "QKVOU"}  # stacked over layers once
+        # What the metric reads of the last stream. A logit difference is a product with one
+        # direction per prompt (and position), so that no logits are needed.
+        self.readout = None
+        self.first_row = 0  # the first position of which the last layer's output is needed
+        if isinstance(metric, LogitDiff):
+            W_U = self.weights["U"]
+            direction = (W_U[:, metric.right] - W_U[:, metric.wrong]).movedim(0, -1)
+            self.readout = direction / metric.right.numel()
+            if metric.right.ndim == 1:
+                self.readout, self.first_row = self.readout[:, None], self.n_pos - 1
+
+    # From a patch inside a head to the change of that head's output --------------------------
+
+    def dz(self, layer: int, name: str, new: Tensor) -> Float[Tensor, "b p h e"]:
+        """The change of every head's output if its own `name` is `new` at all positions. Heads do
+        not read each other, so these are the changes for patching one head at a time, too."""
+        old = self.cache["z", layer]
+        if name == "z":
+            return new - old
+        if name == "pattern":
+            pattern = new
+        else:
+            q, k = self.cache["q", layer], self.cache["k", layer]
+            q, k = (new, k) if name == "q" else (q, new) if name == "k" else (q, k)
+            scores = torch.einsum("bphe,bshe->bhps", q * self.scale, k)
+            pattern = (scores + self._future(0)).softmax(-1)
+        v = new if name == "v" else self.cache["v", layer]
+        return torch.einsum("bhps,bshe->bphe", pattern, v) - old
+
+    def dz_of_one_key(
+        self, layer: int, name: str, new: Tensor
+    ) -> Iterator[tuple[int, Float[Tensor, "n b p h e"]]]:
+        """The same for a key or value patched at one position s at a time: (first s, changes at the
+        positions from it on), for a few s together. Earlier positions cannot look at s."""
+        q, k, v = (self.cache[x, layer] for x in ("q", "k", "v"))
+        scores = torch.einsum("bphe,bshe->bhps", q * self.scale, k)
+        column = torch.einsum("bphe,bshe->bhps", q * self.scale, new) if name == "k" else None
+        step = max(1, self._together(len(q), self.n_pos) // self.model.cfg.n_heads)
+        for start in range(0, self.n_pos, step):
+            s = torch.arange(start, min(start + step, self.n_pos))
+            if name == "v":  # the pattern stays, so the output moves by its share of the news
+                share = self.cache["pattern", layer][:, :, start:, s]
+                yield start, torch.einsum("bhpn,bnhe->nbphe", share, (new - v)[:, s])
+                continue
+            patched = scores[:, :, start:].expand(len(s), *scores[:, :, start:].shape).clone()
+            for n, where in enumerate(s):
+                patched[n, ..., where] = column[:, :, start:, where]
+            pattern = (patched + self._future(start)).softmax(-1)
+            z = torch.einsum("nbhps,bshe->nbphe", pattern, v)
+            yield start, z - self.cache["z", layer][:, start:]
+
+    # From a change of the stream to a change of the metric -----------------------------------
+
+    def change_at(
+        self, layer: int, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        """The change of the metric if, in patch n, the stream entering `layer` changes by `news[n]`
+        at position `at[n]` alone. `at` rises."""
+        changes = []
+        size = self._together(news.shape[1], self.n_pos - self._rows(layer))
+        for part, where in zip(news.split(size), at.split(size), strict=True):
+            start = int(where.min())
+            if layer == self.n_layers:
+                changes.append(self._read_at(part, where))
+                continue
+            rows = max(start, self._rows(layer))
+            after = self._attend_to_one(layer, part, where, rows)
+            n = (where >= rows).nonzero()[:, 0]  # what was patched is still there beside what was added
+            after[n, :, where[n] - rows] += part[n]
+            changes.append(self.change_from(layer + 1, after, rows))
+        return torch.cat(changes)
+
+    def change_from(
+        self, layer: int, news: Float[Tensor, "n b p d"], start: int
+    ) -> Float[Tensor, "n"]:
+        """The same if the stream changes by `news` at the positions from `start` on."""
+        if layer == self.n_layers:
+            return self._read(news, start)
+        changes = []
+        for part in news.split(self._together(*news.shape[1:3])):
+            rows = max(start, self._rows(layer))
+            after = self._attend(layer, part, start, rows) + part[:, :, rows - start :]
+            changes.append(self.change_from(layer + 1, after, rows))
+        return torch.cat(changes)
+
+    def _rows(self, layer: int) -> int:
+        """The first position at which what `layer` adds is needed: later layers look back at all of
+        them, the metric perhaps at the last alone."""
+        return self.first_row if layer == self.n_layers - 1 else 0
+
+    def _attend_to_one(
+        self, layer: int, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"], rows: int
+    ) -> Float[Tensor, "n b p d"]:
+        """The change of what `layer` adds at the positions from `rows` on, if its input changes at one
+        position per patch. All patches share the corrupted run's keys and values but for one."""
+        dq, dk, dv = (self._project(news, W, layer) for W in "QKV")  # [n b h e]
+        q, k, v = (self.cache[x, layer] for x in ("q", "k", "v"))
+        n = torch.arange(len(at))
+        q = q[:, rows:].expand(len(at), -1, -1, -1, -1).clone()
+        seen = (at >= rows).nonzero()[:, 0]
+        q[seen, :, at[seen] - rows] += dq[seen]
+        q *= self.scale
+        scores = torch.einsum("nbphe,bshe->nbhps", q, k)
+        scores[n, ..., at] += torch.einsum("nbphe,nbhe->nbhp", q, dk)
+        pattern = (scores + self._future(rows)).softmax(-1)
+        z = torch.einsum("nbhps,bshe->nbphe", pattern, v)
+        z += torch.einsum("nbhp,nbhe->nbphe", pattern[n, ..., at], dv)
+        return self._write(layer, z - self.cache["z", layer][:, rows:])
+
+    def _attend(
+        self, layer: int, news: Float[Tensor, "n b s d"], start: int, rows: int
+    ) -> Float[Tensor, "n b p d"]:
+        """The same if its input changes at all positions from `start` on. Keys and values before
+        them are the corrupted run's own; it is not looked up again what is seen there by whom."""
+        k, v = (
+            torch.cat([old[:, :start].expand(len(news), -1, -1, -1, -1), old[:, start:] + d], dim=2)
+            for old, d in (
+                (self.cache["k", layer], self._project(news, "K", layer)),
+                (self.cache["v", layer], self._project(news, "V", layer)),
+            )
+        )
+        q = self.cache["q", layer][:, rows:] + self._project(news[:, :, rows - start :], "Q", layer)
+        scores = torch.einsum("nbphe,nbshe->nbhps", q * self.scale, k)
+        pattern = (scores + self._future(rows)).softmax(-1)
+        z = torch.einsum("nbhps,nbshe->nbphe", pattern, v)
+        return self._write(layer, z - self.cache["z", layer][:, rows:])
+
+    def _project(self, news: Float[Tensor, "*n d"], which: str, layer: int) -> Float[Tensor, "*n h e"]:
+        W = self.weights[which][layer]
+        return (news @ W.permute(1, 0, 2).flatten(1)).unflatten(-1, W.shape[::2])
+
+    def _write(self, layer: int, dz: Float[Tensor, "n b p h e"]) -> Float[Tensor, "n b p d"]:
+        return dz.flatten(-2) @ self.weights["O"][layer].flatten(0, 1)
+
+    def _future(self, start: int) -> Float[Tensor, "p s"]:
+        """0 where position p may look at s, -inf where s is in its future; p from `start` on."""
+        return torch.full((self.n_pos, self.n_pos), -math.inf).triu(1)[start:]
+
+    def _together(self, n_batch: int, n_rows: int) -> int:
+        """How many patches to work out at once, so that streams, scores and logits stay small."""
+        cfg = self.model.cfg
+        n_logits = cfg.d_vocab if self.readout is None else 0
+        wide = max(cfg.d_model, cfg.n_heads * self.n_pos, n_logits)
+        return max(1, _MOST // (n_batch * n_rows * wide))
+
+    # The metric ------------------------------------------------------------------------------
+
+    def _read(self, news: Float[Tensor, "n b p d"], start: int) -> Float[Tensor, "n"]:
+        """The change of the metric if the last stream changes at the positions from `start` on."""
+        if self.readout is not None:
+            rows = max(start, self.first_row)
+            readout = self.readout[:, rows - self.first_row :]
+            return torch.einsum("nbpd,bpd->n", news[:, :, rows - start :], readout)
+        values = []
+        for moved in news @ self.weights["U"]:  # any other metric gets logits
+            logits = self.logits.clone()
+            logits[:, start:] += moved
+            values.append(self.metric(logits))
+        return torch.stack(values) - self.value
+
+    def _read_at(self, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The same if patch n changes it at position `at[n]` alone."""
+        if self.readout is None:
+            values = []
+            for moved, p in zip(news @ self.weights["U"], at, strict=True):
+                logits = self.logits.clone()
+                logits[:, p] += moved
+                values.append(self.metric(logits))
+            return torch.stack(values) - self.value
+        change = torch.zeros(len(at), dtype=news.dtype)
+        n = (at >= self.first_row).nonzero()[:, 0]
+        change[n] = torch.einsum("nbd,bnd->n", news[n], self.readout[:, at[n] - self.first_row])
+        return change
