@@ -1,8 +1,8 @@
 """Prompts for chapter 4: pieces of Python in which an identifier comes back, in pairs.
 
-A pair differs in one thing, as in *Interpretability in the Wild* (Wang et al.), section 2: which
-first half of a name stands before which second half. So whatever a model does differently on the two, it does
-because it has read the names.
+A pair differs in one thing, as in *Interpretability in the Wild* (Wang et al.), section 2. For the
+pairs that the chapter studies it is which first half of a name stands before which second half. So whatever a
+model does differently on the two, it does because it has read the names.
 """
 
 from typing import NamedTuple
@@ -25,8 +25,8 @@ node part path port set size spec str test text time type value""".split()
 
 
 class Names(NamedTuple):
-    """The halves of two names. The clean text has `first + second` and `other_first +
-    other_second`; in the corrupted one the first halves have changed places."""
+    """The halves of two names: the clean text has `first + second` and then `other_first +
+    other_second`, and ends with `first`."""
 
     first: str
     second: str
@@ -60,19 +60,34 @@ def draw_names(model: Transformer, n: int, generator: torch.Generator) -> list[N
     return names
 
 
-def draw_pairs(model: Transformer, n: int, generator: torch.Generator) -> Pairs:
-    """`n` pairs of prompts made from `TEMPLATE` and fresh names."""
-    names = draw_names(model, n, generator)
+def make_pairs(model: Transformer, names: list[Names], change: str = "swap_first") -> Pairs:
+    """Pairs of prompts made from `TEMPLATE` and these names. What the corrupted prompt changes:
 
-    def tokens(swapped: bool) -> Tensor:
-        texts = []
-        for a, b, c, d in names:
-            first, second = (c + b, a + d) if swapped else (a + b, c + d)
-            texts.append(TEMPLATE.format(first=first, second=second, query=a))
-        return model.to_tokens(texts)
+    - `"swap_first"`: the first halves of the two names change places;
+    - `"swap_second"`: the second halves do;
+    - `"new_query"`: the last line asks for the other name.
+
+    Each turns the answer from `second` into `other_second`.
+    """
+
+    def text(first: str, second: str, query: str) -> str:
+        return TEMPLATE.format(first=first, second=second, query=query)
 
     def ids(pieces: list[str]) -> Tensor:
         return model.to_tokens(pieces, prepend_bos=False)[:, 0]
 
-    right, wrong = ids([name.second for name in names]), ids([name.other_second for name in names])
-    return Pairs(tokens(False), tokens(True), right, wrong)
+    corrupt = {
+        "swap_first": lambda a, b, c, d: text(c + b, a + d, a),
+        "swap_second": lambda a, b, c, d: text(a + d, c + b, a),
+        "new_query": lambda a, b, c, d: text(a + b, c + d, c),
+    }[change]
+    clean = model.to_tokens([text(a + b, c + d, a) for a, b, c, d in names])
+    corrupted = model.to_tokens([corrupt(*name) for name in names])
+    return Pairs(clean, corrupted, ids([n.second for n in names]), ids([n.other_second for n in names]))
+
+
+def draw_pairs(
+    model: Transformer, n: int, generator: torch.Generator, change: str = "swap_first"
+) -> Pairs:
+    """`n` pairs of prompts with fresh names, see `draw_names` and `make_pairs`."""
+    return make_pairs(model, draw_names(model, n, generator), change)
