@@ -25,6 +25,8 @@
 # interpret activation patching* (Heimersheim and Nanda, 2024).
 
 # %% tags=["setup"]
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -40,6 +42,7 @@ from utils import Transformer, check, get_act_name, hint, progress, reveal
 import time
 
 from utils import load_model, plots
+from utils.edges import edge_names
 from utils.gates import gate_model
 from utils.patching import LogitDiff, sweep
 from utils.prompts import TEMPLATE, draw_names, draw_pairs, make_pairs
@@ -1014,4 +1017,922 @@ for head in (0, 4, 6, 7):
 
 # %% [markdown]
 # ## From a head to a connection
+#
+# Head 0.4 carries the answer, 1.3 and 1.6 give it. Are they *connected*? A head reads the stream three times.
+# With $x$ the stream entering its layer and $w$ the positions (which our queries and keys read, and values do not):
+#
+# $$q = (x + w)\, W_Q \qquad k = (x + w)\, W_K \qquad v = x\, W_V \qquad [\text{batch pos}\; d_\text{head}]$$
+#
+# *What do I look for? Where is it found? What do I fetch there?* Each of the three is an activation with a hook of
+# its own. So patch one and leave the other two corrupted. In chapter 3 you read off the weights through which of
+# them two heads *could* talk. This measures through which of them they *do*, in these texts.
 
+# %% [markdown]
+# ### Exercise · predict: which input lights up?    ●●○   5 min
+#
+# Patch `q`, `k` or `v` of single heads in **layer 1**, clean into corrupted. For each of the three changes of
+# `make_pairs` (`"swap_first"`, `"swap_second"`, `"new_query"`) one of the three inputs brings the clean answer
+# back and the other two do nothing. Which one? Commit first. The check measures, on fresh names.
+#
+# <details><summary>Hint 1</summary>
+# Think through what an induction head does at the last position: it looks for a place that comes after an
+# <code>A</code>, finds it by what layer 0 has written there, and copies the token that stands there.
+# </details>
+# <details><summary>Hint 2</summary>
+# <code>swap_second</code>: <code>A</code> is where it was, and so is the place after it. But another token stands there.
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>swap_first</code>: both second halves stand where they stood. What has changed is what is written beside
+# them about the token before. That is how a place is <i>found</i>.
+# </details>
+
+# %% exercise="input_that_lights_up"
+def input_that_lights_up(change: str) -> str:
+    """Which of "q", "k", "v" of layer 1's heads carries the difference that this change makes."""
+    ### BEGIN SOLUTION
+    return {"swap_first": "k", "swap_second": "v", "new_query": "q"}[change]
+    ### END SOLUTION
+
+# %% check="input_that_lights_up"
+check("input_that_lights_up")
+
+# %% [markdown]
+# ### Exercise · patch q, k or v    ●●○   8 min
+#
+# For every head of `layer`: patch its queries alone (row 0), its keys alone (row 1), its values alone (row 2), at
+# all positions, from the clean into the corrupted run. Put the mean logit difference on the scale of
+# `patch_sweep`: 0 is corrupted, 1 is clean.
+#
+# <details><summary>Hint 1</summary>
+# It is <code>patch_sweep</code> with other names: <code>get_act_name("q", layer)</code> and so on. Queries, keys
+# and values are all <code>[batch pos n_heads d_head]</code>.
+# </details>
+# <details><summary>Hint 2</summary>
+# Two loops, <code>for row, kind in enumerate("qkv")</code> and over the heads. In each, a hook that puts
+# <code>cache[name][:, :, head]</code> into <code>x[:, :, head]</code>, and a run over <code>corrupted</code>.
+# </details>
+
+# %% exercise="patch_qkv"
+def patch_qkv(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
+    layer: int,
+) -> Float[Tensor, "3 n_heads"]:
+    """How much of the clean mean logit difference one head's q, k or v restores: 0 corrupted, 1 clean."""
+    ### BEGIN SOLUTION
+    prompt = torch.arange(len(clean))
+
+    def score(logits):
+        return (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
+
+    def patched(kind, head):
+        name = get_act_name(kind, layer)
+
+        def patch(x, hook):
+            x = x.clone()
+            x[:, :, head] = cache[name][:, :, head]
+            return x
+
+        return score(model.run_with_hooks(corrupted, fwd_hooks=[(name, patch)]))
+
+    logits, cache = model.run_with_cache(clean)
+    at_clean, at_corrupted = score(logits), score(model(corrupted))
+    result = torch.tensor([[patched(kind, head) for head in range(model.cfg.n_heads)] for kind in "qkv"])
+    return (result - at_corrupted) / (at_clean - at_corrupted)
+    ### END SOLUTION
+
+# %% check="patch_qkv"
+check("patch_qkv")
+
+# %%
+last = n_layers - 1
+by_input = {
+    change: torch.as_tensor(patch_qkv(two, *make_pairs(two, names, change), last))
+    for change in ("swap_first", "swap_second", "new_query")
+}
+panels = plots.axes(3, size=(4.6, 2.4))
+for ax, (change, values) in zip(panels, by_input.items(), strict=True):
+    plots.matrix(values, list("qkv"), head_names[n_heads:], change, "head", "input that is patched", "0 corrupted, 1 clean", ax=ax)
+    ax.images[0].set(cmap=plots.DIVERGING, clim=(-1, 1))
+
+# %% [markdown]
+# **What to see here.** The same two heads three times, and each time by another input. Exchange the first halves,
+# and what has changed is *where the key is found*: `k`. Exchange the second halves: the place is the same, its
+# contents differ: `v`. Change the last token: `q`.
+#
+# Now the argument of this chapter. With `swap_first`, head 0.4 carries the difference, and 1.3 and 1.6 receive it
+# through their keys and through nothing else. That is K-composition, shown by intervention. One link is missing:
+# that what their keys receive is what *0.4* wrote. We come to it under "One edge".
+
+# %% [markdown]
+# ## All patches from one gradient
+#
+# A map of all patches costs a run per cell. For a small change a gradient says the same for all cells at once.
+# With $\bar\Delta$ the mean logit difference of the corrupted run as a function of one of its activations $x$:
+#
+# $$\bar\Delta(x^{c}) - \bar\Delta(x) \;\approx\; \big(x^{c} - x\big) \cdot \frac{\partial \bar\Delta}{\partial x}
+# \qquad x,\, x^{c},\, \tfrac{\partial \bar\Delta}{\partial x}: [\text{batch pos} \dots]$$
+#
+# where $x^c$ is the clean activation. This is *attribution patching* (Nanda, 2023): one run over the clean prompts, one over the
+# corrupted ones, one backward pass. The product is taken element by element. Sum it over what is patched
+# together: the dimensions of a vector, and the prompts (each prompt's own share is in the gradient of a mean
+# already).
+
+# %% [markdown]
+# ### Exercise · attribution patching    ●●○   12 min
+#
+# Estimate the effect, in nats, of patching clean into corrupted: for every layer's `resid_pre` at each position,
+# `[pos]`; and for `q`, `k`, `v`, `z` of each head at each position, `[pos n_heads]`. Return a dictionary with the
+# full names as keys. Do not normalise. (`run_with_cache` detaches what it keeps; a hook sees the tensor itself.)
+#
+# <details><summary>Hint 1</summary>
+# In the corrupted run, a hook for all names that keeps the tensor, <code>seen[hook.name] =
+# x.requires_grad_()</code>, and returns nothing. (<code>requires_grad_</code> is needed if the model's weights are frozen.)
+# </details>
+# <details><summary>Hint 2</summary>
+# <code>torch.autograd.grad(mean_difference, list(seen.values()))</code> returns a gradient for each of them.
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>((clean_cache[name] - x) * gradient).sum((0, -1))</code>: over the prompts and the last dimension. What is
+# left is <code>[pos]</code> or <code>[pos n_heads]</code>. Detach it.
+# </details>
+
+# %% exercise="attribution_patch"
+def attribution_patch(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
+) -> dict[str, Tensor]:
+    """First-order estimates of every patch's effect on the mean logit difference, in nats, by name."""
+    ### BEGIN SOLUTION
+    kinds = ("resid_pre", "q", "k", "v", "z")
+    names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in kinds]
+    _, source = model.run_with_cache(clean, names_filter=names)
+    seen = {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, keep) for name in names])
+    prompt = torch.arange(len(logits))
+    difference = (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
+    gradients = torch.autograd.grad(difference, list(seen.values()))
+    return {
+        name: ((source[name] - x.detach()) * gradient).sum((0, -1))
+        for (name, x), gradient in zip(seen.items(), gradients, strict=True)
+    }
+    ### END SOLUTION
+
+# %% check="attribution_patch"
+check("attribution_patch")
+
+# %%
+before = time.perf_counter()
+estimates = attribution_patch(two, clean, corrupted, right, wrong)
+seconds = time.perf_counter() - before
+before = time.perf_counter()
+kinds = ("resid_pre", "q", "k", "v", "z")
+exact = {kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds}
+exact_seconds = time.perf_counter() - before
+estimated = {
+    kind: torch.stack([torch.as_tensor(estimates[get_act_name(kind, layer)]) for layer in range(n_layers)])
+    for kind in kinds
+}
+correlations = {}
+for kind, ax in zip(kinds, plots.axes(len(kinds), size=(3.1, 3.1)), strict=True):
+    x, y = exact[kind], estimated[kind]
+    correlations[kind] = torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1].item()
+    title = f"{kind}: correlation {correlations[kind]:.2f}"
+    for layer in range(n_layers):
+        color = plots.COLORS[layer]
+        ax.scatter(x[layer].flatten(), y[layer].flatten(), s=22, alpha=0.7, lw=0, color=color, label=f"layer {layer}")
+    ax.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+    ax.set(title=title, xlabel="exact (nats)", ylabel="estimate (nats)", xlim=(-1, 7), ylim=(-1, 7))
+    ax.legend(fontsize=8, loc="upper left")
+n_cells = sum(values.numel() for values in exact.values())
+print(f"{n_cells:,} patches: estimated in {seconds:.2f} s, exact (utils.patching.sweep) in {exact_seconds:.2f} s")
+print("correlation by layer: " + "   ".join(
+    f"{kind} {layer}: {torch.corrcoef(torch.stack([exact[kind][layer].flatten(), estimated[kind][layer].flatten()]))[0, 1]:.3f}"
+    for kind in ("resid_pre", "k", "v", "z") for layer in range(n_layers)
+))
+
+# %% [markdown]
+# **What to see here.** Each point is a patch; on the dashed line the estimate is right. `z` and `v` of layer 1 lie on it
+# exactly: after them all is a sum, and a gradient is exact for a sum. Most other points are near zero in both. A
+# few are badly wrong: large effects estimated at a quarter of their size. Look at the axes of `q`, too: a
+# correlation of points that are all near zero says nothing.
+
+# %% [markdown]
+# ### Exercise · find where attribution fails    ●●○   6 min
+#
+# Take the residual stream, `resid_pre`, and look only at patches that truly matter: exact effect at least a tenth
+# of clean minus corrupted. For which of them is the estimate less than half of the exact effect? Return them as
+# `(layer, position)`. The check measures fresh prompts (which have the same form).
+#
+# <details><summary>Hint 1</summary>
+# Print <code>exact["resid_pre"]</code> and <code>estimated["resid_pre"]</code> side by side, for the positions
+# where the first is large. There are only two in each layer.
+# </details>
+# <details><summary>Hint 2</summary>
+# Where <code>exact["resid_pre"] > 0.1 * (at_clean - at_corrupted)</code> and <code>estimated["resid_pre"] < 0.5 *
+# exact["resid_pre"]</code>: combine the two with <code>&amp;</code>, and ask for <code>nonzero()</code>.
+# </details>
+
+# %% exercise="where_attribution_fails"
+def where_attribution_fails() -> list[tuple[int, int]]:
+    """(layer, position) of the stream's patches that matter and are estimated at less than half their size."""
+    ### BEGIN SOLUTION
+    return [(0, 12), (1, 13)]
+    ### END SOLUTION
+
+# %% check="where_attribution_fails"
+check("where_attribution_fails")
+
+# %%
+print("layer  position            exact   estimate   (nats)")
+for layer in range(n_layers):
+    for position in varying[:-1]:
+        x, y = (values["resid_pre"][layer, position].item() for values in (exact, estimated))
+        if x > 0.1 * (at_clean - at_corrupted):
+            print(f"{layer:>5}  {position:>8}  {labels[position]:<8} {x:>6.2f}   {y:>8.2f}")
+
+# %% [markdown]
+# **What to see here.** The same message fails twice: at `A`, where it starts, and at `B`, where 0.4 has put it. At
+# `C` and `D` the estimate is fine, if a little high. So "early" and "late" is not the reason.
+#
+# ## Why a gradient misses it
+#
+# Both messages end in the keys of 1.3 and 1.6, inside a *softmax*. Let $p$ be the attention weight on a place.
+# Its score exceeds what all other places bring together (the log of their sum of exponentials) by the *margin* $m$:
+#
+# $$p = \frac{1}{1 + e^{-m}}, \qquad m = \log \frac{p}{1 - p}, \qquad \frac{\partial p}{\partial m} = p\,(1 - p)$$
+#
+# A patched key moves $m$; the others stay. Near $p = 0$ the slope is nearly zero: the gradient says "nothing you do here matters".
+# It is true for a small step and false for a large one. The softmax is *saturated*.
+
+# %% [markdown]
+# ### Exercise · how wrong, and which way?    ●●○   7 min
+#
+# A patched key changes the weight on its place from `before` to `after`. The gradient, taken at `before`,
+# predicts another change. Return the predicted change divided by the true one.
+#
+# <details><summary>Hint 1</summary>
+# True change: <code>after - before</code>. Predicted: the slope at <code>before</code>, times the change of the margin.
+# </details>
+# <details><summary>Hint 2</summary>
+# The margin changes by <code>log(after / (1 - after)) - log(before / (1 - before))</code>; the slope is
+# <code>before * (1 - before)</code>.
+# </details>
+
+# %% exercise="estimate_over_exact"
+def estimate_over_exact(before: float, after: float) -> float:
+    """First-order estimate of a change of attention weight from one key, divided by the true change."""
+    ### BEGIN SOLUTION
+    margins = [math.log(p / (1 - p)) for p in (before, after)]
+    return before * (1 - before) * (margins[1] - margins[0]) / (after - before)
+    ### END SOLUTION
+
+# %% check="estimate_over_exact"
+check("estimate_over_exact")
+
+# %%
+# Per prompt: patch the key of 1.3 or 1.6 at B alone, or at D alone. What the formula says, from weights; what is.
+def one_key(head: int, position: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The weight on a position before and after its key is patched, and the estimate over the exact effect."""
+    name, pattern, seen = get_act_name("k", last), get_act_name("pattern", last), {}
+
+    def keep(x: Tensor, hook) -> None:
+        seen["k"] = x.requires_grad_()
+
+    start = logit_diff(two.run_with_hooks(corrupted, fwd_hooks=[(name, keep)]), right, wrong)
+    gradient = torch.autograd.grad(start.sum(), seen["k"])[0]
+    change = clean_cache[name] - corrupted_cache[name]
+    estimate = (change * gradient)[:, position, head].sum(-1)
+
+    def patch(x: Tensor, hook) -> None:
+        x[:, position, head] = clean_cache[name][:, position, head]
+
+    with two.hooks([(name, patch)]):
+        logits, cache = two.run_with_cache(corrupted, names_filter=pattern)
+    effect = logit_diff(logits, right, wrong) - start.detach()
+    weights = (c[pattern][:, head, -1, position] for c in (corrupted_cache, cache))
+    return *weights, estimate / effect
+
+
+ax_curve, ax_measured = plots.axes(2, size=(5.4, 3.8))
+grid = [0.001, 0.003, *(i / 100 for i in range(1, 100))]
+for i, start in enumerate((0.01, 0.1, 0.5)):
+    curve = [float(estimate_over_exact(start, p)) for p in grid if abs(p - start) > 1e-6]
+    ax_curve.plot([p for p in grid if abs(p - start) > 1e-6], curve, lw=1.8, label=f"before: {start}", color=plots.COLORS[i])
+ax_curve.axhline(1, color="#555555", lw=1, ls="--")
+ax_curve.set(title="Estimate over exact, by the formula", xlabel="attention weight after the patch", ylabel="ratio", ylim=(0, 3))
+ax_curve.legend(fontsize=9)
+for i, (head, position) in enumerate([(3, varying[1]), (6, varying[1]), (3, varying[3]), (6, varying[3])]):
+    p_before, p_after, ratio = one_key(head, position)
+    by_formula = [float(estimate_over_exact(float(a), float(b))) for a, b in zip(p_before, p_after, strict=True)]
+    ax_measured.scatter(
+        by_formula, ratio, s=14, alpha=0.6, lw=0, color=plots.COLORS[i], label=f"1.{head}, key at {labels[position]}"
+    )
+    print(f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, {p_after.mean():.2f} after (means)")
+ax_measured.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+ax_measured.set(title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured", xscale="log", yscale="log")
+ax_measured.legend(fontsize=9);
+
+# %% [markdown]
+# **What to see here.** Right: one formula with two attention weights explains the error of every prompt. At `B`
+# the weight is near zero before the patch and large after it. The gradient stands on the flat foot of the curve
+# and sees a fraction. At `D` the weight starts high and falls; there the slope is steep and the estimate too
+# high, within a factor of two or so.
+#
+# So: trust attribution for what enters the output through sums (`z`, `v` near the end), and as a *list of
+# suspects* elsewhere. What it ranks high is worth an exact patch. What it ranks low may be a saturated softmax.
+# (Taking the gradient at several points between corrupted and clean, and averaging, repairs much of this: Hanna,
+# Pezzelle and Belinkov, *Have Faith in Faithfulness*, 2024.)
+
+# %% [markdown]
+# ## When there is no second text
+#
+# A counterfactual takes thought, and for many facts there is none that fits token by token. *Causal tracing*
+# (Meng et al., *Locating and Editing Factual Associations in GPT*, section 2) makes one with **noise**. Three runs over the *same* tokens:
+#
+# 1. *clean*: as it is;
+# 2. *corrupted*: noise is added to the embeddings of the *subject*, the tokens that the answer depends on;
+# 3. *corrupted with restoration*: the same noise, and one vector of the stream is set to its clean value.
+#
+# $$x^0_{s} \leftarrow x^0_{s} + \varepsilon_s \quad (s \in \text{subject}), \qquad
+# x^{l}_{p} \leftarrow x^{l,\text{clean}}_{p} \qquad x, \varepsilon: [\text{batch}\; d_\text{model}]$$
+#
+# Measured is the probability of the answer. Where restoring helps, there the subject's information stands.
+
+# %% [markdown]
+# ### Exercise · causal tracing    ●●○   12 min
+#
+# `noise[:, i]` belongs to position `subject_positions[i]`; it is given, so do not scale it. Return the answer's
+# probability at the last position: clean and corrupted for each prompt, and for restoring the stream entering
+# layer $l$ at position $p$ the mean over the prompts.
+#
+# <details><summary>Hint 1</summary>
+# Noise goes in at <code>"hook_embed"</code>: on a clone, <code>x[:, subject_positions] += noise</code>. A list
+# works as an index.
+# </details>
+# <details><summary>Hint 2</summary>
+# A restored run has two hooks: that one, and one at <code>get_act_name("resid_pre", layer)</code> that puts in
+# <code>clean_cache[name][:, pos]</code>. Hooks act in the order in which the model meets them.
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>logits[:, -1].softmax(-1)[torch.arange(len(answer)), answer]</code>.
+# </details>
+
+# %% exercise="causal_trace"
+def causal_trace(
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    subject_positions: list[int],
+    noise: Float[Tensor, "batch n_subject d_model"],
+    answer: Int[Tensor, "batch"],
+) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"], Float[Tensor, "n_layers pos"]]:
+    """P(answer) clean and with noise on the subject; and its mean with one stream vector restored."""
+    ### BEGIN SOLUTION
+    def probability(logits):
+        return logits[:, -1].softmax(-1)[torch.arange(len(answer)), answer]
+
+    def add_noise(x, hook):
+        x = x.clone()
+        x[:, subject_positions] += noise
+        return x
+
+    def restored(layer, pos):
+        name = get_act_name("resid_pre", layer)
+
+        def restore(x, hook):
+            x = x.clone()
+            x[:, pos] = cache[name][:, pos]
+            return x
+
+        hooks = [("hook_embed", add_noise), (name, restore)]
+        return probability(model.run_with_hooks(tokens, fwd_hooks=hooks)).mean()
+
+    logits, cache = model.run_with_cache(tokens)
+    corrupted = model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", add_noise)])
+    n_layers, n_pos = model.cfg.n_layers, tokens.shape[1]
+    cells = torch.tensor([[restored(layer, pos) for pos in range(n_pos)] for layer in range(n_layers)])
+    return probability(logits), probability(corrupted), cells
+    ### END SOLUTION
+
+# %% check="causal_trace"
+check("causal_trace")
+
+# %%
+subject = varying[:2]  # A and B, the first name
+noise = 3 * two.W_E.std() * torch.randn(len(clean), len(subject), two.cfg.d_model, generator=torch.Generator().manual_seed(2))
+p_clean, p_noisy, restored_p = causal_trace(two, clean, subject, noise, right)
+p_clean, p_noisy, restored_p = (torch.as_tensor(p) for p in (p_clean, p_noisy, restored_p))
+plots.matrix(
+    restored_p,
+    layer_names,
+    labels,
+    "Causal tracing: noise on the first name, one vector restored",
+    "position",
+    "stream entering layer",
+    "probability of B",
+)
+for what, values in [("clean", p_clean), ("with noise", p_noisy)]:
+    mean, error = mean_and_error(values)
+    print(f"P(right half) {what:<11} {mean:.3f} ± {error:.3f}")
+
+# %% [markdown]
+# **What to see here.** Restoring `B` helps most: it holds what is to be copied. In layer 0 that is not enough,
+# for the noise on `A` still spoils how `B` is found. In layer 1 it is not enough either: the noisy
+# `A` stays in the stream and draws attention to itself.
+#
+# Compare with the maps of `swap_first`. There `B` was untouched and the question was *where*; here the whole name is
+# destroyed and the question is *everything about it*. Noise needs no second text, and this is its price: it asks
+# many questions at once, with embeddings that no token has. How strong the noise is, is up to you, and the
+# map depends on it (Zhang and Nanda, *Towards Best Practices of Activation Patching*, 2024).
+
+# %% [markdown]
+# ## One edge
+#
+# 0.4 writes; the keys of 1.6 read. Between writer and reader there is nothing but a sum: the stream is the
+# embedding plus what every head has added, and queries, keys and values are linear in it. So *one* connection can
+# be patched alone. For a sender $s$ in a lower layer and one input of the receiver $r$, say its keys:
+#
+# $$k^{r} \leftarrow k^{r} + \big(z^{s,\text{clean}} - z^{s}\big)\, W_O^{s}\, W_K^{r} \qquad [\text{batch pos}\; d_\text{head}]$$
+#
+# All else runs as in the corrupted text. Heads between sender and receiver must *not* see the clean sender,
+# or we would measure paths through them as well: they are *frozen*. Behind the receiver all is free. This is
+# *path patching* (Wang et al., *Interpretability in the Wild*, section 3.1).
+
+# %% [markdown]
+# ### Exercise · path patching    ●●●   12 min
+#
+# Return the logits of the corrupted run in which the receiver's one input, `"q"`, `"k"` or `"v"`, reads the
+# sender's clean output and everything else as it is. The check uses three layers, where freezing matters.
+#
+# <details><summary>Hint 1</summary>
+# You need not run the heads in between at all: what they say to the receiver is what they say in the corrupted run.
+# Only one term of the receiver's sum changes.
+# </details>
+# <details><summary>Hint 2</summary>
+# <code>z</code> of the sender in two caches; their difference <code>[batch pos d_head]</code> times
+# <code>model.W_O[layer, head]</code> is the change of the stream that the receiver reads.
+# </details>
+# <details><summary>Hint 3</summary>
+# One hook at <code>get_act_name(kind, receiver_layer)</code>, on a clone: <code>x[:, :, receiver_head] += change @
+# model.W_K[receiver_layer, receiver_head]</code>, or <code>W_Q</code>, <code>W_V</code>.
+# </details>
+
+# %% exercise="path_patch"
+def path_patch(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    sender: tuple[int, int],
+    receiver: tuple[int, int, str],
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits of the corrupted run if one input of the receiver, and nothing else, sees the clean sender."""
+    ### BEGIN SOLUTION
+    layer, head = sender
+    to_layer, to_head, kind = receiver
+    name = get_act_name("z", layer)
+    z_clean, z_corrupted = (
+        model.run_with_cache(tokens, names_filter=name)[1][name] for tokens in (clean, corrupted)
+    )
+    change = (z_clean - z_corrupted)[:, :, head] @ model.W_O[layer, head]
+    W = {"q": model.W_Q, "k": model.W_K, "v": model.W_V}[kind][to_layer, to_head]
+
+    def add(x, hook):
+        x = x.clone()
+        x[:, :, to_head] += change @ W
+        return x
+
+    return model.run_with_hooks(corrupted, fwd_hooks=[(get_act_name(kind, to_layer), add)])
+    ### END SOLUTION
+
+# %% check="path_patch"
+check("path_patch")
+
+# %%
+few = slice(0, 24)  # prompts: every cell is a run
+start = logit_diff(two(corrupted[few]), right[few], wrong[few])
+gap = logit_diff(two(clean[few]), right[few], wrong[few]).mean() - start.mean()
+receivers = [(last, head, kind) for kind in "qkv" for head in range(n_heads)]
+paths = {}
+for sender in [(0, head) for head in range(n_heads)]:
+    for receiver in receivers:
+        logits = path_patch(two, clean[few], corrupted[few], sender, receiver)
+        paths[sender, receiver] = (logit_diff(logits, right[few], wrong[few]) - start) / gap
+through = torch.stack([
+    torch.stack([paths[(0, head), receiver].mean() for receiver in receivers]) for head in range(n_heads)
+])
+plots.matrix(
+    through,
+    head_names[:n_heads],
+    [f"{layer}.{head}.{kind}" for layer, head, kind in receivers],
+    f"Path patching: one edge clean, all else corrupted ({len(start)} prompts)",
+    "receiver's input",
+    "sender",
+    "0 corrupted, 1 clean",
+)
+print("The strongest edges, share of clean minus corrupted ± standard error")
+for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:5]:
+    mean, error = mean_and_error(paths[sender, receiver])
+    print(f"  {sender[0]}.{sender[1]}->{'.'.join(map(str, receiver))}  {mean:.3f} ± {error:.3f}")
+
+# %% [markdown]
+# **What to see here.** Of 192 edges between the layers four stand out, and all of them end in keys: from 0.4, and
+# a little from 0.7, to 1.3 and 1.6. That is the missing link. (Their shares do not sum to what 0.4 restores as a whole:
+# each edge is patched alone, and a softmax is not a sum.)
+
+# %% [markdown]
+# ## Every edge from one gradient
+#
+# Path patching costs a run per edge. Put both ideas together: the change along an edge, times the gradient at its
+# end. Let $\delta^s = \text{out}^{s,\text{clean}} - \text{out}^{s}$ `[batch pos d_model]` be how the sender's output
+# differs, with $\text{out}^s = z^s W_O^s$ for a head and the embedding for `embed`. For the keys of receiver $r$:
+#
+# $$\text{effect}(s \to r.k) \approx \sum_{\text{batch, pos}} \big(\delta^s\, W_K^r\big) \cdot \frac{\partial \bar\Delta}{\partial k^r},
+# \qquad \text{effect}(s \to \text{logits}) = \frac{1}{\text{batch}} \sum_{\text{batch}} \delta^s_{n-1} \cdot u$$
+#
+# with $u = W_U[:, r_i] - W_U[:, w_i]$ as in direct attribution. Again two forward passes and one backward pass, for *every edge of the model*
+# (Syed, Rager and Conmy, *Attribution Patching Outperforms Automated Circuit Discovery*, 2023).
+#
+# Names of edges: senders are `embed` and heads such as `0.4`; receivers `1.6.q`, `1.6.k`, `1.6.v` and `logits`. An edge is
+# `"0.4->1.6.k"`, `"embed->0.4.v"`, `"1.6->logits"`, `"embed->logits"`. `edge_names(model)` lists them all.
+
+# %% [markdown]
+# ### Exercise · every edge    ●●●   15 min
+#
+# Return the estimate of every edge, in nats, clean into corrupted.
+#
+# <details><summary>Hint 1</summary>
+# Gradients at q, k, v of every layer in the corrupted run, as in <code>attribution_patch</code>; z of every layer in
+# both runs.
+# </details>
+# <details><summary>Hint 2</summary>
+# A dictionary of changes by sender: <code>{"embed": model.W_E[clean] - model.W_E[corrupted]}</code>, and after each
+# layer its heads, <code>changes["0.4"] = dz[:, :, 4] @ model.W_O[0, 4]</code>. A layer's receivers have as senders
+# what is in the dictionary before its own heads enter.
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>((change @ model.W_K[layer, head]) * gradient[:, :, head]).sum().item()</code>. The gradient of a mean holds the
+# division by the batch; for the edges to <code>logits</code>, divide yourself.
+# </details>
+
+# %% exercise="edge_attribution"
+def edge_attribution(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
+) -> dict[str, float]:
+    """First-order estimate of every edge's effect on the mean logit difference, in nats, by its name."""
+    ### BEGIN SOLUTION
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    weights = {"q": model.W_Q, "k": model.W_K, "v": model.W_V}
+    inputs = [get_act_name(kind, layer) for layer in range(n_layers) for kind in "qkv"]
+    outputs = [get_act_name("z", layer) for layer in range(n_layers)]
+    _, source = model.run_with_cache(clean, names_filter=outputs)
+    seen = {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, keep) for name in inputs + outputs])
+    prompt = torch.arange(len(logits))
+    difference = (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
+    gradients = torch.autograd.grad(difference, [seen[name] for name in inputs])
+    gradients = dict(zip(inputs, gradients, strict=True))
+
+    changes = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+    effects = {}
+    for layer, z in enumerate(outputs):
+        for kind, W in weights.items():
+            gradient = gradients[get_act_name(kind, layer)]
+            for head in range(n_heads):
+                at_stream = gradient[:, :, head] @ W[layer, head].T
+                for sender, change in changes.items():
+                    effects[f"{sender}->{layer}.{head}.{kind}"] = (change * at_stream).sum().item()
+        dz = source[z] - seen[z]
+        changes |= {f"{layer}.{head}": dz[:, :, head] @ model.W_O[layer, head] for head in range(n_heads)}
+    direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
+    for sender, change in changes.items():
+        effects[f"{sender}->logits"] = (change[:, -1] * direction).sum(-1).mean().item()
+    return effects
+    ### END SOLUTION
+
+# %% check="edge_attribution"
+check("edge_attribution")
+
+# %%
+effects = {edge: float(effect) for edge, effect in edge_attribution(two, clean, corrupted, right, wrong).items()}
+ranked = sorted(effects, key=lambda edge: -abs(effects[edge]))
+between = [f"0.{head}->{layer}.{to}.{kind}" for head in range(n_heads) for layer, to, kind in receivers]
+ax_bars, ax_scatter = plots.axes(2, size=(6.2, 3.8))
+ax_bars.barh(ranked[:14][::-1], [effects[edge] for edge in ranked[:14][::-1]], color=plots.COLORS[0])
+ax_bars.axvline(0, color="black", lw=0.8)
+ax_bars.set(title=f"The strongest 14 of {len(effects)} edges", xlabel="estimated effect (nats)", ylabel="edge")
+by_path = (through.flatten() * gap).tolist()
+by_gradient = [effects[edge] for edge in between]
+strong = sorted(range(len(between)), key=lambda i: -abs(by_path[i]))[:4]
+plots.points(
+    by_path, by_gradient, "Edges between the layers", "path patching (nats)", "gradient (nats)",
+    labels={i: between[i] for i in strong}, ax=ax_scatter,
+)
+ax_scatter.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].item()
+print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
+
+# %% [markdown]
+# **What to see here.** The gradient ranks the edges as path patching does, though not to scale: the softmax again. Read the left list
+# as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and 1.6, and they
+# write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a **hypothesis**: a
+# *circuit*, a few edges out of all. It can be wrong in what it leaves out.
+
+# %% [markdown]
+# ## What the circuit leaves out
+#
+# Test it by its complement. Run the model so that every edge **in** the circuit carries what its sender says now, in this very
+# run, and every edge **outside** carries what its sender says in the corrupted run. The `embed` of this run is the clean one.
+# With all edges it is the clean run; with none, the corrupted one. With $\bar\Delta$ the mean over the prompts:
+#
+# $$\text{unexplained} = \frac{\bar\Delta_\text{clean} - \bar\Delta_\text{circuit}}{\bar\Delta_\text{clean} - \bar\Delta_\text{corrupted}}
+# \qquad 0: \text{all explained}, \quad 1: \text{nothing}$$
+#
+# A clean message thus reaches the logits only along a *chain* of edges, each in the circuit. One that is cut off
+# from `embed` carries nothing: its sender saw only corrupted inputs.
+
+# %% [markdown]
+# ### Exercise · what is unexplained    ●●●   15 min
+#
+# `circuit` is a list of edges by name. Take the mean over the prompts before you divide.
+#
+# <details><summary>Hint 1</summary>
+# As everything is linear but the attention itself, keep *changes*: for each sender, its output now minus its output in
+# the corrupted run. A receiver's input is the corrupted one plus the changes of the senders whose edges are in the circuit.
+# </details>
+# <details><summary>Hint 2</summary>
+# A run with hooks: at q, k, v start from the corrupted cache and add <code>change @ W[layer, head]</code> for the edges in
+# the circuit; at z record the change of each head, <code>(z - corrupted_cache[hook.name])[:, :, head] @
+# model.W_O[layer, head]</code>. Layers come in order, so what is recorded is what may be read.
+# </details>
+# <details><summary>Hint 3</summary>
+# The logits are the corrupted ones plus <code>change @ model.W_U</code> for the edges to <code>logits</code>. (Those that the
+# run with hooks returns are of no use.)
+# </details>
+
+# %% exercise="unexplained_effect"
+def unexplained_effect(
+    model: Transformer,
+    circuit: list[str],
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
+) -> float:
+    """The share of the mean logit difference that goes if only these edges carry what is clean."""
+    ### BEGIN SOLUTION
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    weights = {"q": model.W_Q, "k": model.W_K, "v": model.W_V}
+    W_O = model.W_O
+    corrupted_logits, cache = model.run_with_cache(corrupted)
+    changes = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+
+    def read(x, hook):
+        layer, kind = hook.layer(), hook.name[-1]
+        x = cache[hook.name].clone()
+        for sender, change in changes.items():
+            for head in range(n_heads):
+                if f"{sender}->{layer}.{head}.{kind}" in circuit:
+                    x[:, :, head] += change @ weights[kind][layer, head]
+        return x
+
+    def write(z, hook):
+        layer, dz = hook.layer(), z - cache[hook.name]
+        for head in range(n_heads):
+            changes[f"{layer}.{head}"] = dz[:, :, head] @ W_O[layer, head]
+
+    hooks = [
+        (get_act_name(kind, layer), write if kind == "z" else read)
+        for layer in range(n_layers)
+        for kind in "qkvz"
+    ]
+    model.run_with_hooks(corrupted, fwd_hooks=hooks)
+    logits = corrupted_logits[:, -1].clone()
+    for sender, change in changes.items():
+        if f"{sender}->logits" in circuit:
+            logits += change[:, -1] @ model.W_U
+
+    prompt = torch.arange(len(clean))
+    runs = (model(clean)[:, -1], logits, corrupted_logits[:, -1])
+    at_clean, at_circuit, at_corrupted = (
+        (x[prompt, right] - x[prompt, wrong]).mean() for x in runs
+    )
+    return ((at_clean - at_circuit) / (at_clean - at_corrupted)).item()
+    ### END SOLUTION
+
+# %% check="unexplained_effect"
+check("unexplained_effect")
+
+# %%
+story = ["embed->0.4.v", "0.4->1.3.k", "0.4->1.6.k", "1.3->logits", "1.6->logits"]
+variations = {
+    "nothing": [],
+    "embed->0.4.v, 0.4->1.3.k and 1.6.k, both -> logits": story,
+    "the same without embed->0.4.v": story[1:],
+    "the same by 1.6.q and 1.3.q": [edge.replace(".k", ".q") for edge in story],
+    "all edges of heads 0.4, 1.3, 1.6": [
+        edge for edge in effects
+        if all(end[:3] in ("0.4", "1.3", "1.6", "emb", "log") for end in edge.split("->"))
+    ],
+    "everything": list(effects),
+}
+print("unexplained   edges   circuit")
+for what, circuit in variations.items():
+    share = float(unexplained_effect(two, circuit, clean, corrupted, right, wrong))
+    print(f"{share:>11.1%}   {len(circuit):>5}   {what}")
+
+# %% [markdown]
+# **What to see here.** Five edges explain most of it. Without the first of them nothing at all: the chain is broken. By
+# the queries: nothing. And adding every other edge among the same heads hardly helps, so what is missing is another head.
+
+# %% [markdown]
+# ### Exercise · find the smallest circuit    ●●●   20 min
+#
+# Return the edges of a circuit that leaves at most 5% unexplained (and explains at most 105%), as small as you can make it. The check runs
+# it on fresh prompts: a point for at most 64 edges, one more for at most 16, one more for at most 9. How you search is up to you.
+# Work in a cell of your own with `effects` and `unexplained_effect`, then write down what you found.
+#
+# <details><summary>Hint 1</summary>
+# <code>ranked</code> holds all edges, strongest first. Take the first n of them: at which n does the unexplained share fall
+# below 5%?
+# </details>
+# <details><summary>Hint 2</summary>
+# Then leave out each in turn, and drop it for good if little changes. An edge that is no part of a chain from
+# <code>embed</code> to <code>logits</code> carries nothing.
+# </details>
+# <details><summary>Hint 3</summary>
+# Five edges are in the table above. The rest of the answer takes the same way through the second previous-token head, 0.7.
+# </details>
+
+# %% exercise="smallest_circuit"
+def smallest_circuit() -> list[str]:
+    """Edges of the two-layer model that alone carry at least 95% of the answer."""
+    ### BEGIN SOLUTION
+    through_each = [
+        edge
+        for head in ("0.4", "0.7")
+        for edge in (f"embed->{head}.v", f"{head}->1.3.k", f"{head}->1.6.k")
+    ]
+    return [*through_each, "1.3->logits", "1.6->logits"]
+    ### END SOLUTION
+
+# %% check="smallest_circuit"
+check("smallest_circuit")
+
+# %%
+sizes = [0, *range(1, 15), 20, 30, 50, 80, 130, len(ranked)]
+curve = [float(unexplained_effect(two, ranked[:n], clean, corrupted, right, wrong)) for n in sizes]
+fresh = draw_pairs(two, 128, torch.Generator().manual_seed(3))
+found = list(smallest_circuit())
+found_share = float(unexplained_effect(two, found, *fresh))
+ax = plots.axes(size=(7.5, 3.8))
+plots.lines(
+    {"strongest edges first": ([n + 1 for n in sizes], curve)},
+    "How much a circuit leaves unexplained",
+    "edges in the circuit + 1 (log scale)",
+    "unexplained share of the logit difference",
+    levels={"5%": 0.05},
+    logx=True,
+    markers=True,
+    ax=ax,
+)
+ax.scatter([len(found) + 1], [found_share], marker="*", s=160, color=plots.COLORS[1], zorder=3, label="yours, on fresh prompts")
+ax.set_xticks([n + 1 for n in (0, 1, 3, 7, 15, 31, 63, 127, 256)], ["1", "2", "4", "8", "16", "32", "64", "128", "257"])
+ax.legend(fontsize=9)
+print(f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplained on {len(fresh.clean)} fresh prompts.")
+print("\n".join(f"  {edge}" for edge in found))
+
+# %% [markdown]
+# **What to see here.** The curve falls in steps, each where a chain is completed. Then it is flat: the other edges, nearly all of the
+# model, have nothing to do with this question. What the steps left over is many small things, some of which push the other way.
+#
+# How much to believe? The circuit explains *this* difference, between *these* texts. It says nothing of what clean and corrupted
+# share (head 0.6, for one; you have seen what its ablation costs). It is one that passes, and need not be the only one. And it
+# explains a mean: a prompt here and there may go another way.
+
+# %% [markdown]
+# ## GPT-2 small
+#
+# Your functions speak TransformerLens' names, so they run on its models. With the package and a network the cell below loads GPT-2
+# small (12 layers, 144 heads); without, it says so, and you lose nothing that is needed later. Wang et al. asked it:
+# *When Mary and John went to the store, John gave a drink to* … ` Mary`, not ` John`. Corrupted: the second `John` is `Mary`.
+#
+# What is different there: a LayerNorm before every reader, which makes reading not quite linear. Logit differences and activation patches do
+# not mind. Direct attribution, path patching and edges do: each vector has to be divided by the *scale* that the LayerNorm used in this
+# very run (`ln_final.hook_scale`), and MLPs and biases write, too.
+
+# %%
+from utils.gpt2 import load_gpt2
+
+gpt2 = load_gpt2()
+if gpt2 is not None:
+    template = "When {a} and {b} went to the {place}, {s} gave a {thing} to"
+    people = [(" Mary", " John"), (" Tom", " James"), (" Anna", " Paul"), (" Kate", " Mark")]
+    scenes = [("store", "drink"), ("school", "book"), ("park", "ring"), ("office", "letter")]
+    asked = [
+        (template.format(a=a[1:], b=b[1:], s=s[1:], place=place, thing=thing), a, b)
+        for (a, b), (place, thing) in zip(people, scenes, strict=True)
+        for s in (b, a)
+    ]
+    tokens, twins = gpt2.to_tokens([t for t, *_ in asked[::2]]), gpt2.to_tokens([t for t, *_ in asked[1::2]])
+    ids = [gpt2.to_tokens([x[i] for x in asked[::2]], prepend_bos=False)[:, 0] for i in (1, 2)]
+    with torch.no_grad():
+        logits, cache = gpt2.run_with_cache(tokens)
+        top, bottom = (logit_diff(x, *ids).mean() for x in (logits, gpt2(twins)))
+        print(f"GPT-2: mean logit difference clean {top:+.2f}, corrupted {bottom:+.2f} nats")
+        shape = gpt2.cfg.n_layers, gpt2.cfg.n_heads
+        grid = torch.zeros(shape)
+        for layer, head in torch.cartesian_prod(*map(torch.arange, shape)).tolist():
+            patched = activation_patch(gpt2, twins, cache, get_act_name("z", layer), None, head)
+            grid[layer, head] = (logit_diff(patched, *ids).mean() - bottom) / (top - bottom)
+        writes = torch.as_tensor(direct_logit_attribution(cache, gpt2, *ids)[1])
+        writes = (writes / cache["ln_final.hook_scale"][:, -1, :, None]).mean(0)  # the scale, held fixed
+    names_of = [str(i) for i in range(shape[0])], [str(i) for i in range(shape[1])]
+    left_ax, right_ax = plots.axes(2, size=(5.6, 4.4))
+    plots.matrix(grid, *names_of, "GPT-2: heads patched clean into corrupted", "head", "layer", "0 corrupted, 1 clean", ax=left_ax)
+    plots.matrix(writes, *names_of, "GPT-2: direct attribution", "head", "layer", "nats", ax=right_ax)
+
+# %% [markdown]
+# If you have it: left, heads of layers 7 and 8 light up in the middle of the model and write little to the output; right, heads of layers 9 to 11
+# write the name, and some write against it. In the paper they are *S-inhibition*, *name mover* and *negative name mover* heads.
+
+# %% [markdown]
+# ## What you have shown
+#
+# Three ways to the same circuit: by where heads **look** (chapter 3's scores, here on random tokens that are repeated), by what their **weights**
+# could tell each other (composition, above the baseline $1/\sqrt{d_\text{model}}$), and by what happens when an **edge** is patched.
+
+# %%
+half = torch.randint(1, two.cfg.d_vocab, (16, 50), generator=torch.Generator().manual_seed(4))
+repeated = torch.cat([torch.zeros(16, 1, dtype=torch.long), half, half], dim=1)
+_, cache = two.run_with_cache(repeated)
+previous = cache["pattern", 0].diagonal(-1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
+induction = cache["pattern", last].diagonal(-half.shape[1] + 1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
+W_OV = two.W_V[0] @ two.W_O[0]
+W_KQ = two.W_K[last] @ two.W_Q[last].transpose(-1, -2)
+joint = torch.einsum("aij,bjk->abik", W_OV, W_KQ).norm(dim=(-2, -1))
+composition = joint / (W_OV.norm(dim=(-2, -1))[:, None] * W_KQ.norm(dim=(-2, -1))) - two.cfg.d_model**-0.5
+keys = through[:, n_heads : 2 * n_heads]
+ways = {
+    "looks: previous × induction": previous[:, None] * induction,
+    "weights: K-composition": composition,
+    "patching: edge into the keys": keys,
+}
+units = ["product of scores", "above the baseline", "0 corrupted, 1 clean"]
+for ax, (what, values), unit in zip(plots.axes(3, size=(4.7, 3.4)), ways.items(), units, strict=True):
+    plots.matrix(values, head_names[:n_heads], head_names[n_heads:], what, "head of layer 1", "head of layer 0", unit, ax=ax)
+strongest = {}
+for what, values in ways.items():
+    order = values.flatten().argsort(descending=True)[:4].tolist()
+    strongest[what] = [f"0.{i // n_heads}->1.{i % n_heads}" for i in order]
+    print(f"{what:<30} strongest four: {', '.join(strongest[what])}")
+print("The same two edges on top:", len({tuple(sorted(pairs_[:2])) for pairs_ in strongest.values()}) == 1)
+
+# %% [markdown]
+# | claim | where it is from | what to compare |
+# |---|---|---|
+# | Induction heads read a previous-token head through their keys | *A Mathematical Framework*, "Induction Heads" | `k` patched alone; the edges of path patching |
+# | One gradient estimates all patches, well for heads' outputs | Nanda, *Attribution Patching*; Syed et al. | correlation by kind |
+# | and badly where a softmax is saturated | the same; Hanna et al. | the two cells of the stream; the formula |
+# | A behaviour is carried by few edges | Wang et al., *Interpretability in the Wild* | size and unexplained share of your circuit |
+# | Scores, weights and patching find the same heads | this course | the strongest edges, three ways |
+
+# %%
+rows = [
+    ("q, k, v of 1.3 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 3])),
+    ("q, k, v of 1.6 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 6])),
+    *((f"correlation, estimate and exact: {kind}", f"{value:.2f}") for kind, value in correlations.items()),
+    ("correlation, edges by gradient and by path patching", f"{edge_correlation:.2f}"),
+    ("strongest edge between heads, by gradient", next(edge for edge in ranked if edge in between)),
+    ("edges in your circuit, of all", f"{len(found)} of {len(effects)}"),
+    ("left unexplained by it, fresh prompts", f"{found_share:.1%}"),
+]
+for what, measured in rows:
+    print(f"{what:<54} {measured:>22}   two_layer")
+
+# %% [markdown]
+# **Read on.** Kevin Wang and others, *Interpretability in the Wild* (2022): a circuit of 26 heads in GPT-2 small, with path patching and how
+# to test a circuit. Kevin Meng and others, *Locating and Editing Factual Associations in GPT* (2022), section 2. Arthur Conmy and others, *Towards
+# Automated Circuit Discovery* (2023): a search over edges that tests each. Stefan Heimersheim and Neel Nanda, *How to use and interpret
+# activation patching* (2024): what to do and what not, in twenty pages. Fred Zhang and Neel Nanda, *Towards Best Practices of Activation
+# Patching* (2024). Lawrence Chan and others, *Causal Scrubbing* (2022): hypotheses finer than edges.
+
+# %%
+progress()

@@ -9,7 +9,7 @@ from utils.checking import exercise, expect, fail, require
 from utils.corpus import load_tokenizer
 from utils.gates import gate_model
 from utils.model import Config, Transformer, get_act_name
-from utils.patching import LogitDiff
+from utils.patching import LogitDiff, sweep
 from utils.pretrained import load_model
 from utils.prompts import TEMPLATE, draw_names, draw_pairs
 
@@ -741,3 +741,674 @@ def test_is_right_where_both_heads_are_needed(submission, rng):
 @exercise("ways_that_find", points=1)
 def test_tells_enough_from_needed(submission, rng):
     check_ways(submission, rng, ["or", "and"])
+
+
+# Part 2: connections ------------------------------------------------------------------------
+
+
+def head_by_hand(model, layer, head, x_q, x_k, x_v):
+    """What one head adds to the stream if its queries, keys and values read these streams."""
+    Q, K, V, O = (getattr(model, f"W_{x}")[layer, head].double() for x in "QKVO")
+    n_pos = x_q.shape[1]
+    w = model.W_pos[:n_pos].double()
+    scores = ((x_q + w) @ Q) @ ((x_k + w) @ K).transpose(1, 2) / model.cfg.d_head**0.5
+    future = torch.ones(n_pos, n_pos).triu(1).bool()
+    return scores.masked_fill(future, -torch.inf).softmax(-1) @ (x_v @ V) @ O
+
+
+def run_by_hand(model, tokens, instead=None):
+    """Logits, and what every part adds to the stream. `instead[writer, reader]` is what one reader
+    gets in place of what the writer says; readers are "1.0.k", ..., "logits". Double precision."""
+    instead, said = instead or {}, {"embed": model.W_E[tokens].double()}
+
+    def read(reader, writers):
+        return sum(instead.get((writer, reader), said[writer]) for writer in writers)
+
+    for layer in range(model.cfg.n_layers):
+        writers = list(said)
+        for head in range(model.cfg.n_heads):
+            streams = [read(f"{layer}.{head}.{kind}", writers) for kind in "qkv"]
+            said[f"{layer}.{head}"] = head_by_hand(model, layer, head, *streams)
+    return read("logits", list(said)) @ model.W_U.double(), said
+
+
+def layers_by_hand(model, x, layer=0):
+    """The streams entering `layer` and all later ones, and the one that leaves the last."""
+    streams = [x]
+    for i in range(layer, model.cfg.n_layers):
+        x = x + sum(head_by_hand(model, i, head, x, x, x) for head in range(model.cfg.n_heads))
+        streams.append(x)
+    return streams
+
+
+def mean_diff(logits, right, wrong):
+    n = torch.arange(len(logits))
+    return float((logits[n, -1, right] - logits[n, -1, wrong]).double().mean())
+
+
+def wide_case(rng, n_layers=2, n_heads=3, n_pos=5, batch=3):
+    """A model and twins of random tokens whose mean logit differences are well apart. The last
+    token is the same in both."""
+    while True:
+        model = random_model(rng, n_layers, n_heads)
+        for weight in model.blocks.parameters():
+            weight *= 0.7  # so that three layers do not magnify rounding
+        clean, corrupted = random_tokens(rng, batch, n_pos), random_tokens(rng, batch, n_pos)
+        corrupted[:, -1] = clean[:, -1]
+        right, wrong = two_answers(rng, batch)
+        ends = [mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted)]
+        if abs(ends[0] - ends[1]) > 1:
+            return model, clean, corrupted, right, wrong
+
+
+def all_edges(model):
+    writers, edges = ["embed"], []
+    for layer in range(model.cfg.n_layers):
+        heads = [f"{layer}.{head}" for head in range(model.cfg.n_heads)]
+        edges += [f"{w}->{head}.{kind}" for w in writers for head in heads for kind in "qkv"]
+        writers += heads
+    return edges + [f"{w}->logits" for w in writers]
+
+
+# input_that_lights_up -----------------------------------------------------------------------
+
+
+def restored_by_input(rng, change, n=8):
+    """What the q, k or v of all heads of layer 1 restore."""
+    clean, corrupted, right, wrong = draw_pairs(shipped(), n, rng, change)
+    end, start = (mean_diff(shipped()(tokens), right, wrong) for tokens in (clean, corrupted))
+    patched = {kind: run_patched(shipped(), corrupted, clean, get_act_name(kind, 1)) for kind in "qkv"}
+    return {kind: (mean_diff(logits, right, wrong) - start) / (end - start) for kind, logits in patched.items()}
+
+
+def check_inputs(submission, rng, changes):
+    for change in changes:
+        got = submission.input_that_lights_up(change)
+        require(got in ("q", "k", "v"), f'For {change!r} the answer should be "q", "k" or "v"; it is {got!r}.')
+        restored = restored_by_input(rng, change)
+        require(
+            got == max(restored, key=restored.get),
+            f"For {change!r} your answer is {got!r}. On fresh names, the {got} of all heads of "
+            f"layer 1 together restore {restored[got]:.0%} of the clean answer.",
+        )
+
+
+@exercise("input_that_lights_up", points=1)
+def test_is_right_about_exchanged_halves(submission, rng):
+    check_inputs(submission, rng, ("swap_first", "swap_second"))
+
+
+@exercise("input_that_lights_up", points=1)
+def test_tells_finding_from_asking(submission, rng):
+    check_inputs(submission, rng, ("swap_first", "new_query"))
+
+
+@exercise("input_that_lights_up", points=1)
+def test_tells_fetching_from_asking(submission, rng):
+    check_inputs(submission, rng, ("swap_second", "new_query"))
+
+
+# patch_qkv ----------------------------------------------------------------------------------
+
+
+@exercise("patch_qkv", points=1)
+def test_each_cell_gives_one_input_of_one_head_the_clean_stream(submission, rng):
+    model, clean, corrupted, right, wrong = wide_case(rng)
+    _, said = run_by_hand(model, clean)
+    end, start = (mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted))
+    for layer in (0, 1):
+        got = submission.patch_qkv(model, clean, corrupted, right, wrong, layer)
+        writers = [w for w in said if w == "embed" or int(w[0]) < layer]
+        for row, kind in enumerate("qkv"):
+            for head in range(3):
+                instead = {(w, f"{layer}.{head}.{kind}"): said[w] for w in writers}
+                logits, _ = run_by_hand(model, corrupted, instead)
+                want = (mean_diff(logits, right, wrong) - start) / (end - start)
+                expect(got[row, head], want, f"row {row} ({kind}) of head {layer}.{head}", atol=1e-3)
+
+
+@exercise("patch_qkv", points=1)
+def test_is_1_for_values_where_nothing_else_passes(submission, rng):
+    """One head without keys attends evenly; only its values can tell clean from corrupted."""
+    while True:
+        model, clean, corrupted, right, wrong = wide_case(rng, n_layers=1, n_heads=1)
+        model.blocks[0].attn.W_K.zero_()
+        ends = [mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted)]
+        if abs(ends[0] - ends[1]) > 0.3:
+            break
+    got = submission.patch_qkv(model, clean, corrupted, right, wrong, 0)
+    what = "the rows q, k, v of a single head that attends evenly, with the last token the same in both texts,"
+    expect(got, [[0.0], [0.0], [1.0]], what, atol=1e-3)
+
+
+@exercise("patch_qkv", points=1)
+def test_in_the_shipped_model_the_keys_of_the_induction_heads_light_up(submission, rng):
+    pairs = draw_pairs(shipped(), 3, rng)
+    metric = LogitDiff(pairs.right, pairs.wrong)
+    end, start = metric(shipped()(pairs.clean)), metric(shipped()(pairs.corrupted))
+    want = torch.stack([sweep(shipped(), pairs.clean, pairs.corrupted, metric, kind)[1] for kind in "qkv"])
+    got = submission.patch_qkv(shipped(), *pairs, 1)
+    expect(got, (want - start) / (end - start), "the shares restored in layer 1 of the shipped model", atol=1e-3)
+
+
+# attribution_patch --------------------------------------------------------------------------
+
+
+def slope_by_hand(case, kind, layer, pos, head, step=1e-5):
+    """The derivative of the mean logit difference if an activation of the corrupted run moves
+    towards the clean one, at one position: by going a little way, forwards and backwards."""
+    model, clean, corrupted, right, wrong = case
+    there, here = run_by_hand(model, clean)[1], run_by_hand(model, corrupted)[1]
+
+    def layer_of(end):
+        return -1 if end == "embed" else 99 if end == "logits" else int(end.split(".")[0])
+
+    def moved(size):
+        instead = {}
+        for edge in all_edges(model):
+            writer, reader = edge.split("->")
+            if kind == "resid_pre":
+                hit = layer_of(writer) < layer <= layer_of(reader)
+            elif kind == "z":
+                hit = writer == f"{layer}.{head}"
+            else:
+                hit = reader == f"{layer}.{head}.{kind}"
+            if hit:
+                instead[writer, reader] = here[writer].clone()
+                instead[writer, reader][:, pos] += size * (there[writer] - here[writer])[:, pos]
+        return mean_diff(run_by_hand(model, corrupted, instead)[0], right, wrong)
+
+    return (moved(step) - moved(-step)) / (2 * step)
+
+
+def estimate_of(got, kind, layer, n_pos, n_heads=None):
+    """One entry of the answer's dictionary, looked at before it is used."""
+    require(isinstance(got, dict), f"The answer should be a dictionary; it is {got!r:.60}.")
+    name = get_act_name(kind, layer)
+    require(name in got, f"The dictionary should have the key {name!r}; it has {sorted(map(str, got))[:4]} ...")
+    shape = [n_pos] if n_heads is None else [n_pos, n_heads]
+    value = torch.as_tensor(got[name])
+    require(
+        list(value.shape) == shape,
+        f"{name!r} should have shape {shape}, {'[pos]' if n_heads is None else '[pos n_heads]'}; "
+        f"yours has {list(value.shape)}.",
+    )
+    return value
+
+
+@exercise("attribution_patch", points=1)
+def test_is_the_slope_towards_the_clean_activation_in_the_stream(submission, rng):
+    case = wide_case(rng)
+    got = submission.attribution_patch(*case)
+    for layer in (0, 1):
+        values = estimate_of(got, "resid_pre", layer, 5)
+        want = [slope_by_hand(case, "resid_pre", layer, pos, None) for pos in range(5)]
+        expect(values, want, f"the estimates for resid_pre of layer {layer} (positions 0 to 4, nats)", rtol=1e-3, atol=1e-3)
+
+
+@exercise("attribution_patch", points=2)
+def test_is_the_slope_towards_the_clean_activation_in_heads(submission, rng):
+    case = wide_case(rng)
+    got = submission.attribution_patch(*case)
+    for kind in "qkvz":
+        for layer in (0, 1):
+            values = estimate_of(got, kind, layer, 5, 3)
+            # Of the last layer's queries and outputs only the last position counts.
+            for pos in (4, random_number(rng, 0, 4)):
+                head = random_number(rng, 0, 3)
+                want = slope_by_hand(case, kind, layer, pos, head)
+                what = f"the estimate (nats) for {kind} of head {layer}.{head} at position {pos}"
+                expect(values[pos, head], want, what, rtol=1e-3, atol=1e-3)
+
+
+@exercise("attribution_patch", points=1)
+def test_is_exact_where_only_sums_follow(submission, rng):
+    model, clean, corrupted, right, wrong = wide_case(rng)
+    got = submission.attribution_patch(model, clean, corrupted, right, wrong)
+    start = mean_diff(model(corrupted), right, wrong)
+    for kind in "zv":
+        name = get_act_name(kind, 1)
+        values = estimate_of(got, kind, 1, 5, 3)
+        for head in range(3):
+            want = mean_diff(run_patched(model, corrupted, clean, name, head), right, wrong) - start
+            what = f"the estimates (nats) for {kind} of head 1.{head}, added over positions: the exact effect of patching it"
+            expect(values[:, head].sum(), want, what, rtol=1e-3, atol=1e-3)
+
+
+# where_attribution_fails --------------------------------------------------------------------
+
+
+def stream_effects(rng, n=12):
+    """Exact and estimated effects of patching the stream, [2 pos] each, and clean minus corrupted."""
+    model, pairs = shipped(), draw_pairs(shipped(), n, rng)
+    metric, streams = LogitDiff(pairs.right, pairs.wrong), {}
+    names = [get_act_name("resid_pre", layer) for layer in (0, 1)]
+
+    def keep(x, hook):
+        streams[hook.name] = x.requires_grad_()
+
+    _, source = model.run_with_cache(pairs.clean, names_filter=names)
+    start = metric(model.run_with_hooks(pairs.corrupted, fwd_hooks=[(name, keep) for name in names]))
+    slopes = torch.autograd.grad(start, [streams[name] for name in names])
+    estimates = [
+        ((source[name] - streams[name].detach()) * slope).sum((0, -1))
+        for name, slope in zip(names, slopes, strict=True)
+    ]
+    exact = sweep(model, pairs.clean, pairs.corrupted, metric, "resid_pre") - start.detach()
+    return exact, torch.stack(estimates), float(metric(model(pairs.clean)) - start.detach())
+
+
+def named_cells(submission):
+    got = submission.where_attribution_fails()
+    try:
+        cells = {(int(layer), int(pos)) for layer, pos in got}
+    except (TypeError, ValueError):
+        fail(f"The answer should be a list of pairs (layer, position); it is {got!r}.")
+    for layer, pos in sorted(cells):
+        require(layer in (0, 1), f"{(layer, pos)}: the model has the layers 0 and 1.")
+        require(0 <= pos < 24, f"{(layer, pos)}: the prompts have the positions 0 to 23.")
+    return cells
+
+
+def check_cells(submission, rng, layers):
+    """Those that are named fail, and none of these layers is missing."""
+    cells = named_cells(submission)
+    require(bool(cells), "The list is empty, but there are patches that are estimated at less than half of their effect.")
+    exact, estimates, gap = stream_effects(rng)
+    matters = exact.abs() >= 0.1 * abs(gap)
+    missed = estimates < 0.5 * exact
+    for cell in sorted(cells):
+        x, y = exact[cell], estimates[cell]
+        require(
+            bool(matters[cell]),
+            f"Patching the stream at {cell} has an effect of only {x:.2f} nats on fresh prompts, "
+            f"of {gap:.2f} between clean and corrupted.",
+        )
+        require(bool(missed[cell]), f"At {cell} the estimate is {y:.2f} and the exact effect {x:.2f} nats: more than half.")
+    want = {tuple(cell) for cell in (matters & missed).nonzero().tolist() if cell[0] in layers}
+    n_missing = len(want - cells)
+    require(
+        not n_missing,
+        f"In layer {' and '.join(map(str, layers))} you miss {n_missing} of the patches that matter and are "
+        "estimated at less than half of their effect.",
+    )
+
+
+@exercise("where_attribution_fails", points=1)
+def test_finds_the_failure_in_layer_0(submission, rng):
+    check_cells(submission, rng, (0,))
+
+
+@exercise("where_attribution_fails", points=1)
+def test_finds_the_failure_in_layer_1(submission, rng):
+    check_cells(submission, rng, (1,))
+
+
+@exercise("where_attribution_fails", points=1)
+def test_finds_all_failures_and_nothing_else(submission, rng):
+    check_cells(submission, rng, (0, 1))
+
+
+# estimate_over_exact ------------------------------------------------------------------------
+
+
+def measured_ratio(rng, before_score, step, n_keys=5):
+    """A softmax over random scores. One score moves: its weight before and after, and the first-order
+    estimate of the change over the change."""
+    scores = torch.randn(n_keys, generator=rng, dtype=torch.float64)
+    scores[2] = before_score
+    scores.requires_grad_()
+    before = scores.softmax(0)[2]
+    slope = torch.autograd.grad(before, scores)[0][2]
+    after = (scores.detach() + step * torch.eye(n_keys)[2]).softmax(0)[2]
+    ratio = float(slope * step / (after - before.detach()))
+    return float(before.detach()), float(after), ratio
+
+
+def check_ratios(submission, rng, moves, what):
+    for before_score, step in moves:
+        before, after, want = measured_ratio(rng, before_score, step)
+        got = submission.estimate_over_exact(before, after)
+        expect(got, want, f"the ratio for a weight that goes from {before:.3g} to {after:.3g} ({what})", rtol=1e-3)
+
+
+@exercise("estimate_over_exact", points=1)
+def test_from_a_weight_near_zero_upwards_it_is_small(submission, rng):
+    check_ratios(submission, rng, [(-6.0, 8.0), (-5.0, 10.0), (-7.0, 3.0)], "measured on a softmax")
+
+
+@exercise("estimate_over_exact", points=1)
+def test_from_the_steep_middle_it_is_too_large(submission, rng):
+    check_ratios(submission, rng, [(1.5, 4.0), (1.0, -5.0), (2.0, -6.0)], "measured on a softmax")
+
+
+@exercise("estimate_over_exact", points=1)
+def test_is_near_1_for_small_changes_in_either_direction(submission, rng):
+    check_ratios(submission, rng, [(0.0, 0.1), (0.5, -0.3), (-1.0, 0.5)], "a small change")
+
+
+# causal_trace -------------------------------------------------------------------------------
+
+
+def trace_case(rng, n_layers=2, batch=3, n_pos=5, subject=(1, 3)):
+    model = random_model(rng, n_layers)
+    tokens, answer = random_tokens(rng, batch, n_pos), two_answers(rng, batch)[0]
+    noise = 2 * torch.randn(batch, len(subject), model.cfg.d_model, generator=rng)
+    return model, tokens, list(subject), noise, answer
+
+
+def probability_by_hand(model, stream, answer):
+    probs = (stream[:, -1] @ model.W_U.double()).softmax(-1)
+    return torch.stack([row[a] for row, a in zip(probs, answer.tolist(), strict=True)])
+
+
+def noisy_embedding(model, tokens, subject, noise):
+    x = model.W_E[tokens].double()
+    for i, pos in enumerate(subject):
+        x[:, pos] += noise[:, i]
+    return x
+
+
+@exercise("causal_trace", points=1)
+def test_gives_the_answers_probability_clean_and_with_noise(submission, rng):
+    model, tokens, subject, noise, answer = trace_case(rng)
+    clean, corrupted, _ = submission.causal_trace(model, tokens, subject, noise, answer)
+    x = model.W_E[tokens].double()
+    expect(clean, probability_by_hand(model, layers_by_hand(model, x)[-1], answer), "the clean probabilities")
+    x = noisy_embedding(model, tokens, subject, noise)
+    want = probability_by_hand(model, layers_by_hand(model, x)[-1], answer)
+    expect(corrupted, want, f"the probabilities with noise at positions {subject}")
+
+
+@exercise("causal_trace", points=1)
+def test_each_vector_of_noise_goes_to_its_own_position(submission, rng):
+    subject = torch.randperm(4, generator=rng)[:3].tolist()
+    model, tokens, subject, noise, answer = trace_case(rng, subject=sorted(subject, reverse=True))
+    _, corrupted, restored = submission.causal_trace(model, tokens, subject, noise, answer)
+    x = noisy_embedding(model, tokens, subject, noise)
+    want = probability_by_hand(model, layers_by_hand(model, x)[-1], answer)
+    expect(corrupted, want, f"the probabilities for subject_positions = {subject}")
+    expect(restored[1, -1], _restored(model, tokens, x, 1, 4, answer), "restoring layer 1 at the last position", atol=1e-4)
+
+
+def _restored(model, tokens, noisy, layer, pos, answer):
+    clean = layers_by_hand(model, model.W_E[tokens].double())
+    x = layers_by_hand(model, noisy)[layer].clone()
+    x[:, pos] = clean[layer][:, pos]
+    return probability_by_hand(model, layers_by_hand(model, x, layer)[-1], answer).mean()
+
+
+@exercise("causal_trace", points=1)
+def test_restores_one_vector_of_the_stream_and_lets_the_rest_run_on(submission, rng):
+    model, tokens, subject, noise, answer = trace_case(rng, n_layers=3)
+    _, _, restored = submission.causal_trace(model, tokens, subject, noise, answer)
+    x = noisy_embedding(model, tokens, subject, noise)
+    want = [[_restored(model, tokens, x, layer, pos, answer) for pos in range(5)] for layer in range(3)]
+    expect(restored, want, "the mean probabilities with one vector restored", atol=1e-4)
+
+
+@exercise("causal_trace", points=1)
+def test_restoring_the_only_noisy_embedding_restores_everything(submission, rng):
+    pos = random_number(rng, 0, 5)
+    model, tokens, subject, noise, answer = trace_case(rng, subject=(pos,))
+    _, _, restored = submission.causal_trace(model, tokens, subject, noise, answer)
+    clean = probability_by_hand(model, layers_by_hand(model, model.W_E[tokens].double())[-1], answer).mean()
+    x = noisy_embedding(model, tokens, subject, noise)
+    noisy = probability_by_hand(model, layers_by_hand(model, x)[-1], answer).mean()
+    want = [clean if p == pos else noisy for p in range(5)]
+    expect(restored[0], want, f"row 0 with noise at position {pos} alone: clean there, as corrupted elsewhere,", atol=1e-4)
+
+
+# path_patch ---------------------------------------------------------------------------------
+
+
+def check_path(submission, rng, case, sender, receiver):
+    model, clean, corrupted = case[:3]
+    name, reader = f"{sender[0]}.{sender[1]}", ".".join(map(str, receiver))
+    _, said = run_by_hand(model, clean)
+    want, _ = run_by_hand(model, corrupted, {(name, reader): said[name]})
+    got = submission.path_patch(model, clean, corrupted, sender, receiver)
+    what = f"the logits of {model.cfg.n_layers} layers with the edge {name}->{reader} clean"
+    expect(got, want, what, rtol=1e-3, atol=2e-4)
+
+
+@exercise("path_patch", points=1)
+def test_the_receivers_input_reads_the_clean_sender(submission, rng):
+    for kind in "qkv":
+        case = wide_case(rng)
+        sender, head = random_number(rng, 0, 3), random_number(rng, 0, 3)
+        check_path(submission, rng, case, (0, sender), (1, head, kind))
+
+
+@exercise("path_patch", points=1)
+def test_heads_in_between_are_frozen(submission, rng):
+    for kind in "qkv":
+        case = wide_case(rng, n_layers=3)
+        sender, head = random_number(rng, 0, 3), random_number(rng, 0, 3)
+        check_path(submission, rng, case, (0, sender), (2, head, kind))
+
+
+@exercise("path_patch", points=1)
+def test_behind_the_receiver_everything_is_free(submission, rng):
+    for kind in "vk":
+        case = wide_case(rng, n_layers=3)
+        sender, head = random_number(rng, 0, 3), random_number(rng, 0, 3)
+        check_path(submission, rng, case, (0, sender), (1, head, kind))
+
+
+@exercise("path_patch", points=1)
+def test_in_the_shipped_model_0_4_speaks_to_the_keys_of_1_6(submission, rng):
+    case = draw_pairs(shipped(), 2, rng)
+    check_path(submission, rng, (shipped(), *case), (0, 4), (1, 6, "k"))
+
+
+# edge_attribution ---------------------------------------------------------------------------
+
+
+def edge_slope(case, edges, step=1e-5):
+    """Derivatives of the mean logit difference if single edges move towards clean, in the corrupted run."""
+    model, clean, corrupted, right, wrong = case
+    there, here = run_by_hand(model, clean)[1], run_by_hand(model, corrupted)[1]
+    slopes = []
+    for edge in edges:
+        writer, reader = edge.split("->")
+        change = there[writer] - here[writer]
+        ends = [
+            mean_diff(run_by_hand(model, corrupted, {(writer, reader): here[writer] + size * change})[0], right, wrong)
+            for size in (step, -step)
+        ]
+        slopes.append((ends[0] - ends[1]) / (2 * step))
+    return slopes
+
+
+def named_edges(submission, case):
+    got = submission.edge_attribution(*case)
+    require(isinstance(got, dict), f"The answer should be a dictionary; it is {got!r:.60}.")
+    want = set(all_edges(case[0]))
+    missing, strange = sorted(want - set(got)), sorted(set(map(str, got)) - want)
+    shape = f"{case[0].cfg.n_layers} layers of {case[0].cfg.n_heads} heads"
+    require(not missing, f"With {shape} there are {len(want)} edges; {len(missing)} are missing, such as {missing[:3]}.")
+    require(not strange, f"With {shape}, {strange[:3]} are no edges.")
+    return got
+
+
+def check_edges(got, case, edges):
+    for edge, want in zip(edges, edge_slope(case, edges), strict=True):
+        expect(got[edge], want, f"the estimate of {edge} (nats)", rtol=1e-3, atol=1e-3)
+
+
+@exercise("edge_attribution", points=1)
+def test_estimates_every_edge_of_two_layers(submission, rng):
+    case = wide_case(rng, n_heads=2, n_pos=4)
+    check_edges(named_edges(submission, case), case, all_edges(case[0]))
+
+
+@exercise("edge_attribution", points=1)
+def test_estimates_edges_that_skip_a_layer(submission, rng):
+    case = wide_case(rng, n_layers=3, n_heads=2, n_pos=4)
+    got = named_edges(submission, case)
+    edges = [e for e in all_edges(case[0]) if e[:2] in ("0.", "em") and "->2." in e]
+    check_edges(got, case, edges)
+
+
+@exercise("edge_attribution", points=1)
+def test_edges_to_the_logits_sum_to_clean_minus_corrupted(submission, rng):
+    case = wide_case(rng)
+    model, clean, corrupted, right, wrong = case
+    got = named_edges(submission, case)
+    edges = [edge for edge in got if edge.endswith("->logits")]
+    want = mean_diff(model(clean), right, wrong) - mean_diff(model(corrupted), right, wrong)
+    total = sum(float(got[edge]) for edge in edges)
+    expect(total, want, "the sum of all edges to the logits (nats)", rtol=1e-3, atol=1e-3)
+    check_edges(got, case, edges[:3])
+
+
+@exercise("edge_attribution", points=1)
+def test_in_the_shipped_model_0_4_to_the_keys_of_1_3_and_1_6_are_strongest(submission, rng):
+    pairs = draw_pairs(shipped(), 12, rng)
+    got = named_edges(submission, (shipped(), *pairs))
+    between = sorted((e for e in got if e[0] == "0" and "->1" in e), key=lambda e: -abs(float(got[e])))
+    require(
+        set(between[:2]) == {"0.4->1.3.k", "0.4->1.6.k"},
+        f"In the shipped model the strongest edges between heads are 0.4->1.3.k and 0.4->1.6.k; yours are {between[:2]}.",
+    )
+    logits_edge = "1.6->logits"
+    want = edge_by_path(pairs, 1, 6)
+    expect(got[logits_edge], want, f"the estimate of {logits_edge} in the shipped model (nats)", rtol=1e-3, atol=1e-3)
+
+
+def edge_by_path(pairs, layer, head):
+    """What a head of the last layer writes for right and against wrong, clean minus corrupted, on average."""
+    name, total = get_act_name("z", layer), 0.0
+    for sign, tokens in ((1, pairs.clean), (-1, pairs.corrupted)):
+        z = shipped().run_with_cache(tokens, names_filter=name)[1][name][:, -1, head]
+        logits = z @ shipped().W_O[layer, head] @ shipped().W_U
+        total += sign * mean_diff(logits[:, None], pairs.right, pairs.wrong)
+    return total
+
+
+# unexplained_effect -------------------------------------------------------------------------
+
+
+def unexplained_by_hand(case, circuit):
+    model, clean, corrupted, right, wrong = case
+    logits, said = run_by_hand(model, corrupted)
+    start = mean_diff(logits, right, wrong)
+    outside = [tuple(edge.split("->")) for edge in all_edges(model) if edge not in circuit]
+    instead = {(writer, reader): said[writer] for writer, reader in outside}
+    got = mean_diff(run_by_hand(model, clean, instead)[0], right, wrong)
+    end = mean_diff(run_by_hand(model, clean)[0], right, wrong)
+    return (end - got) / (end - start)
+
+
+def some_of(rng, edges, share):
+    return [edge for edge, x in zip(edges, torch.rand(len(edges), generator=rng), strict=True) if x < share]
+
+
+@exercise("unexplained_effect", points=1)
+def test_everything_explains_all_and_nothing_explains_nothing(submission, rng):
+    model, *pair = wide_case(rng)
+    got = submission.unexplained_effect(model, all_edges(model), *pair)
+    expect(got, 0.0, "the unexplained effect of a circuit of all edges", atol=1e-3)
+    expect(submission.unexplained_effect(model, [], *pair), 1.0, "the unexplained effect of no edges", atol=1e-3)
+
+
+@exercise("unexplained_effect", points=1)
+def test_only_edges_of_the_circuit_carry_what_their_sender_says_now(submission, rng):
+    for n_layers in (1, 2):
+        model, *pair = case = wide_case(rng, n_layers)
+        circuit = some_of(rng, all_edges(model), 0.6)
+        want = unexplained_by_hand(case, circuit)
+        what = f"the unexplained effect of {len(circuit)} random edges of {len(all_edges(model))} ({n_layers} layers)"
+        expect(submission.unexplained_effect(model, circuit, *pair), want, what, rtol=1e-3, atol=1e-3)
+
+
+@exercise("unexplained_effect", points=1)
+def test_messages_pass_along_chains_of_three_layers(submission, rng):
+    model, *pair = case = wide_case(rng, n_layers=3, n_heads=2)
+    for share in (0.9, 0.5):
+        circuit = some_of(rng, all_edges(model), share)
+        want = unexplained_by_hand(case, circuit)
+        what = f"the unexplained effect of {len(circuit)} random edges of {len(all_edges(model))} (3 layers)"
+        expect(submission.unexplained_effect(model, circuit, *pair), want, what, rtol=1e-3, atol=1e-3)
+
+
+@exercise("unexplained_effect", points=1)
+def test_a_sender_that_hears_nothing_clean_says_nothing_clean(submission, rng):
+    model, *pair = case = wide_case(rng)
+    head = random_number(rng, 0, 3)
+    chain = [f"embed->0.{head}.v", f"0.{head}->logits"]
+    deaf = [edge for edge in all_edges(model) if edge[:2] == "1." or edge.startswith(f"0.{(head + 1) % 3}->")]
+    want = unexplained_by_hand(case, chain)
+    expect(submission.unexplained_effect(model, chain, *pair), want, f"the unexplained effect of {chain}", rtol=1e-3, atol=1e-3)
+    got = submission.unexplained_effect(model, [*chain, *deaf], *pair)
+    what = f"the unexplained effect of {chain} and edges from heads that read nothing clean: the same,"
+    expect(got, want, what, rtol=1e-3, atol=1e-3)
+
+
+# smallest_circuit ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def left_unexplained(circuit, rng, n=80):
+    """The unexplained share of a circuit of the shipped model on `n` fresh prompts. Only heads that the
+    circuit reaches are run again."""
+    model, (clean, corrupted, right, wrong) = shipped(), draw_pairs(shipped(), n, rng)
+    names = [get_act_name(kind, layer) for layer in (0, 1) for kind in "qkvz"]
+    logits, cache = model.run_with_cache(corrupted, names_filter=names)
+    edges = [tuple(edge.split("->")) for edge in circuit]
+    news = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+    future = torch.ones(clean.shape[1], clean.shape[1]).triu(1).bool()
+    for layer in (0, 1):
+        written = {}
+        for head in range(model.cfg.n_heads):
+            inputs = {kind: cache[kind, layer][:, :, head].clone() for kind in "qkv"}
+            heard = False
+            for writer, reader in edges:
+                if reader[:-2] == f"{layer}.{head}" and writer in news:
+                    W = getattr(model, f"W_{reader[-1].upper()}")[layer, head]
+                    inputs[reader[-1]] += news[writer] @ W
+                    heard = True
+            if heard:
+                scores = inputs["q"] @ inputs["k"].transpose(1, 2) / model.cfg.d_head**0.5
+                z = scores.masked_fill(future, -torch.inf).softmax(-1) @ inputs["v"]
+                written[f"{layer}.{head}"] = (z - cache["z", layer][:, :, head]) @ model.W_O[layer, head]
+        news |= written
+    last = logits[:, -1:] + sum(news[w][:, -1:] @ model.W_U for w, r in edges if r == "logits" and w in news)
+    end, start = mean_diff(model(clean), right, wrong), mean_diff(logits, right, wrong)
+    return (end - mean_diff(last, right, wrong)) / (end - start)
+
+
+def check_circuit(submission, rng, most):
+    got = submission.smallest_circuit()
+    if not isinstance(got, list | tuple | set) or not all(isinstance(edge, str) for edge in got):
+        fail(f"The answer should be a list of names of edges; it is {got!r:.80}.")
+    circuit, edges = set(got), set(all_edges(shipped()))
+    strange = sorted(circuit - edges)
+    require(not strange, f"{strange[:3]} are no edges of the two-layer model. (For example, '0.4->1.6.k' is one.)")
+    require(bool(circuit), "A circuit without edges explains nothing.")
+    require(
+        len(circuit) <= most,
+        f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.",
+    )
+    left = left_unexplained(circuit, rng)
+    require(
+        abs(left) <= 0.05,
+        f"On 80 fresh prompts your {len(circuit)} edges explain {1 - left:.1%} of the difference between clean and "
+        "corrupted; 95% to 105% are asked for.",
+    )
+
+
+@exercise("smallest_circuit", points=1)
+def test_explains_95_percent_with_at_most_64_edges(submission, rng):
+    check_circuit(submission, rng, 64)
+
+
+@exercise("smallest_circuit", points=1)
+def test_explains_95_percent_with_at_most_16_edges(submission, rng):
+    check_circuit(submission, rng, 16)
+
+
+@exercise("smallest_circuit", points=1)
+def test_explains_95_percent_with_at_most_9_edges(submission, rng):
+    check_circuit(submission, rng, 9)
