@@ -375,7 +375,7 @@ ABLATIONS = ("zero", "mean", "other", "twin")
 KINDS = {"constant": 5, "shared": 6, "carrier": 4}  # heads of layer 0 in the shipped model
 
 
-def measured_costs(rng, kinds, n=32):
+def measured_costs(rng, kinds, n=24):
     """By kind of head and ablation, the mean change of the logit difference in the shipped model."""
     model, name = shipped(), get_act_name("z", 0)
     pairs = draw_pairs(model, n, rng)
@@ -397,7 +397,7 @@ def check_alarms(submission, rng, kinds):
         alarm = ablation in predicted[kind]
         require(
             alarm == (cost < -0.5),
-            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured on 32 fresh prompts, "
+            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured on 24 fresh prompts, "
             f"it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
         )
 
@@ -707,7 +707,7 @@ WAYS = ("denoise", "noise")
 
 def measured_ways(circuit, head):
     """What changes when one head of a hand-built model is patched, in each direction."""
-    model, name = gate_model(circuit), get_act_name("z", 0)
+    model, name = gate_model(circuit).requires_grad_(False), get_act_name("z", 0)
     off, on = torch.tensor([[0]]), torch.tensor([[1]])
     changes = {}
     for way, run, source in (("denoise", off, on), ("noise", on, off)):
