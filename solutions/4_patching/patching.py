@@ -162,7 +162,8 @@ plots.bars(
     "logit difference (nats)",
 )
 for (n, name), values in differences.items():
-    print(f"{n} layer(s), {name:>9}: {values.mean():+.2f} nats; right half preferred in {(values > 0).float().mean():.0%}")
+    share = (values > 0).float().mean()
+    print(f"{n} layer(s), {name:>9}: {values.mean():+.2f} nats; right half preferred in {share:.0%}")
 
 # %% [markdown]
 # **What to see here.** Two layers follow the text: the sign changes when the first halves change places. One
@@ -538,7 +539,8 @@ plots.bars(
 # difference is a product of that sum with one direction, $u_i = W_U[:, r_i] - W_U[:, w_i]$ `[d_model]`. So it
 # splits into contributions, to rounding:
 #
-# $$\Delta_i = \underbrace{x^{\text{embed}}_{i,n-1} \cdot u_i}_{\text{embedding}} + \sum_{\text{layer } l,\ \text{head } h}
+# $$\Delta_i = \underbrace{x^{\text{embed}}_{i,n-1} \cdot u_i}_{\text{embedding}}
+# + \sum_{\text{layer } l,\ \text{head } h}
 # \underbrace{z^{l,h}_{i,n-1}\, W_O^{l,h} \cdot u_i}_{\text{direct contribution}}
 # \qquad z: [d_\text{head}], \quad W_O: [d_\text{head}\; d_\text{model}]$$
 #
@@ -657,7 +659,10 @@ plots.bars(
 moved = torch.stack([(a - b).norm(dim=-1).mean(0) for a, b in (
     (clean_cache["resid_pre", layer], corrupted_cache["resid_pre", layer]) for layer in range(n_layers)
 )])
-plots.matrix(moved, layer_names, labels, "Where the two runs differ", "position", "layer that begins", "distance of the streams", ax=right_ax)
+plots.matrix(
+    moved, layer_names, labels, "Where the two runs differ",
+    "position", "layer that begins", "distance of the streams", ax=right_ax,
+)
 answer = plots.token_name(two, right[0].item())
 print(f"The first clean prompt by the lens: rank of `{answer}` among {two.cfg.d_vocab} tokens, and the likeliest five")
 for stage, logits in zip(stages, lens["clean"], strict=True):
@@ -760,7 +765,8 @@ print(f"{'(the clean run itself)':<52} {baseline.mean():+.2f}")
 # Which position, which head? Try them all: one patched run per cell. To read the result at a glance, put it on a
 # scale from the corrupted run to the clean one. With $\bar\Delta$ the logit difference averaged over the prompts:
 #
-# $$\text{restored} = \frac{\bar\Delta_\text{patched} - \bar\Delta_\text{corrupted}}{\bar\Delta_\text{clean} - \bar\Delta_\text{corrupted}}
+# $$\text{restored} =
+# \frac{\bar\Delta_\text{patched} - \bar\Delta_\text{corrupted}}{\bar\Delta_\text{clean} - \bar\Delta_\text{corrupted}}
 # \qquad 0: \text{nothing}, \quad 1: \text{all of it}$$
 #
 # Average first, then divide: a single prompt in which clean and corrupted hardly differ would otherwise divide by
@@ -846,7 +852,8 @@ fast = [normalised(sweep(two, clean, corrupted, metric, kind)) for kind in ("res
 fast_seconds = time.perf_counter() - before
 gap = max((a - b).abs().max().item() for a, b in zip(fast, (by_position, by_head), strict=True))
 n_cells = by_position.numel() + by_head.numel()
-print(f"Yours: {seconds:.1f} s for {n_cells} patches. utils.patching.sweep: {fast_seconds:.2f} s. Largest difference: {gap:.1e}")
+print(f"Yours: {seconds:.1f} s for {n_cells} patches. utils.patching.sweep: {fast_seconds:.2f} s.")
+print(f"Largest difference between the two: {gap:.1e}")
 
 # %% [markdown]
 # ### Pitfall: probabilities
