@@ -167,9 +167,9 @@ for (n, name), values in differences.items():
 
 # %% [markdown]
 # **What to see here.** Two layers follow the text: the sign changes when the first halves change places. One
-# layer gives the same number for both texts, on average near zero. The very same tokens stand in both, only the
-# neighbours differ, and no score of a one-layer model sees two neighbours at once (chapter 3). It is our control:
-# whatever separates clean from corrupted in the two-layer model is composition.
+# layer hardly tells the two texts apart. The very same tokens stand in both, only the neighbours differ, and no
+# score of a one-layer model sees two neighbours at once (chapter 3). It is our control: whatever separates clean
+# from corrupted in the two-layer model is composition.
 #
 # Error bars are two *standard errors*: the standard deviation over the prompts, divided by $\sqrt{64}$, twice. A
 # mean without one is an anecdote.
@@ -183,8 +183,8 @@ for (n, name), values in differences.items():
 #
 # | | names | last token | answer |
 # |---|---|---|---|
-# | clean | `A``B`, `C``D` | `A` | `B` |
-# | corrupted | `C``B`, `A``D` | `A` | `D` |
+# | clean | `AB`, `CD` | `A` | `B` |
+# | corrupted | `CB`, `AD` | `A` | `D` |
 #
 # The same tokens, the same length, the same last token. `B` stands where it stood. What has changed is *what stands
 # before it*.
@@ -231,11 +231,11 @@ names = draw_names(two, 64, torch.Generator().manual_seed(0))
 mine = clean_and_corrupted(two, TEMPLATE, names)
 same = all(torch.equal(a, b) for a, b in zip(mine, pairs, strict=True))
 print(f"The same as the 64 pairs above: {same}")
-print("position  clean         corrupted")
-for position in range(clean.shape[1]):
-    if clean[0, position] != corrupted[0, position] or position in varying:
-        left, right_ = (plots.token_text(two.to_string(t[0, position])) for t in (mine[0], mine[1]))
-        print(f"{position:>8}  {left:<12}  {right_:<12}  {'differs' if left != right_ else ''}")
+print("position  half  clean         corrupted")
+for position in varying:
+    before, after = (plots.token_text(two.to_string(tokens[0, position])) for tokens in mine[:2])
+    differs = "differs" if before != after else ""
+    print(f"{position:>8}  {labels[position]:<4}  {before:<12}  {after:<12}  {differs}".rstrip())
 
 # %% [markdown]
 # ## A counterfactual is a question
@@ -244,10 +244,10 @@ for position in range(clean.shape[1]):
 #
 # | `change` | names | last token | answer |
 # |---|---|---|---|
-# | (clean) | `A``B`, `C``D` | `A` | `B` |
-# | `"swap_first"` | `C``B`, `A``D` | `A` | `D` |
-# | `"swap_second"` | `A``D`, `C``B` | `A` | `D` |
-# | `"new_query"` | `A``B`, `C``D` | `C` | `D` |
+# | (clean) | `AB`, `CD` | `A` | `B` |
+# | `"swap_first"` | `CB`, `AD` | `A` | `D` |
+# | `"swap_second"` | `AD`, `CB` | `A` | `D` |
+# | `"new_query"` | `AB`, `CD` | `C` | `D` |
 #
 # All three are good prompts. They do not ask the same question, and they will not find the same heads. Here are two
 # heads of layer 0, by what they look at:
@@ -285,9 +285,9 @@ for what, offset in looks_at.items():
 def changes_that_show(head: str) -> list[str]:
     """Which of "swap_first", "swap_second", "new_query" show the head "previous", or the head "own"."""
     ### BEGIN SOLUTION
-    if head == "previous":  # reads what stands before a second half
+    if head == "previous":  # what stands before the second halves changes in one case only
         return ["swap_first"]
-    return ["swap_second", "new_query"]  # reads the tokens that change and are not before, but there
+    return ["swap_second", "new_query"]  # what stands there, at a second half or at the end
     ### END SOLUTION
 
 # %% check="changes_that_show"

@@ -127,11 +127,16 @@ def made_pairs(submission, rng, template, n=4):
     return model, names, submission.clean_and_corrupted(model, template, names)
 
 
+def written(template, first, second, query):
+    return template.replace("{first}", first).replace("{second}", second).replace("{query}", query)
+
+
 def check_texts(model, tokens, texts, which):
     got = torch.as_tensor(tokens)
     require(
         got.ndim == 2 and len(got) == len(texts),
-        f"The {which} tokens should have one row per pair of names, here {len(texts)}; they have shape {list(got.shape)}.",
+        f"The {which} tokens should have one row per pair of names, here {len(texts)}; their shape is "
+        f"{list(got.shape)}.",
     )
     for row, text in zip(got, texts, strict=True):
         read = model.to_string(row)
@@ -146,7 +151,7 @@ def check_texts(model, tokens, texts, which):
 def test_the_clean_prompts_hold_the_names_as_they_are(submission, rng):
     for template in (TEMPLATE, OTHER_TEMPLATE):
         model, names, (clean, _, _, _) = made_pairs(submission, rng, template)
-        texts = [template.replace("{first}", a + b).replace("{second}", c + d).replace("{query}", a) for a, b, c, d in names]
+        texts = [written(template, a + b, c + d, a) for a, b, c, d in names]
         check_texts(model, clean, texts, "clean")
 
 
@@ -154,7 +159,7 @@ def test_the_clean_prompts_hold_the_names_as_they_are(submission, rng):
 def test_in_the_corrupted_prompts_the_first_halves_have_changed_places(submission, rng):
     for template in (TEMPLATE, OTHER_TEMPLATE):
         model, names, (_, corrupted, _, _) = made_pairs(submission, rng, template)
-        texts = [template.replace("{first}", c + b).replace("{second}", a + d).replace("{query}", a) for a, b, c, d in names]
+        texts = [written(template, c + b, a + d, a) for a, b, c, d in names]
         check_texts(model, corrupted, texts, "corrupted")
 
 
@@ -176,7 +181,8 @@ def test_the_answer_follows_the_query_where_it_stood_before(submission, rng):
     model, _, (clean, corrupted, right, wrong) = made_pairs(submission, rng, TEMPLATE)
     require(
         clean.shape == corrupted.shape,
-        f"Clean and corrupted prompts should have the same shape; yours have {list(clean.shape)} and {list(corrupted.shape)}.",
+        f"Clean and corrupted prompts should have the same shape; yours have {list(clean.shape)} and "
+        f"{list(corrupted.shape)}.",
     )
     for tokens, answers, which in ((clean, right, "right"), (corrupted, wrong, "wrong")):
         for row, answer in zip(tokens, answers, strict=True):
@@ -217,8 +223,8 @@ def check_changes(submission, rng, changes):
             share = measured_share(rng, change, head)
             require(
                 (change in answer) == (share > 0.1),
-                f"Your answer for {head!r} {'holds' if change in answer else 'leaves out'} {change!r}. Measured on 16 fresh "
-                f"prompts, putting that head back restores {share:.2f} of the clean answer.",
+                f"Your answer for {head!r} {'holds' if change in answer else 'leaves out'} {change!r}. Measured on "
+                f"16 fresh prompts, putting that head back restores {share:.2f} of the clean answer.",
             )
 
 
@@ -304,7 +310,8 @@ def test_changes_the_logits_by_what_the_mean_head_adds(submission, rng):
         mean = sum(ref_cache[name][i, :, head] for i in range(5)) / 5
         added = (mean - cache[name][:, :, head]) @ model.W_O[1, head] @ model.W_U
         got = submission.mean_ablate(model, tokens, name, reference, head)
-        expect(got, logits + added, f"the logits with z of head 1.{head} at its mean over 5 prompts", rtol=1e-3, atol=1e-4)
+        what = f"the logits with z of head 1.{head} at its mean over 5 prompts"
+        expect(got, logits + added, what, rtol=1e-3, atol=1e-4)
 
 
 @exercise("mean_ablate", points=1)
@@ -315,7 +322,8 @@ def test_each_position_has_its_own_mean(submission, rng):
     mean = torch.stack([model.W_E[reference[:, p]].mean(0) for p in range(6)])
     want = run_patched(model, tokens, mean, name)
     got = submission.mean_ablate(model, tokens, name, reference)
-    expect(got, want, "the logits with the first resid_pre at its mean over 4 prompts, head=None,", rtol=1e-3, atol=1e-4)
+    what = "the logits with the first resid_pre at its mean over 4 prompts, head=None,"
+    expect(got, want, what, rtol=1e-3, atol=1e-4)
 
 
 @exercise("mean_ablate", points=1)
@@ -397,8 +405,8 @@ def check_alarms(submission, rng, kinds):
         alarm = ablation in predicted[kind]
         require(
             alarm == (cost < -0.5),
-            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured on 24 fresh prompts, "
-            f"it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
+            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured "
+            f"on 24 fresh prompts, it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
         )
 
 
@@ -643,7 +651,8 @@ def named_head(submission):
     cfg = shipped().cfg
     require(
         0 <= layer < cfg.n_layers and 0 <= head < cfg.n_heads,
-        f"The model has layers 0 to {cfg.n_layers - 1} with heads 0 to {cfg.n_heads - 1}; there is no head {layer}.{head}.",
+        f"There is no head {layer}.{head}: the model has layers 0 to {cfg.n_layers - 1} with heads 0 to "
+        f"{cfg.n_heads - 1}.",
     )
     return layer, head
 
@@ -672,7 +681,8 @@ def test_alone_it_restores_most_of_the_answer(submission, rng):
     total, _ = measured_head(rng, layer, head)
     require(
         total > 0.7,
-        f"Head {layer}.{head} from the clean run restores {total:.2f} of the clean answer (24 fresh prompts). Look for one above 0.7.",
+        f"Head {layer}.{head} from the clean run restores {total:.2f} of the clean answer (24 fresh prompts). "
+        "Look for one above 0.7.",
     )
 
 
@@ -682,11 +692,13 @@ def test_writes_next_to_nothing_to_the_output(submission, rng):
     total, direct = measured_head(rng, layer, head)
     require(
         abs(direct) < 0.05,
-        f"The direct contribution of head {layer}.{head} changes by {direct:.2f} of the whole (24 fresh prompts): the lens sees it.",
+        f"The direct contribution of head {layer}.{head} changes by {direct:.2f} of the whole (24 fresh "
+        "prompts): the lens sees it.",
     )
     require(
         total > 0.7,
-        f"Head {layer}.{head} writes nothing to the output that differs, but it restores only {total:.2f} of the answer, too.",
+        f"Head {layer}.{head} writes nothing to the output that differs, but it restores only {total:.2f} of "
+        "the answer, too.",
     )
 
 
@@ -696,7 +708,8 @@ def test_without_it_most_of_the_answer_goes(submission, rng):
     total, _ = measured_head(rng, layer, head, denoise=False)
     require(
         total > 0.7,
-        f"Head {layer}.{head} from the corrupted run takes away {total:.2f} of the clean answer (24 fresh prompts). Look for one above 0.7.",
+        f"Head {layer}.{head} from the corrupted run takes away {total:.2f} of the clean answer (24 fresh "
+        "prompts). Look for one above 0.7.",
     )
 
 
@@ -723,8 +736,8 @@ def check_ways(submission, rng, circuits):
         for way, change in measured_ways(circuit, head).items():
             require(
                 (way in answer) == (abs(change) > 0.1),
-                f"Your answer for {circuit!r} {'holds' if way in answer else 'leaves out'} {way!r}. Measured: patching head "
-                f"{'ab'[head]} in that way changes the logit difference by {change:+.1f}.",
+                f"Your answer for {circuit!r} {'holds' if way in answer else 'leaves out'} {way!r}. Measured: patching "
+                f"head {'ab'[head]} in that way changes the logit difference by {change:+.1f}.",
             )
 
 

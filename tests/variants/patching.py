@@ -30,10 +30,9 @@ def by_exchanging_columns(model, template, names):
     a, b, c, d = (model.to_tokens([name[i] for name in names], prepend_bos=False)[:, 0] for i in range(4))
     corrupted = clean.clone()
     for row in range(len(clean)):
-        at_b = (clean[row, :-1] == b[row]).nonzero()[:, 0]
-        at_b = next(i for i in at_b.tolist() if clean[row, i - 1] == a[row])
-        at_d = next(i for i in range(len(clean[row])) if i > at_b and clean[row, i] == d[row] and clean[row, i - 1] == c[row])
-        corrupted[row, at_b - 1], corrupted[row, at_d - 1] = c[row], a[row]
+        pairs = list(zip(clean[row].tolist(), clean[row, 1:].tolist()))
+        corrupted[row, pairs.index((a[row], b[row]))] = c[row]
+        corrupted[row, pairs.index((c[row], d[row]))] = a[row]
     return clean, corrupted, b, d
 
 
@@ -41,8 +40,10 @@ def by_exchanging_columns(model, template, names):
 def one_prompt_at_a_time(model, template, names):
     rows = []
     for a, b, c, d in names:
-        texts = (template.format(first=a + b, second=c + d, query=a), template.format(first=c + b, second=a + d, query=a))
-        rows.append([model.to_tokens(text)[0] for text in texts] + [model.to_tokens(half)[0, 1] for half in (b, d)])
+        clean = template.format(first=a + b, second=c + d, query=a)
+        corrupted = template.format(first=c + b, second=a + d, query=a)
+        texts = [model.to_tokens(text)[0] for text in (clean, corrupted)]
+        rows.append(texts + [model.to_tokens(half)[0, 1] for half in (b, d)])
     return [torch.stack(column) for column in zip(*rows)]
 
 
