@@ -527,7 +527,7 @@ plots.bars(
 # does not depend on the names. Later layers have learned to count on that constant, and zero is a stream they
 # never met in training: it is *off distribution*. Whatever is at zero that should not be, breaks.
 #
-# Head 0.6: three alarms, and the fourth is silent. It does matter, but not for telling clean from corrupted. No
+# Head 0.6 (and 0.0): three alarms, and the fourth is silent. It does matter, but not for telling clean from corrupted. No
 # ablation is wrong; each compares with something else. Zero: a model that was never trained. The mean: a prompt
 # in general. (Also a vector that may never occur: the mean of red and green is not a traffic light.) Another
 # prompt: other names. The twin: our question, and no other.
@@ -648,22 +648,22 @@ check("logit_lens")
 # %%
 stages = ["embedding", *(f"after layer {layer}" for layer in range(n_layers))]
 lens = {name: logit_lens(cache, two) for name, cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]}
-left, right_ax = plots.axes(2, size=(5.6, 3.4))
+ax_lens, ax_moved = plots.axes(2, size=(5.6, 3.4))
 plots.bars(
     {
         name: tuple(zip(*(mean_and_error(logit_diff(stage, right, wrong)) for stage in logits), strict=True))
         for name, logits in lens.items()
     },
-    stages, "The lens on the last position", "where we stop", "logit difference (nats)", ax=left,
+    stages, "The lens on the last position", "where we stop", "logit difference (nats)", ax=ax_lens,
 )
 moved = torch.stack([(a - b).norm(dim=-1).mean(0) for a, b in (
     (clean_cache["resid_pre", layer], corrupted_cache["resid_pre", layer]) for layer in range(n_layers)
 )])
 plots.matrix(
     moved, layer_names, labels, "Where the two runs differ",
-    "position", "layer that begins", "distance of the streams", ax=right_ax,
+    "position", "layer that begins", "distance of the streams", ax=ax_moved,
 )
-answer = plots.token_name(two, right[0].item())
+answer = plots.token_name(two, right[0].item())  # of the first prompt
 print(f"The first clean prompt by the lens: rank of `{answer}` among {two.cfg.d_vocab} tokens, and the likeliest five")
 for stage, logits in zip(stages, lens["clean"], strict=True):
     rank = int((logits[0, -1] > logits[0, -1, right[0]]).sum()) + 1
@@ -687,8 +687,8 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # ## Putting a part back
 #
 # *Activation patching*: run the model on the **corrupted** prompt, but replace one activation by its value from
-# the **clean** run. If the clean answer comes back, that activation carries the difference. Formally, with $x_c$
-# the clean activation at `name`, position $p$ and head $h$, and everything before it corrupted:
+# the **clean** run. If the clean answer comes back, that activation carries the difference. With $x^c$ the
+# activation in the clean run, at position $p$ of head $h$:
 #
 # $$\text{patched logits} = \text{model}\big(\text{corrupted};\; x_{p,h} \leftarrow x^{c}_{p,h}\big)
 # \qquad [\text{batch pos}\; d_\text{vocab}]$$
@@ -699,9 +699,9 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # %% [markdown]
 # ### Exercise · activation patching    ●●○   8 min
 #
-# `clean_cache` holds the activations of the clean run. Replace `name` at position `pos` (`None`: at all) for head
-# `head` (`None`: for all). Activations are `[batch pos ...]`, and `head` is only given where heads are the third
-# dimension.
+# `clean_cache` holds the activations of the clean run. Replace `name` at position `pos` (`None`: at every one),
+# for head `head` (`None`: for every one). Activations are `[batch pos ...]`, and `head` is only given where heads
+# are the third dimension.
 #
 # <details><summary>Hint 1</summary>
 # A slice that takes everything is <code>slice(None)</code>, so <code>x[:, slice(None)]</code> is <code>x[:,
@@ -804,7 +804,7 @@ def patch_sweep(
     prompt = torch.arange(len(clean))
 
     def score(logits):
-        return (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
+        return (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean().item()
 
     def patched(layer, cell):
         name = get_act_name(kind, layer)
@@ -819,8 +819,9 @@ def patch_sweep(
 
     logits, cache = model.run_with_cache(clean)
     at_clean, at_corrupted = score(logits), score(model(corrupted))
-    n_cells = clean.shape[1] if kind == "resid_pre" else model.cfg.n_heads
-    result = torch.tensor([[patched(layer, cell) for cell in range(n_cells)] for layer in range(model.cfg.n_layers)])
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    cells = range(clean.shape[1] if kind == "resid_pre" else n_heads)
+    result = torch.tensor([[patched(layer, cell) for cell in cells] for layer in range(n_layers)])
     return (result - at_corrupted) / (at_clean - at_corrupted)
     ### END SOLUTION
 
@@ -995,7 +996,7 @@ for circuit in ("or", "and", "sum"):
     print(f"{circuit:>4}:  denoise {changes[0]:+.1f}   noise {changes[1]:+.1f}")
 
 # %% [markdown]
-# Which kind of company do the heads of our model keep? Do both, for every head and for three groups.
+# Which kind of company do the heads of our model keep? Do both to the heads that matter, alone and together.
 
 # %%
 def patch_heads(run: Tensor, cache: dict[str, Tensor], heads: list[str]) -> Float[Tensor, "batch"]:
@@ -1030,9 +1031,9 @@ plots.bars(
 );
 
 # %% [markdown]
-# **What to see here.** In this model denoising and noising agree: within a layer the heads *add up*. 0.4 with 0.7
-# is all that layer 0 does for this question, and 1.3 with 1.6 nearly all that layer 1 does. *Across* layers it is
-# an AND: 0.4 has effect only through 1.3 and 1.6.
+# **What to see here.** In this model denoising and noising agree: within a layer the heads *add up*, as in
+# `"sum"`. 0.4 with 0.7 is all that layer 0 does for this question, and 1.3 with 1.6 nearly all that layer 1 does.
+# Both pairs restore everything, so they cannot be two halves of a sum: they work one *after* the other.
 #
 # Larger models have ORs. In GPT-2 small some heads stand by: take away the head that names the answer, and they
 # take over (*backup name movers*, Wang et al., section 3.4). Does ours do that? If so, the direct contribution of
