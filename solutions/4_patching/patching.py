@@ -1056,8 +1056,8 @@ for head in (0, 4, 6, 7):
     print(f"without 0.{head}" + "".join(f"{c:>+8.2f}" for c in changes))
 
 # %% [markdown]
-# **What to see here.** No column rises: nobody stands by. Training on little text with few heads seems to leave
-# none to spare. (Heads of one layer cannot replace each other in any case: they run side by side.)
+# **What to see here.** Nothing rises that could make up for the loss: nobody stands by. (Heads of one layer cannot
+# replace each other in any case: they run side by side.)
 #
 # Five ways to be wrong so far, all of them measured: zero that is off distribution; a counterfactual that hides
 # the head; a lens that sees only what is meant for the output; a probability that flattens halves; and one

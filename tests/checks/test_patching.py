@@ -256,7 +256,7 @@ def without(model, layer, weight, head=None):
 
 @exercise("zero_ablate", points=1)
 def test_a_silent_head_is_one_without_output_weights(submission, rng):
-    model, tokens = random_model(rng), random_tokens(rng, 3, 6)
+    model, tokens = random_model(rng), random_tokens(rng, 4, 6)
     for layer in (0, 1):
         for head in range(3):
             got = submission.zero_ablate(model, tokens, get_act_name("z", layer), head)
@@ -289,12 +289,12 @@ def test_without_a_head_all_of_the_activation_is_zero(submission, rng):
 
 @exercise("mean_ablate", points=1)
 def test_the_mean_over_one_prompt_is_that_prompt(submission, rng):
-    model, tokens = random_model(rng), random_tokens(rng, 3, 6)
+    model, tokens = random_model(rng), random_tokens(rng, 4, 6)
     reference = random_tokens(rng, 1, 6)
     for layer, head in ((0, 0), (0, 2), (1, 1)):
         name = get_act_name("z", layer)
         got = submission.mean_ablate(model, tokens, name, reference, head)
-        want = run_patched(model, tokens, reference.expand(3, -1), name, head)
+        want = run_patched(model, tokens, reference.expand(4, -1), name, head)
         what = f"the logits with z of head {layer}.{head} replaced by the mean over a single reference prompt"
         expect(got, want, what, rtol=1e-3, atol=1e-4)
 
@@ -302,7 +302,7 @@ def test_the_mean_over_one_prompt_is_that_prompt(submission, rng):
 @exercise("mean_ablate", points=1)
 def test_changes_the_logits_by_what_the_mean_head_adds(submission, rng):
     model = random_model(rng)
-    tokens, reference = random_tokens(rng, 3, 6), random_tokens(rng, 5, 6)
+    tokens, reference = random_tokens(rng, 4, 6), random_tokens(rng, 5, 6)
     name = get_act_name("z", 1)  # of the last layer: what it adds goes straight to the logits
     logits, cache = model.run_with_cache(tokens)
     _, ref_cache = model.run_with_cache(reference)
@@ -345,7 +345,7 @@ def test_leaves_alone_what_every_prompt_shares(submission, rng):
 @exercise("resample_ablate", points=1)
 def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, rng):
     model = random_model(rng)
-    tokens, other = random_tokens(rng, 3, 6), random_tokens(rng, 3, 6)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
     for layer in (0, 1):
         got = submission.resample_ablate(model, tokens, get_act_name("resid_pre", layer), other)
         what = f"the logits with resid_pre of layer {layer} from the other prompts, head=None,"
@@ -355,7 +355,7 @@ def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, r
 @exercise("resample_ablate", points=1)
 def test_changes_the_logits_by_what_the_other_head_adds(submission, rng):
     model = random_model(rng)
-    tokens, other = random_tokens(rng, 3, 6), random_tokens(rng, 3, 6)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
     name = get_act_name("z", 1)
     logits, cache = model.run_with_cache(tokens)
     _, other_cache = model.run_with_cache(other)
@@ -369,7 +369,7 @@ def test_changes_the_logits_by_what_the_other_head_adds(submission, rng):
 @exercise("resample_ablate", points=1)
 def test_later_layers_read_what_was_resampled(submission, rng):
     model = random_model(rng)
-    tokens, other = random_tokens(rng, 3, 6), random_tokens(rng, 3, 6)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
     for kind in "zqkv":
         name, head = get_act_name(kind, 0), random_number(rng, 0, 3)
         got = submission.resample_ablate(model, tokens, name, other, head)
@@ -428,7 +428,7 @@ def test_tells_shared_from_carried(submission, rng):
 # direct_logit_attribution -------------------------------------------------------------------
 
 
-def attribution_case(rng, n_layers=2, batch=3):
+def attribution_case(rng, n_layers=2, batch=4):
     model, tokens = random_model(rng, n_layers), random_tokens(rng, batch, 6)
     logits, cache = model.run_with_cache(tokens)
     return model, tokens, logits, cache, *two_answers(rng, batch)
@@ -467,7 +467,7 @@ def test_a_head_of_the_last_layer_contributes_what_is_lost_without_it(submission
 def test_a_head_of_an_early_layer_counts_only_what_it_writes_to_the_output(submission, rng):
     model, _, _, cache, right, wrong = attribution_case(rng)
     _, heads = submission.direct_logit_attribution(cache, model, right, wrong)
-    for prompt in range(3):
+    for prompt in range(4):
         for head in range(3):
             written = cache["z", 0][prompt, -1, head] @ model.W_O[0, head]
             want = written @ model.W_U[:, right[prompt]] - written @ model.W_U[:, wrong[prompt]]
@@ -508,7 +508,7 @@ def test_each_layer_adds_what_it_writes(submission, rng):
 # activation_patch ---------------------------------------------------------------------------
 
 
-def twins(rng, n_layers=2, batch=3, n_pos=6):
+def twins(rng, n_layers=2, batch=4, n_pos=6):
     """A model, clean and corrupted prompts, and the cache of the clean run."""
     model = random_model(rng, n_layers)
     clean, corrupted = random_tokens(rng, batch, n_pos), random_tokens(rng, batch, n_pos)
@@ -572,8 +572,8 @@ def sweep_case(rng, n_layers=2, n_pos=5):
     """A case in which clean and corrupted differ enough to divide by the difference, and differ by
     another amount in each prompt."""
     while True:
-        model, clean, corrupted, _ = twins(rng, n_layers, 3, n_pos)
-        right, wrong = two_answers(rng, 3)
+        model, clean, corrupted, _ = twins(rng, n_layers, n_pos=n_pos)
+        right, wrong = two_answers(rng, len(clean))
         a, b = (slow_diffs(model(tokens), right, wrong) for tokens in (clean, corrupted))
         if abs((a - b).mean()) > 1 and (a - b).abs().min() > 0.3:
             return model, clean, corrupted, right, wrong, a.mean(), b.mean()
@@ -626,10 +626,10 @@ def test_every_cell_is_a_run_of_its_own(submission, rng):
 @exercise("patch_sweep", points=1)
 def test_is_1_where_all_of_the_difference_passes_and_0_where_none_does(submission, rng):
     while True:
-        model, clean, _, _ = twins(rng, 2, 3, 5)
+        model, clean, _, _ = twins(rng, n_pos=5)
         corrupted = clean.clone()
-        corrupted[:, -1] = (clean[:, -1] + torch.randint(1, 11, (3,), generator=rng)) % 11  # the last token alone
-        right, wrong = two_answers(rng, 3)
+        corrupted[:, -1] = (clean[:, -1] + torch.randint(1, 11, (4,), generator=rng)) % 11  # the last token alone
+        right, wrong = two_answers(rng, 4)
         a, b = (slow_diffs(model(tokens), right, wrong).mean() for tokens in (clean, corrupted))
         if abs(a - b) > 1:
             break

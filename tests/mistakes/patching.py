@@ -469,6 +469,11 @@ def lens_through_the_embedding(cache, model):
     return torch.stack(_streams(cache, model.cfg.n_layers)) @ model.W_E.T
 
 
+@mistake("logit_lens", hint="The layers are 0 to n_layers - 1, so there is no `resid_pre` of layer n_layers. What leaves the last layer is its `resid_post`.")
+def lens_one_layer_too_far(cache, model):
+    return torch.stack([cache["resid_pre", layer] for layer in range(model.cfg.n_layers + 1)]) @ model.W_U
+
+
 # activation_patch ---------------------------------------------------------------------------
 
 
@@ -511,6 +516,19 @@ def adds_the_clean_activation(model, corrupted, clean_cache, name, pos=None, hea
 @mistake("activation_patch", hint="You patch this position and all after it. `pos` is one position.")
 def patches_from_the_position_on(model, corrupted, clean_cache, name, pos=None, head=None):
     return _patch(model, corrupted, clean_cache, name, slice(pos, None), _all(head))
+
+
+@mistake("activation_patch", hint="With both `pos` and `head` given, only that head at that position is clean: one replacement, `x[:, pos, head]`, and not the whole position and the whole head. With neither, everything is.")
+def patches_a_position_and_a_head(model, corrupted, clean_cache, name, pos=None, head=None):
+    def new(x):
+        x = x.clone()
+        if pos is not None:
+            x[:, pos] = clean_cache[name][:, pos]
+        if head is not None:
+            x[:, :, head] = clean_cache[name][:, :, head]
+        return x
+
+    return _replace(model, corrupted, name, new, ...)
 
 
 @mistake("activation_patch", hint="`pos=None` means every position. Yours patches the last one.")
@@ -594,6 +612,19 @@ def sweeps_resid_post(model, clean, corrupted, right, wrong, kind):
 @mistake("patch_sweep", hint="You patch a head's output at the last position alone. Kind `z` is one head at *all* positions.")
 def heads_at_the_last_position(model, clean, corrupted, right, wrong, kind):
     return _sweep(model, clean, corrupted, right, wrong, kind, only=-1)
+
+
+@mistake("patch_sweep", hint="For kind `z` the cells are heads, the *third* dimension of `[batch pos n_heads d_head]`. Yours are positions.")
+def heads_taken_for_positions(model, clean, corrupted, right, wrong, kind):
+    a, b = (_mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted))
+    n_cells = clean.shape[1] if kind == "resid_pre" else model.cfg.n_heads
+    rows = []
+    for layer in range(model.cfg.n_layers):
+        name = get_act_name(kind, layer)
+        new = _cached(model, clean, name)
+        runs = [_replace(model, corrupted, name, new[:, cell], (slice(None), cell)) for cell in range(n_cells)]
+        rows.append(torch.stack([_mean_diff(run, right, wrong) for run in runs]))
+    return (torch.stack(rows) - b) / (a - b)
 
 
 @mistake("patch_sweep", hint="Rows are layers, columns positions or heads. Yours are exchanged.")
