@@ -463,7 +463,7 @@ check("resample_ablate")
 #
 # Four ablations of clean prompts: `"zero"`, `"mean"` over other clean prompts, resampled from an `"other"` clean
 # prompt (other names), resampled from the corrupted `"twin"`. Under which does the mean logit difference fall by
-# more than 0.5 nats? Commit, for each kind of head. The check measures these three heads on fresh names.
+# more than 0.3 nats? Commit, for each kind of head. The check measures these three heads on fresh names.
 #
 # <details><summary>Hint 1</summary>
 # Ask of every pair: does the substitute differ from what the head would have written?
@@ -478,7 +478,7 @@ check("resample_ablate")
 
 # %% exercise="alarms"
 def alarms(kind: str) -> list[str]:
-    """Which of "zero", "mean", "other", "twin" cost a head of this kind more than 0.5 nats."""
+    """Which of "zero", "mean", "other", "twin" cost a head of this kind more than 0.3 nats."""
     ### BEGIN SOLUTION
     return {
         "constant": ["zero"],
@@ -512,12 +512,12 @@ costs = {
     )
     for what, ablate in ablations.items()
 }
-shown = [i for i in range(len(head_names)) if min(mean[i] for mean, _ in costs.values()) < -0.5]
+shown = [i for i in range(len(head_names)) if min(mean[i] for mean, _ in costs.values()) < -0.3]
 plots.bars(
     {what: (mean[shown], error[shown]) for what, (mean, error) in costs.items()},
     [head_names[i] for i in shown],
     f"What taking a head away costs (mean of {len(clean)} prompts, ± 2 standard errors)",
-    "head (those that cost more than 0.5 nats in at least one way)",
+    "head (those that cost more than 0.3 nats in at least one way)",
     "change of the logit difference (nats)",
     ax=plots.axes(size=(10, 3.8)),
 );

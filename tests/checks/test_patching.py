@@ -404,7 +404,7 @@ def check_alarms(submission, rng, kinds):
     for (kind, ablation), cost in measured_costs(rng, kinds).items():
         alarm = ablation in predicted[kind]
         require(
-            alarm == (cost < -0.5),
+            alarm == (cost < -0.3),
             f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured "
             f"on 24 fresh prompts, it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
         )
@@ -707,9 +707,9 @@ def test_without_it_most_of_the_answer_goes(submission, rng):
     layer, head = named_head(submission)
     total, _ = measured_head(rng, layer, head, denoise=False)
     require(
-        total > 0.7,
+        total > 0.65,
         f"Head {layer}.{head} from the corrupted run takes away {total:.2f} of the clean answer (24 fresh "
-        "prompts). Look for one above 0.7.",
+        "prompts). Look for one above 0.65.",
     )
 
 
