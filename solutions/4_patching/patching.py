@@ -308,7 +308,7 @@ plots.matrix(
     "head whose clean output is put into the corrupted run",
     "change",
     "0 corrupted, 1 clean",
-);
+).images[0].set(clim=(-1, 1));
 
 # %% [markdown]
 # **What to see here.** Heads 1.3 and 1.6 show in every row: they give the answer. In layer 0 each question has
