@@ -275,5 +275,5 @@ def bars(
     ax.set_xticks(range(len(labels)), labels)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if len(series) + len(levels or {}) > 1:
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return ax

@@ -53,9 +53,8 @@ def draw_names(model: Transformer, n: int, generator: torch.Generator) -> list[N
     names = []
     while len(names) < n:
         firsts, seconds = [f" {word}" for word in two_of(FIRST_HALVES)], two_of(SECOND_HALVES)
-        # Some halves melt together: " file" + "name" is one token, " filename".
-        counts = [model.to_tokens(a + b, prepend_bos=False).shape[1] for a in firsts for b in seconds]
-        if counts == [2, 2, 2, 2]:
+        # Some halves melt together: " file" + "name" is one token, " line" + "spec" is " lines" + "pec".
+        if all(model.to_str_tokens(a + b, prepend_bos=False) == [a, b] for a in firsts for b in seconds):
             names.append(Names(firsts[0], seconds[0], firsts[1], seconds[1]))
     return names
 

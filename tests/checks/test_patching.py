@@ -127,11 +127,16 @@ def made_pairs(submission, rng, template, n=4):
     return model, names, submission.clean_and_corrupted(model, template, names)
 
 
+def written(template, first, second, query):
+    return template.replace("{first}", first).replace("{second}", second).replace("{query}", query)
+
+
 def check_texts(model, tokens, texts, which):
     got = torch.as_tensor(tokens)
     require(
         got.ndim == 2 and len(got) == len(texts),
-        f"The {which} tokens should have one row per pair of names, here {len(texts)}; they have shape {list(got.shape)}.",
+        f"The {which} tokens should have one row per pair of names, here {len(texts)}; their shape is "
+        f"{list(got.shape)}.",
     )
     for row, text in zip(got, texts, strict=True):
         read = model.to_string(row)
@@ -146,7 +151,7 @@ def check_texts(model, tokens, texts, which):
 def test_the_clean_prompts_hold_the_names_as_they_are(submission, rng):
     for template in (TEMPLATE, OTHER_TEMPLATE):
         model, names, (clean, _, _, _) = made_pairs(submission, rng, template)
-        texts = [template.replace("{first}", a + b).replace("{second}", c + d).replace("{query}", a) for a, b, c, d in names]
+        texts = [written(template, a + b, c + d, a) for a, b, c, d in names]
         check_texts(model, clean, texts, "clean")
 
 
@@ -154,7 +159,7 @@ def test_the_clean_prompts_hold_the_names_as_they_are(submission, rng):
 def test_in_the_corrupted_prompts_the_first_halves_have_changed_places(submission, rng):
     for template in (TEMPLATE, OTHER_TEMPLATE):
         model, names, (_, corrupted, _, _) = made_pairs(submission, rng, template)
-        texts = [template.replace("{first}", c + b).replace("{second}", a + d).replace("{query}", a) for a, b, c, d in names]
+        texts = [written(template, c + b, a + d, a) for a, b, c, d in names]
         check_texts(model, corrupted, texts, "corrupted")
 
 
@@ -176,7 +181,8 @@ def test_the_answer_follows_the_query_where_it_stood_before(submission, rng):
     model, _, (clean, corrupted, right, wrong) = made_pairs(submission, rng, TEMPLATE)
     require(
         clean.shape == corrupted.shape,
-        f"Clean and corrupted prompts should have the same shape; yours have {list(clean.shape)} and {list(corrupted.shape)}.",
+        f"Clean and corrupted prompts should have the same shape; yours have {list(clean.shape)} and "
+        f"{list(corrupted.shape)}.",
     )
     for tokens, answers, which in ((clean, right, "right"), (corrupted, wrong, "wrong")):
         for row, answer in zip(tokens, answers, strict=True):
@@ -217,8 +223,8 @@ def check_changes(submission, rng, changes):
             share = measured_share(rng, change, head)
             require(
                 (change in answer) == (share > 0.1),
-                f"Your answer for {head!r} {'holds' if change in answer else 'leaves out'} {change!r}. Measured on 16 fresh "
-                f"prompts, putting that head back restores {share:.2f} of the clean answer.",
+                f"Your answer for {head!r} {'holds' if change in answer else 'leaves out'} {change!r}. Measured on "
+                f"16 fresh prompts, putting that head back restores {share:.2f} of the clean answer.",
             )
 
 
@@ -250,7 +256,7 @@ def without(model, layer, weight, head=None):
 
 @exercise("zero_ablate", points=1)
 def test_a_silent_head_is_one_without_output_weights(submission, rng):
-    model, tokens = random_model(rng), random_tokens(rng, 3, 6)
+    model, tokens = random_model(rng), random_tokens(rng, 4, 6)
     for layer in (0, 1):
         for head in range(3):
             got = submission.zero_ablate(model, tokens, get_act_name("z", layer), head)
@@ -283,12 +289,12 @@ def test_without_a_head_all_of_the_activation_is_zero(submission, rng):
 
 @exercise("mean_ablate", points=1)
 def test_the_mean_over_one_prompt_is_that_prompt(submission, rng):
-    model, tokens = random_model(rng), random_tokens(rng, 3, 6)
+    model, tokens = random_model(rng), random_tokens(rng, 4, 6)
     reference = random_tokens(rng, 1, 6)
     for layer, head in ((0, 0), (0, 2), (1, 1)):
         name = get_act_name("z", layer)
         got = submission.mean_ablate(model, tokens, name, reference, head)
-        want = run_patched(model, tokens, reference.expand(3, -1), name, head)
+        want = run_patched(model, tokens, reference.expand(4, -1), name, head)
         what = f"the logits with z of head {layer}.{head} replaced by the mean over a single reference prompt"
         expect(got, want, what, rtol=1e-3, atol=1e-4)
 
@@ -296,7 +302,7 @@ def test_the_mean_over_one_prompt_is_that_prompt(submission, rng):
 @exercise("mean_ablate", points=1)
 def test_changes_the_logits_by_what_the_mean_head_adds(submission, rng):
     model = random_model(rng)
-    tokens, reference = random_tokens(rng, 3, 6), random_tokens(rng, 5, 6)
+    tokens, reference = random_tokens(rng, 4, 6), random_tokens(rng, 5, 6)
     name = get_act_name("z", 1)  # of the last layer: what it adds goes straight to the logits
     logits, cache = model.run_with_cache(tokens)
     _, ref_cache = model.run_with_cache(reference)
@@ -304,7 +310,8 @@ def test_changes_the_logits_by_what_the_mean_head_adds(submission, rng):
         mean = sum(ref_cache[name][i, :, head] for i in range(5)) / 5
         added = (mean - cache[name][:, :, head]) @ model.W_O[1, head] @ model.W_U
         got = submission.mean_ablate(model, tokens, name, reference, head)
-        expect(got, logits + added, f"the logits with z of head 1.{head} at its mean over 5 prompts", rtol=1e-3, atol=1e-4)
+        what = f"the logits with z of head 1.{head} at its mean over 5 prompts"
+        expect(got, logits + added, what, rtol=1e-3, atol=1e-4)
 
 
 @exercise("mean_ablate", points=1)
@@ -315,7 +322,8 @@ def test_each_position_has_its_own_mean(submission, rng):
     mean = torch.stack([model.W_E[reference[:, p]].mean(0) for p in range(6)])
     want = run_patched(model, tokens, mean, name)
     got = submission.mean_ablate(model, tokens, name, reference)
-    expect(got, want, "the logits with the first resid_pre at its mean over 4 prompts, head=None,", rtol=1e-3, atol=1e-4)
+    what = "the logits with the first resid_pre at its mean over 4 prompts, head=None,"
+    expect(got, want, what, rtol=1e-3, atol=1e-4)
 
 
 @exercise("mean_ablate", points=1)
@@ -337,7 +345,7 @@ def test_leaves_alone_what_every_prompt_shares(submission, rng):
 @exercise("resample_ablate", points=1)
 def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, rng):
     model = random_model(rng)
-    tokens, other = random_tokens(rng, 3, 6), random_tokens(rng, 3, 6)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
     for layer in (0, 1):
         got = submission.resample_ablate(model, tokens, get_act_name("resid_pre", layer), other)
         what = f"the logits with resid_pre of layer {layer} from the other prompts, head=None,"
@@ -347,7 +355,7 @@ def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, r
 @exercise("resample_ablate", points=1)
 def test_changes_the_logits_by_what_the_other_head_adds(submission, rng):
     model = random_model(rng)
-    tokens, other = random_tokens(rng, 3, 6), random_tokens(rng, 3, 6)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
     name = get_act_name("z", 1)
     logits, cache = model.run_with_cache(tokens)
     _, other_cache = model.run_with_cache(other)
@@ -361,7 +369,7 @@ def test_changes_the_logits_by_what_the_other_head_adds(submission, rng):
 @exercise("resample_ablate", points=1)
 def test_later_layers_read_what_was_resampled(submission, rng):
     model = random_model(rng)
-    tokens, other = random_tokens(rng, 3, 6), random_tokens(rng, 3, 6)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
     for kind in "zqkv":
         name, head = get_act_name(kind, 0), random_number(rng, 0, 3)
         got = submission.resample_ablate(model, tokens, name, other, head)
@@ -375,7 +383,7 @@ ABLATIONS = ("zero", "mean", "other", "twin")
 KINDS = {"constant": 5, "shared": 6, "carrier": 4}  # heads of layer 0 in the shipped model
 
 
-def measured_costs(rng, kinds, n=32):
+def measured_costs(rng, kinds, n=24):
     """By kind of head and ablation, the mean change of the logit difference in the shipped model."""
     model, name = shipped(), get_act_name("z", 0)
     pairs = draw_pairs(model, n, rng)
@@ -396,9 +404,9 @@ def check_alarms(submission, rng, kinds):
     for (kind, ablation), cost in measured_costs(rng, kinds).items():
         alarm = ablation in predicted[kind]
         require(
-            alarm == (cost < -0.5),
-            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured on 32 fresh prompts, "
-            f"it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
+            alarm == (cost < -0.3),
+            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured "
+            f"on 24 fresh prompts, it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
         )
 
 
@@ -420,7 +428,7 @@ def test_tells_shared_from_carried(submission, rng):
 # direct_logit_attribution -------------------------------------------------------------------
 
 
-def attribution_case(rng, n_layers=2, batch=3):
+def attribution_case(rng, n_layers=2, batch=4):
     model, tokens = random_model(rng, n_layers), random_tokens(rng, batch, 6)
     logits, cache = model.run_with_cache(tokens)
     return model, tokens, logits, cache, *two_answers(rng, batch)
@@ -459,7 +467,7 @@ def test_a_head_of_the_last_layer_contributes_what_is_lost_without_it(submission
 def test_a_head_of_an_early_layer_counts_only_what_it_writes_to_the_output(submission, rng):
     model, _, _, cache, right, wrong = attribution_case(rng)
     _, heads = submission.direct_logit_attribution(cache, model, right, wrong)
-    for prompt in range(3):
+    for prompt in range(4):
         for head in range(3):
             written = cache["z", 0][prompt, -1, head] @ model.W_O[0, head]
             want = written @ model.W_U[:, right[prompt]] - written @ model.W_U[:, wrong[prompt]]
@@ -500,7 +508,7 @@ def test_each_layer_adds_what_it_writes(submission, rng):
 # activation_patch ---------------------------------------------------------------------------
 
 
-def twins(rng, n_layers=2, batch=3, n_pos=6):
+def twins(rng, n_layers=2, batch=4, n_pos=6):
     """A model, clean and corrupted prompts, and the cache of the clean run."""
     model = random_model(rng, n_layers)
     clean, corrupted = random_tokens(rng, batch, n_pos), random_tokens(rng, batch, n_pos)
@@ -564,8 +572,8 @@ def sweep_case(rng, n_layers=2, n_pos=5):
     """A case in which clean and corrupted differ enough to divide by the difference, and differ by
     another amount in each prompt."""
     while True:
-        model, clean, corrupted, _ = twins(rng, n_layers, 3, n_pos)
-        right, wrong = two_answers(rng, 3)
+        model, clean, corrupted, _ = twins(rng, n_layers, n_pos=n_pos)
+        right, wrong = two_answers(rng, len(clean))
         a, b = (slow_diffs(model(tokens), right, wrong) for tokens in (clean, corrupted))
         if abs((a - b).mean()) > 1 and (a - b).abs().min() > 0.3:
             return model, clean, corrupted, right, wrong, a.mean(), b.mean()
@@ -618,10 +626,10 @@ def test_every_cell_is_a_run_of_its_own(submission, rng):
 @exercise("patch_sweep", points=1)
 def test_is_1_where_all_of_the_difference_passes_and_0_where_none_does(submission, rng):
     while True:
-        model, clean, _, _ = twins(rng, 2, 3, 5)
+        model, clean, _, _ = twins(rng, n_pos=5)
         corrupted = clean.clone()
-        corrupted[:, -1] = (clean[:, -1] + torch.randint(1, 11, (3,), generator=rng)) % 11  # the last token alone
-        right, wrong = two_answers(rng, 3)
+        corrupted[:, -1] = (clean[:, -1] + torch.randint(1, 11, (4,), generator=rng)) % 11  # the last token alone
+        right, wrong = two_answers(rng, 4)
         a, b = (slow_diffs(model(tokens), right, wrong).mean() for tokens in (clean, corrupted))
         if abs(a - b) > 1:
             break
@@ -643,7 +651,8 @@ def named_head(submission):
     cfg = shipped().cfg
     require(
         0 <= layer < cfg.n_layers and 0 <= head < cfg.n_heads,
-        f"The model has layers 0 to {cfg.n_layers - 1} with heads 0 to {cfg.n_heads - 1}; there is no head {layer}.{head}.",
+        f"There is no head {layer}.{head}: the model has layers 0 to {cfg.n_layers - 1} with heads 0 to "
+        f"{cfg.n_heads - 1}.",
     )
     return layer, head
 
@@ -672,7 +681,8 @@ def test_alone_it_restores_most_of_the_answer(submission, rng):
     total, _ = measured_head(rng, layer, head)
     require(
         total > 0.7,
-        f"Head {layer}.{head} from the clean run restores {total:.2f} of the clean answer (24 fresh prompts). Look for one above 0.7.",
+        f"Head {layer}.{head} from the clean run restores {total:.2f} of the clean answer (24 fresh prompts). "
+        "Look for one above 0.7.",
     )
 
 
@@ -682,11 +692,13 @@ def test_writes_next_to_nothing_to_the_output(submission, rng):
     total, direct = measured_head(rng, layer, head)
     require(
         abs(direct) < 0.05,
-        f"The direct contribution of head {layer}.{head} changes by {direct:.2f} of the whole (24 fresh prompts): the lens sees it.",
+        f"The direct contribution of head {layer}.{head} changes by {direct:.2f} of the whole (24 fresh "
+        "prompts): the lens sees it.",
     )
     require(
         total > 0.7,
-        f"Head {layer}.{head} writes nothing to the output that differs, but it restores only {total:.2f} of the answer, too.",
+        f"Head {layer}.{head} writes nothing to the output that differs, but it restores only {total:.2f} of "
+        "the answer, too.",
     )
 
 
@@ -695,8 +707,9 @@ def test_without_it_most_of_the_answer_goes(submission, rng):
     layer, head = named_head(submission)
     total, _ = measured_head(rng, layer, head, denoise=False)
     require(
-        total > 0.7,
-        f"Head {layer}.{head} from the corrupted run takes away {total:.2f} of the clean answer (24 fresh prompts). Look for one above 0.7.",
+        total > 0.65,
+        f"Head {layer}.{head} from the corrupted run takes away {total:.2f} of the clean answer (24 fresh "
+        "prompts). Look for one above 0.65.",
     )
 
 
@@ -707,7 +720,7 @@ WAYS = ("denoise", "noise")
 
 def measured_ways(circuit, head):
     """What changes when one head of a hand-built model is patched, in each direction."""
-    model, name = gate_model(circuit), get_act_name("z", 0)
+    model, name = gate_model(circuit).requires_grad_(False), get_act_name("z", 0)
     off, on = torch.tensor([[0]]), torch.tensor([[1]])
     changes = {}
     for way, run, source in (("denoise", off, on), ("noise", on, off)):
@@ -723,8 +736,8 @@ def check_ways(submission, rng, circuits):
         for way, change in measured_ways(circuit, head).items():
             require(
                 (way in answer) == (abs(change) > 0.1),
-                f"Your answer for {circuit!r} {'holds' if way in answer else 'leaves out'} {way!r}. Measured: patching head "
-                f"{'ab'[head]} in that way changes the logit difference by {change:+.1f}.",
+                f"Your answer for {circuit!r} {'holds' if way in answer else 'leaves out'} {way!r}. Measured: patching "
+                f"head {'ab'[head]} in that way changes the logit difference by {change:+.1f}.",
             )
 
 
