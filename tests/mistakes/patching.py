@@ -1,6 +1,8 @@
 """Known wrong answers to chapter 4, each with the hint it deserves. A learner whose answer does
 what one of these does is shown its hint."""
 
+import math
+
 import torch
 
 from utils.checking import mistake
@@ -702,3 +704,689 @@ def sums_show_nothing(circuit):
 @mistake("ways_that_find", hint="A change is a change: in a sum, denoising gives half and noising takes half. Both ways find the head.")
 def sums_are_ors(circuit):
     return {"and": ["noise"]}.get(circuit, ["denoise"])
+
+
+# Part 2: connections ------------------------------------------------------------------------
+
+_QKV = ("q", "k", "v")
+
+
+def _differences(logits, right, wrong):
+    n = torch.arange(len(logits))
+    return logits[n, -1, right] - logits[n, -1, wrong]
+
+
+def _ends(model, clean, corrupted, right, wrong):
+    return tuple(_differences(model(x), right, wrong).mean() for x in (clean, corrupted))
+
+
+def _put(name, new, where):
+    """A hook that puts part of another activation in, as a pair for run_with_hooks."""
+
+    def hook_fn(x, hook):
+        x = x.clone()
+        x[where] = new[where]
+        return x
+
+    return name, hook_fn
+
+
+# input_that_lights_up -----------------------------------------------------------------------
+
+
+@mistake("input_that_lights_up", hint="K-composition is what `swap_first` shows. The other two changes ask other questions: which is about what stands at the place, and which about what is looked for?")
+def always_the_keys(change):
+    return "k"
+
+
+@mistake("input_that_lights_up", hint="The values are what is fetched. If a name's second half stands where it stood, the same is fetched there; only which place is looked at has changed.")
+def always_the_values(change):
+    return "v"
+
+
+@mistake("input_that_lights_up", hint="The last token, which asks, is the same in both texts unless it was changed: queries at the last position carry nothing of names that change places.")
+def always_the_queries(change):
+    return "q"
+
+
+@mistake("input_that_lights_up", hint="You have exchanged the two kinds of halves. A place is found (`k`) by what stood *before* it, the first half; what is fetched there (`v`) is the second half.")
+def halves_exchanged(change):
+    return {"swap_first": "v", "swap_second": "k", "new_query": "q"}[change]
+
+
+@mistake("input_that_lights_up", hint="The new last token is what the head looks *with*: the query. Keys are computed where the names stand, and the names have not changed.")
+def a_new_query_in_the_keys(change):
+    return {"swap_first": "k", "swap_second": "v", "new_query": "k"}[change]
+
+
+@mistake("input_that_lights_up", hint="Exchanging the first halves leaves the last token alone, so what is looked for stays. What changes is what stands before each second half: how a place is found.")
+def first_halves_in_the_queries(change):
+    return {"swap_first": "q", "swap_second": "v", "new_query": "k"}[change]
+
+
+# patch_qkv ----------------------------------------------------------------------------------
+
+
+def _qkv(model, clean, corrupted, right, wrong, layer, pos=slice(None), all_heads=False, kinds="qkv", scaled=True):
+    _, cache = model.run_with_cache(clean)
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    rows = []
+    for kind in kinds:
+        name, row = get_act_name(kind, layer), []
+        for head in range(model.cfg.n_heads):
+            where = (slice(None), pos, slice(None) if all_heads else head)
+            logits = model.run_with_hooks(corrupted, fwd_hooks=[_put(name, cache[name], where)])
+            row.append(_differences(logits, right, wrong).mean())
+        rows.append(row)
+    values = torch.tensor(rows)
+    return (values - start) / (end - start) if scaled else values
+
+
+@mistake("patch_qkv", hint="You patch corrupted into clean. The run is over `corrupted`; the activation comes from `clean`.")
+def noising(model, clean, corrupted, right, wrong, layer):
+    return 1 - _qkv(model, corrupted, clean, right, wrong, layer)
+
+
+@mistake("patch_qkv", hint="You patch the layer's heads all together, so every cell of a row is the same. One head at a time: `x[:, :, head]`.")
+def all_heads_at_once(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, layer, all_heads=True)
+
+
+@mistake("patch_qkv", hint="You patch the last position alone. Keys and values stand at all positions: patch all of them.")
+def last_position_alone(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, layer, pos=-1)
+
+
+@mistake("patch_qkv", hint="Rows in another order: queries are row 0, keys row 1, values row 2.")
+def keys_first(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, layer, kinds="kqv")
+
+
+@mistake("patch_qkv", hint="These are logit differences. Put them on the scale from corrupted (0) to clean (1): subtract the corrupted mean, divide by clean minus corrupted.")
+def not_normalised(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, layer, scaled=False)
+
+
+@mistake("patch_qkv", hint="You divide by the clean mean. The scale runs from the corrupted run to the clean one: divide by clean minus corrupted.")
+def divided_by_clean(model, clean, corrupted, right, wrong, layer):
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    return (_qkv(model, clean, corrupted, right, wrong, layer, scaled=False) - start) / end
+
+
+@mistake("patch_qkv", hint="You normalise each prompt and then average. Average first: a prompt whose clean and corrupted runs hardly differ would divide by almost nothing.")
+def normalised_by_prompt(model, clean, corrupted, right, wrong, layer):
+    _, cache = model.run_with_cache(clean)
+    end, start = (_differences(model(x), right, wrong) for x in (clean, corrupted))
+    rows = []
+    for kind in "qkv":
+        name = get_act_name(kind, layer)
+        runs = [
+            model.run_with_hooks(corrupted, fwd_hooks=[_put(name, cache[name], (slice(None), slice(None), head))])
+            for head in range(model.cfg.n_heads)
+        ]
+        rows.append([((_differences(logits, right, wrong) - start) / (end - start)).mean() for logits in runs])
+    return torch.tensor(rows)
+
+
+@mistake("patch_qkv", hint="You always patch layer 0. The layer is an argument: `get_act_name(kind, layer)`.")
+def always_layer_0(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, 0)
+
+
+# attribution_patch --------------------------------------------------------------------------
+
+
+def _attribution(model, clean, corrupted, right, wrong, multiply=None, at=None, loss=None, dims=(0, -1)):
+    names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in ("resid_pre", *_QKV, "z")]
+    source, other = (model.run_with_cache(x, names_filter=names)[1] for x in (clean, corrupted))
+    seen = {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted if at is None else at, fwd_hooks=[(name, keep) for name in names])
+    value = _differences(logits, right, wrong).mean() if loss is None else loss(logits)
+    slopes = torch.autograd.grad(value, [seen[name] for name in names])
+    multiply = multiply or (lambda a, b: a - b)
+    return {
+        name: (multiply(source[name], other[name]) * slope).sum(dims)
+        for name, slope in zip(names, slopes, strict=True)
+    }
+
+
+@mistake("attribution_patch", hint="Your gradient is that of the clean run. We patch into the corrupted run, so the slope is wanted there.")
+def gradient_of_the_clean_run(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, at=clean)
+
+
+@mistake("attribution_patch", hint="The sign is turned: patching goes from corrupted to clean, so the change is clean minus corrupted.")
+def corrupted_minus_clean(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, multiply=lambda a, b: b - a)
+
+
+@mistake("attribution_patch", hint="You multiply the gradient by the clean activation. What a patch changes is the *difference*: clean minus corrupted.")
+def clean_times_gradient(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, multiply=lambda a, b: a)
+
+
+@mistake("attribution_patch", hint="You multiply the gradient by the corrupted activation, which says what removing it would do. Patching changes it to the clean one: multiply by clean minus corrupted.")
+def corrupted_times_gradient(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, multiply=lambda a, b: b)
+
+
+@mistake("attribution_patch", hint="Your estimates are for the sum over prompts. The metric is the mean logit difference: take the gradient of the mean.")
+def gradient_of_the_sum(model, clean, corrupted, right, wrong):
+    return _attribution(
+        model, clean, corrupted, right, wrong, loss=lambda logits: _differences(logits, right, wrong).sum()
+    )
+
+
+@mistake("attribution_patch", hint="You divide by the number of prompts twice: the gradient of a mean has it already. Sum the products over the prompts.")
+def mean_of_the_mean(model, clean, corrupted, right, wrong):
+    found = _attribution(model, clean, corrupted, right, wrong)
+    return {name: x / len(clean) for name, x in found.items()}
+
+
+@mistake("attribution_patch", hint="Your metric is the right token's logit alone. It is the difference of the right and the wrong one.")
+def right_logit_alone(model, clean, corrupted, right, wrong):
+    rows = torch.arange(len(right))
+    return _attribution(
+        model, clean, corrupted, right, wrong, loss=lambda logits: logits[rows, -1, right].mean()
+    )
+
+
+@mistake("attribution_patch", hint="The prompts are still there: sum over them too, so that `resid_pre` is `[pos]` and the others are `[pos n_heads]`.")
+def keeps_the_prompts(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, dims=(-1,))
+
+
+@mistake("attribution_patch", hint="These are shares of clean minus corrupted. Give nats: do not normalise.")
+def in_shares(model, clean, corrupted, right, wrong):
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    found = _attribution(model, clean, corrupted, right, wrong)
+    return {name: x / (end - start).detach() for name, x in found.items()}
+
+
+# where_attribution_fails --------------------------------------------------------------------
+
+
+@mistake("where_attribution_fails", hint="At `C` and `D` the estimate is a little too high, not too low. Compare the numbers at the other two.")
+def where_it_is_too_high():
+    return [(0, 15), (1, 16)]
+
+
+@mistake("where_attribution_fails", hint="You list every patch that matters. Keep those whose estimate is less than half of the exact effect.")
+def all_that_matter():
+    return [(0, 12), (0, 15), (1, 13), (1, 16)]
+
+
+@mistake("where_attribution_fails", hint="It fails in layer 0, but not only there: follow the same message one layer on, to where 0.4 has put it.")
+def only_the_early_stream():
+    return [(0, 12)]
+
+
+@mistake("where_attribution_fails", hint="In layer 1, yes. The same message fails where it starts, too: at `A` in layer 0.")
+def only_the_late_stream():
+    return [(1, 13)]
+
+
+@mistake("where_attribution_fails", hint="Pairs are `(layer, position)`, in this order.")
+def position_first():
+    return [(12, 0), (13, 1)]
+
+
+@mistake("where_attribution_fails", hint="Positions count `<|bos|>`, which is position 0. Yours are one too low.")
+def without_bos():
+    return [(0, 11), (1, 12)]
+
+
+@mistake("where_attribution_fails", hint="In layer 1 the message of `A` no longer stands at `A`: head 0.4 has moved it one position on.")
+def the_same_position_in_both_layers():
+    return [(0, 12), (1, 12)]
+
+
+# estimate_over_exact ------------------------------------------------------------------------
+
+
+def _margin(p):
+    return math.log(p / (1 - p))
+
+
+@mistake("estimate_over_exact", hint="You take the slope at `after`. The gradient is that of the corrupted run: at `before`.")
+def slope_at_the_end(before, after):
+    return after * (1 - after) * (_margin(after) - _margin(before)) / (after - before)
+
+
+@mistake("estimate_over_exact", hint="Turned over: the estimate goes above the line, the exact change below.")
+def exact_over_estimate(before, after):
+    return (after - before) / (before * (1 - before) * (_margin(after) - _margin(before)))
+
+
+@mistake("estimate_over_exact", hint="The slope multiplies the change of the *margin*. You multiply it by the change of the weight, so that this cancels and only the slope is left.")
+def slope_alone(before, after):
+    return before * (1 - before)
+
+
+@mistake("estimate_over_exact", hint="The logarithm of a weight is not its score's margin: the weights of all other places share the rest, 1 - p. Use log(p / (1 - p)).")
+def log_weights_for_margins(before, after):
+    return before * (1 - before) * (math.log(after) - math.log(before)) / (after - before)
+
+
+@mistake("estimate_over_exact", hint="The slope of p by its margin is p (1 - p): the factor 1 - p is missing.")
+def slope_without_its_second_factor(before, after):
+    return before * (_margin(after) - _margin(before)) / (after - before)
+
+
+@mistake("estimate_over_exact", hint="This is the slope half-way between the two. The gradient knows only where it starts: at `before`.")
+def slope_in_the_middle(before, after):
+    p = (before + after) / 2
+    return p * (1 - p) * (_margin(after) - _margin(before)) / (after - before)
+
+
+@mistake("estimate_over_exact", hint="The sign: both changes, of the margin and of the weight, are after minus before.")
+def sign_of_the_margin(before, after):
+    return before * (1 - before) * (_margin(before) - _margin(after)) / (after - before)
+
+
+# causal_trace -------------------------------------------------------------------------------
+
+
+def _trace(model, tokens, subject_positions, noise, answer, kind="resid_pre", noisy=True, value=None, stacked=None, keep_noise=True, each=False):
+    rows = torch.arange(len(answer))
+    value = value or (lambda logits: logits[:, -1].softmax(-1)[rows, answer])
+    logits, cache = model.run_with_cache(tokens)
+
+    def add(x, hook):
+        x = x.clone()
+        if keep_noise:
+            x[:, subject_positions] += noise
+        else:
+            x[:, subject_positions] = noise
+        return x
+
+    noise_hook = [("hook_embed", add)]
+    corrupted = model.run_with_hooks(tokens, fwd_hooks=noise_hook)
+    n_layers, n_pos = model.cfg.n_layers, tokens.shape[1]
+    cells = torch.zeros(n_layers, n_pos)
+    for layer in range(n_layers):
+        for pos in range(n_pos):
+            name = get_act_name(kind, layer)
+            hooks = noise_hook * noisy + [_put(name, cache[name], (slice(None), pos))]
+            cells[layer, pos] = value(model.run_with_hooks(tokens, fwd_hooks=hooks)).mean()
+    return value(logits), value(corrupted), cells
+
+
+@mistake("causal_trace", hint="The restored runs have no noise, so they are all clean. Give each both hooks: the noise and the restoration.")
+def restores_without_noise(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, noise, answer, noisy=False)
+
+
+@mistake("causal_trace", hint="You restore the stream that *leaves* a layer. Row `layer` is for the stream that enters it: `resid_pre`.")
+def restores_what_leaves(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, noise, answer, kind="resid_post")
+
+
+@mistake("causal_trace", hint="You restore what attention adds. The stream itself is `resid_pre`.")
+def restores_what_attention_adds(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, noise, answer, kind="attn_out")
+
+
+@mistake("causal_trace", hint="These are logits; the probability of the answer is wanted (softmax over the vocabulary).")
+def logits_for_probabilities(model, tokens, subject_positions, noise, answer):
+    rows = torch.arange(len(answer))
+    return _trace(model, tokens, subject_positions, noise, answer, value=lambda x: x[rows, -1, answer])
+
+
+@mistake("causal_trace", hint="These are log-probabilities; probabilities are wanted.")
+def log_probabilities(model, tokens, subject_positions, noise, answer):
+    rows = torch.arange(len(answer))
+    return _trace(
+        model, tokens, subject_positions, noise, answer, value=lambda x: x[:, -1].log_softmax(-1)[rows, answer]
+    )
+
+
+@mistake("causal_trace", hint="You put the noise in the embedding's place. Add it to the embedding.")
+def noise_instead_of_the_embedding(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, noise, answer, keep_noise=False)
+
+
+@mistake("causal_trace", hint="The softmax runs over positions here. It belongs over the vocabulary, at the last position.")
+def softmax_over_positions(model, tokens, subject_positions, noise, answer):
+    rows = torch.arange(len(answer))
+    return _trace(
+        model, tokens, subject_positions, noise, answer, value=lambda x: x.softmax(1)[rows, -1, answer]
+    )
+
+
+@mistake("causal_trace", hint="The noise is given as it is to be used: `noise[:, i]` is for `subject_positions[i]`. You sort the positions and mix the two up.")
+def sorts_the_positions(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, sorted(subject_positions), noise, answer)
+
+
+@mistake("causal_trace", hint="The restored value comes from the noisy run. It must come from the clean one; then it repairs something.")
+def restores_noise(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    return clean, corrupted, corrupted.mean().expand_as(cells)
+
+
+# path_patch ---------------------------------------------------------------------------------
+
+
+def _sent(model, clean, corrupted, sender):
+    name = get_act_name("z", sender[0])
+    new, old = (model.run_with_cache(x, names_filter=name)[1][name][:, :, sender[1]] for x in (clean, corrupted))
+    return (new - old) @ model.W_O[sender]
+
+
+def _receive(model, tokens, change, receiver, kinds=None, heads=None):
+    layer, head, kind = receiver
+    hooks = []
+    for k in kinds or (kind,):
+        W = getattr(model, f"W_{k.upper()}")[layer]
+
+        def add(x, hook, W=W):
+            x = x.clone()
+            for h in range(model.cfg.n_heads) if heads == "all" else (head,):
+                x[:, :, h] += change @ W[h]
+            return x
+
+        hooks.append((get_act_name(k, layer), add))
+    return model.run_with_hooks(tokens, fwd_hooks=hooks)
+
+
+@mistake("path_patch", hint="Heads between sender and receiver are free in your run: they see the clean sender and pass it on. They must say what they say in the corrupted run; in the direct path the stream changes by the sender's own change and nothing else.")
+def heads_in_between_free(model, clean, corrupted, sender, receiver):
+    z, name = get_act_name("z", sender[0]), get_act_name(receiver[2], receiver[0])
+    _, cache = model.run_with_cache(clean, names_filter=z)
+    with model.hooks([_put(z, cache[z], (slice(None), slice(None), sender[1]))]):
+        _, reached = model.run_with_cache(corrupted, names_filter=name)
+    where = (slice(None), slice(None), receiver[1])
+    return model.run_with_hooks(corrupted, fwd_hooks=[_put(name, reached[name], where)])
+
+
+@mistake("path_patch", hint="You give the receiver all of its clean input. Only the sender's part of it may be clean.")
+def whole_input_clean(model, clean, corrupted, sender, receiver):
+    name = get_act_name(receiver[2], receiver[0])
+    _, cache = model.run_with_cache(clean, names_filter=name)
+    where = (slice(None), slice(None), receiver[1])
+    return model.run_with_hooks(corrupted, fwd_hooks=[_put(name, cache[name], where)])
+
+
+@mistake("path_patch", hint="You patch the sender's output for everyone. Only the receiver's one input may see it.")
+def sender_for_everyone(model, clean, corrupted, sender, receiver):
+    z = get_act_name("z", sender[0])
+    _, cache = model.run_with_cache(clean, names_filter=z)
+    return model.run_with_hooks(corrupted, fwd_hooks=[_put(z, cache[z], (slice(None), slice(None), sender[1]))])
+
+
+@mistake("path_patch", hint="Roles exchanged: you run the clean text with a corrupted edge. Run `corrupted`; the edge is clean.")
+def clean_run_with_a_corrupted_edge(model, clean, corrupted, sender, receiver):
+    return _receive(model, clean, _sent(model, corrupted, clean, sender), receiver)
+
+
+@mistake("path_patch", hint="The sign is turned: the receiver's input changes by clean minus corrupted.")
+def change_turned_round(model, clean, corrupted, sender, receiver):
+    return _receive(model, corrupted, -_sent(model, clean, corrupted, sender), receiver)
+
+
+@mistake("path_patch", hint="All three inputs of the receiver see the clean sender. Only the one that is named may: `receiver[2]`.")
+def all_three_inputs(model, clean, corrupted, sender, receiver):
+    return _receive(model, corrupted, _sent(model, clean, corrupted, sender), receiver, kinds=_QKV)
+
+
+@mistake("path_patch", hint="All heads of the receiver's layer see the clean sender. Only one may: `x[:, :, receiver[1]]`.")
+def all_heads_of_the_layer(model, clean, corrupted, sender, receiver):
+    return _receive(model, corrupted, _sent(model, clean, corrupted, sender), receiver, heads="all")
+
+
+@mistake("path_patch", hint="You add the clean output on top of the corrupted one. The receiver reads one *instead* of the other: add the difference.")
+def adds_the_clean_output(model, clean, corrupted, sender, receiver):
+    z = get_act_name("z", sender[0])
+    out = model.run_with_cache(clean, names_filter=z)[1][z][:, :, sender[1]] @ model.W_O[sender]
+    return _receive(model, corrupted, out, receiver)
+
+
+@mistake("path_patch", hint="Behind the receiver everything is frozen in your run, as if its change went straight to the logits. Later layers must read it.")
+def frozen_behind_the_receiver(model, clean, corrupted, sender, receiver):
+    layer, head, _ = receiver
+    zs = [get_act_name("z", i) for i in range(layer, model.cfg.n_layers)]
+    logits, cache = model.run_with_cache(corrupted, names_filter=zs)
+    seen = {}
+
+    def keep(x, hook):
+        seen["z"] = x[:, :, head]
+
+    with model.hooks([(zs[0], keep)]):
+        _receive(model, corrupted, _sent(model, clean, corrupted, sender), receiver)
+    return logits + (seen["z"] - cache[zs[0]][:, :, head]) @ model.W_O[layer, head] @ model.W_U
+
+
+# edge_attribution ---------------------------------------------------------------------------
+
+
+def _edges(model, clean, corrupted, right, wrong, at=None, batch_mean=True, last_of=1, same_layer=False, loss=None):
+    cfg = model.cfg
+    zs = [get_act_name("z", layer) for layer in range(cfg.n_layers)]
+    inputs = [get_act_name(kind, layer) for layer in range(cfg.n_layers) for kind in "qkv"]
+    new, old = (model.run_with_cache(x, names_filter=zs)[1] for x in (clean, corrupted))
+    seen = {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted if at is None else at, fwd_hooks=[(name, keep) for name in inputs])
+    value = _differences(logits, right, wrong).mean() if loss is None else loss(logits)
+    slopes = dict(zip(inputs, torch.autograd.grad(value, [seen[name] for name in inputs]), strict=True))
+    changes = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+    for layer, name in enumerate(zs):
+        dz = new[name] - old[name]
+        changes |= {f"{layer}.{h}": dz[:, :, h] @ model.W_O[layer, h] for h in range(cfg.n_heads)}
+    found = {}
+    for layer in range(cfg.n_layers):
+        for kind in "qkv":
+            W, slope = getattr(model, f"W_{kind.upper()}")[layer], slopes[get_act_name(kind, layer)]
+            for head in range(cfg.n_heads):
+                at_stream = slope[:, :, head] @ W[head].T
+                for writer, change in changes.items():
+                    if writer == "embed" or int(writer.split(".")[0]) < layer + same_layer:
+                        found[f"{writer}->{layer}.{head}.{kind}"] = (change * at_stream).sum().item()
+    direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
+    for writer, change in changes.items():
+        found[f"{writer}->logits"] = ((change[:, -1] * direction).sum() / (len(clean) if batch_mean else 1)).item()
+    return found
+
+
+@mistake("edge_attribution", hint="Your gradient is that of the clean run. Edges are made clean in the *corrupted* run: take it there.")
+def edges_at_the_clean_run(model, clean, corrupted, right, wrong):
+    return _edges(model, clean, corrupted, right, wrong, at=clean)
+
+
+@mistake("edge_attribution", hint="The edges to `logits` are sums over the prompts; the others are means, by the gradient of a mean. Divide the former by the number of prompts.")
+def logits_edges_summed(model, clean, corrupted, right, wrong):
+    return _edges(model, clean, corrupted, right, wrong, batch_mean=False)
+
+
+@mistake("edge_attribution", hint="All signs are turned: the change is clean minus corrupted.")
+def edges_turned_round(model, clean, corrupted, right, wrong):
+    return {edge: -x for edge, x in _edges(model, clean, corrupted, right, wrong).items()}
+
+
+@mistake("edge_attribution", hint="There are edges between heads of one layer. Heads of a layer run side by side: a receiver hears only the embedding and *lower* layers.")
+def edges_within_a_layer(model, clean, corrupted, right, wrong):
+    return _edges(model, clean, corrupted, right, wrong, same_layer=True)
+
+
+@mistake("edge_attribution", hint="Only neighbouring layers are connected in your answer. The stream keeps everything: layer 0 is read by layer 2, too, and the embedding by all.")
+def edges_between_neighbours(model, clean, corrupted, right, wrong):
+    found = _edges(model, clean, corrupted, right, wrong)
+
+    def near(edge):
+        writer, reader = edge.split("->")
+        lower = -1 if writer == "embed" else int(writer.split(".")[0])
+        upper = model.cfg.n_layers if reader == "logits" else int(reader.split(".")[0])
+        return upper == lower + 1
+
+    return {edge: x for edge, x in found.items() if near(edge)}
+
+
+@mistake("edge_attribution", hint="The edges to `logits` are missing: from the embedding and from every head.")
+def no_edges_to_the_logits(model, clean, corrupted, right, wrong):
+    return {e: x for e, x in _edges(model, clean, corrupted, right, wrong).items() if not e.endswith("logits")}
+
+
+@mistake("edge_attribution", hint="The embedding is a sender too: `embed->0.0.q` and so on, to every head and to `logits`.")
+def no_edges_from_the_embedding(model, clean, corrupted, right, wrong):
+    return {e: x for e, x in _edges(model, clean, corrupted, right, wrong).items() if not e.startswith("embed")}
+
+
+@mistake("edge_attribution", hint="These are shares of clean minus corrupted. Give nats: do not normalise.")
+def edges_in_shares(model, clean, corrupted, right, wrong):
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    return {e: x / float(end - start) for e, x in _edges(model, clean, corrupted, right, wrong).items()}
+
+
+@mistake("edge_attribution", hint="You take absolute values. An edge can push either way: keep the sign.")
+def edges_without_sign(model, clean, corrupted, right, wrong):
+    return {edge: abs(x) for edge, x in _edges(model, clean, corrupted, right, wrong).items()}
+
+
+# unexplained_effect -------------------------------------------------------------------------
+
+
+def _circuit_run(model, circuit, clean, corrupted, frozen_senders=False, turned=False, ignore=()):
+    """Logits if the circuit's edges carry clean. `frozen_senders`: what the sender says in the clean run."""
+    logits, cache = model.run_with_cache(corrupted)
+    news = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+    if frozen_senders:
+        _, there = model.run_with_cache(clean)
+
+    def inside(writer, reader):
+        if reader.split(".")[-1] in ignore:
+            return True
+        return (f"{writer}->{reader}" in circuit) != turned
+
+    for layer in range(model.cfg.n_layers):
+        readers = {}
+
+        def read(x, hook, layer=layer):
+            kind = hook.name[-1]
+            x = cache[hook.name].clone()
+            for writer, change in news.items():
+                for head in range(model.cfg.n_heads):
+                    if inside(writer, f"{layer}.{head}.{kind}"):
+                        x[:, :, head] += change @ getattr(model, f"W_{kind.upper()}")[layer, head]
+            return x
+
+        def write(x, hook, readers=readers):
+            readers["z"] = x
+
+        z = get_act_name("z", layer)
+        hooks = [(get_act_name(kind, layer), read) for kind in "qkv"] + [(z, write)]
+        model.run_with_hooks(corrupted, fwd_hooks=hooks)
+        dz = (there[z] if frozen_senders else readers["z"]) - cache[z]
+        news |= {f"{layer}.{h}": dz[:, :, h] @ model.W_O[layer, h] for h in range(model.cfg.n_heads)}
+    return logits + sum(
+        (change @ model.W_U for writer, change in news.items() if inside(writer, "logits")), torch.zeros(())
+    )
+
+
+def _left(model, logits, clean, corrupted, right, wrong):
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    return ((end - _differences(logits, right, wrong).mean()) / (end - start)).item()
+
+
+@mistake("unexplained_effect", hint="Edges of your circuit carry what the sender says in the *clean* run, even if the sender itself heard nothing clean. They must carry what it says now, in this run.")
+def senders_from_the_clean_run(model, circuit, clean, corrupted, right, wrong):
+    return _left(model, _circuit_run(model, circuit, clean, corrupted, frozen_senders=True), clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="Turned over: this is the explained share. The unexplained one is 1 for an empty circuit.")
+def explained(model, circuit, clean, corrupted, right, wrong):
+    return 1 - _left(model, _circuit_run(model, circuit, clean, corrupted), clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="It is the other way round: the edges *in* the circuit carry what is said now, those outside what is said in the corrupted run.")
+def the_complement(model, circuit, clean, corrupted, right, wrong):
+    return _left(model, _circuit_run(model, circuit, clean, corrupted, turned=True), clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="This is in nats. Divide by the mean difference of clean and corrupted.")
+def unexplained_in_nats(model, circuit, clean, corrupted, right, wrong):
+    end, _ = _ends(model, clean, corrupted, right, wrong)
+    return (end - _differences(_circuit_run(model, circuit, clean, corrupted), right, wrong).mean()).item()
+
+
+@mistake("unexplained_effect", hint="You divide by the clean mean alone. The empty circuit must give 1: divide by clean minus corrupted.")
+def divided_by_the_clean_mean(model, circuit, clean, corrupted, right, wrong):
+    end, _ = _ends(model, clean, corrupted, right, wrong)
+    logits = _circuit_run(model, circuit, clean, corrupted)
+    return ((end - _differences(logits, right, wrong).mean()) / end).item()
+
+
+@mistake("unexplained_effect", hint="You divide prompt by prompt and average the ratios. Take the means first.")
+def ratios_by_prompt(model, circuit, clean, corrupted, right, wrong):
+    runs = (model(clean), _circuit_run(model, circuit, clean, corrupted), model(corrupted))
+    end, got, start = (_differences(x, right, wrong) for x in runs)
+    return ((end - got) / (end - start)).mean().item()
+
+
+@mistake("unexplained_effect", hint="The edges to `logits` are not looked at: every head's output reaches the logits in your run. Only those in the circuit may.")
+def logits_read_everything(model, circuit, clean, corrupted, right, wrong):
+    logits = _circuit_run(model, circuit, clean, corrupted, ignore=("logits",))
+    return _left(model, logits, clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="You switch whole heads on or off: a head in any edge of the circuit reads everything. Each of its inputs has edges of its own.")
+def heads_for_edges(model, circuit, clean, corrupted, right, wrong):
+    heads = {end.removesuffix(".q").removesuffix(".k").removesuffix(".v") for edge in circuit for end in edge.split("->")}
+    zs = [get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
+    _, cache = model.run_with_cache(corrupted, names_filter=zs)
+
+    def ablate(z, hook):
+        off = [h for h in range(model.cfg.n_heads) if f"{hook.layer()}.{h}" not in heads]
+        z = z.clone()
+        z[:, :, off] = cache[hook.name][:, :, off]
+        return z
+
+    logits = model.run_with_hooks(clean, fwd_hooks=[(name, ablate) for name in zs])
+    return _left(model, logits, clean, corrupted, right, wrong)
+
+
+# smallest_circuit ---------------------------------------------------------------------------
+
+_STORY = ["embed->0.4.v", "0.4->1.3.k", "0.4->1.6.k", "1.3->logits", "1.6->logits"]
+
+
+@mistake("smallest_circuit", hint="An empty circuit leaves everything unexplained. Start from the five edges of the table above.")
+def no_edges():
+    return []
+
+
+@mistake("smallest_circuit", hint="The main line is right, and 95% needs more: layer 0 has a second head that looks back, less sharply. Where does `ranked` mention it?")
+def the_first_five():
+    return list(_STORY)
+
+
+@mistake("smallest_circuit", hint="Nothing clean enters your circuit: no edge starts at `embed`, so every head says what it says in the corrupted run.")
+def no_beginning():
+    return [*_STORY[1:], "0.7->1.3.k", "0.7->1.6.k"]
+
+
+@mistake("smallest_circuit", hint="Nothing clean reaches the output: heads 1.3 and 1.6 need their edges to `logits`.")
+def no_end():
+    return [*_STORY[:3], "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]
+
+
+@mistake("smallest_circuit", hint="1.3 and 1.6 hear layer 0 through their keys, not through their queries: patching `q` alone did nothing.")
+def by_the_queries():
+    return [edge.replace(".k", ".q") for edge in [*_STORY, "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]]
+
+
+@mistake("smallest_circuit", hint="Layer 0 hears the names through `v`: its heads look back by position, whatever stands there, and fetch it.")
+def into_the_keys_of_layer_0():
+    return ["embed->0.4.k", "embed->0.7.k", *_STORY[1:], "0.7->1.3.k", "0.7->1.6.k"]
+
+
+@mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their keys and their edges to `logits`.")
+def one_induction_head():
+    return ["embed->0.4.v", "embed->0.7.v", "0.4->1.6.k", "0.7->1.6.k", "1.6->logits"]
