@@ -557,3 +557,31 @@ class LiveTraining:
             return display(what, display_id=True)
         handle.update(what)
         return handle
+
+
+def grouped_bars(
+    series: Mapping[str, tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]],
+    labels: Sequence[str],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    levels: Mapping[str, float] | None = None,
+    ax=None,
+):
+    """Bars in groups, one group per label: each series is (heights, standard errors), with error
+    bars of two standard errors; and dashed levels by name."""
+    ax = ax or axes(size=(max(5.5, 0.24 * len(labels) * (len(series) + 1)), 3.4))
+    width = 0.8 / len(series)
+    for i, (name, (heights, errors)) in enumerate(series.items()):
+        x = [n + (i - (len(series) - 1) / 2) * width for n in range(len(labels))]
+        errors = [2 * float(e) for e in errors]
+        style = {"color": COLORS[i], "ecolor": "#333333", "capsize": 2, "error_kw": {"lw": 1}}
+        ax.bar(x, [float(h) for h in heights], width, yerr=errors, label=name, **style)
+    ax.axhline(0, color="black", lw=0.8)
+    for i, (name, level) in enumerate((levels or {}).items()):
+        ax.axhline(level, ls=["--", ":"][i % 2], color="#555555", lw=1.2, label=f"{name}: {level:.2f}")
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if len(series) + len(levels or {}) > 1:
+        ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax

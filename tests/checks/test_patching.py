@@ -1,0 +1,1427 @@
+"""Checks of chapter 4. Each says in its name what must be true of an answer."""
+
+import copy
+import functools
+
+import torch
+
+from utils.checking import exercise, expect, fail, require
+from utils.corpus import load_tokenizer
+from utils.gates import gate_model
+from utils.model import Config, Transformer, get_act_name
+from utils.patching import LogitDiff, sweep
+from utils.pretrained import load_model
+from utils.prompts import TEMPLATE, draw_names, draw_pairs
+
+
+def random_model(rng, n_layers=2, n_heads=3, d_vocab=11, d_model=8, d_head=4):
+    """A small model whose heads matter as much as its embedding and attend unevenly."""
+    model = Transformer(
+        Config(d_vocab=d_vocab, d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_head=d_head, n_ctx=16)
+    )
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(0.7 * torch.randn(weight.shape, generator=rng))
+    return model.requires_grad_(False)
+
+
+def random_tokens(rng, batch, n_pos, d_vocab=11):
+    return torch.randint(d_vocab, (batch, n_pos), generator=rng)
+
+
+def random_number(rng, low, high):
+    """A whole number from low to high - 1."""
+    return int(torch.randint(low, high, (1,), generator=rng))
+
+
+def two_answers(rng, batch, d_vocab=11):
+    """A right and another, wrong token for each prompt."""
+    right = torch.randint(d_vocab, (batch,), generator=rng)
+    wrong = (right + torch.randint(1, d_vocab, (batch,), generator=rng)) % d_vocab
+    return right, wrong
+
+
+def slow_diffs(logits, right, wrong):
+    rows = zip(logits, right.tolist(), wrong.tolist(), strict=True)
+    return torch.tensor([float(row[-1, r] - row[-1, w]) for row, r, w in rows])
+
+
+@functools.lru_cache(maxsize=1)
+def shipped():
+    return load_model("two_layer").requires_grad_(False)
+
+
+def run_patched(model, tokens, source, name, head=None):
+    """Logits of a run over `tokens` with an activation (or one head of it) as it is in the run over
+    `source`; None for zero; a tensor for itself."""
+    if source is not None and not source.is_floating_point():
+        source = model.run_with_cache(source, names_filter=name)[1][name]
+
+    def replace(x, hook):
+        new = torch.zeros_like(x) if source is None else source.expand_as(x)
+        if head is None:
+            return new
+        return torch.cat([x[:, :, :head], new[:, :, head : head + 1], x[:, :, head + 1 :]], dim=2)
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(name, replace)])
+
+
+def listed(got, options, what):
+    """A list of option names as a set."""
+    if not isinstance(got, list | tuple | set) or not all(isinstance(g, str) for g in got):
+        fail(f"{what} should be a list of strings; it is {got!r}.")
+    strange = sorted(set(got) - set(options))
+    require(not strange, f"{what} holds {strange}; choose among {list(options)}.")
+    return set(got)
+
+
+# logit_diff ---------------------------------------------------------------------------------
+
+
+@exercise("logit_diff", points=1)
+def test_two_prompts_by_hand(submission, rng):
+    logits = torch.tensor([[[9.0, 9, 9], [1, 2, 4]], [[9, 9, 9], [5, 3, 0]]])
+    got = submission.logit_diff(logits, torch.tensor([2, 0]), torch.tensor([0, 1]))
+    expect(got, [3.0, 2.0], "the difference for last logits [1, 2, 4] and [5, 3, 0], right 2 and 0, wrong 0 and 1,")
+
+
+@exercise("logit_diff", points=1)
+def test_reads_the_last_position_alone(submission, rng):
+    logits = torch.randn(4, 5, 7, generator=rng)
+    right, wrong = two_answers(rng, 4, 7)
+    want = slow_diffs(logits, right, wrong)
+    logits[:, :-1] += 10 * torch.randn(4, 4, 7, generator=rng)
+    what = "the difference after all positions but the last were changed"
+    expect(submission.logit_diff(logits, right, wrong), want, what)
+
+
+@exercise("logit_diff", points=1)
+def test_is_the_log_of_how_many_times_likelier_the_right_token_is(submission, rng):
+    logits = 2 * torch.randn(5, 3, 6, generator=rng)
+    right, wrong = two_answers(rng, 5, 6)
+    p = logits[:, -1].double().softmax(-1)
+    want = torch.stack([(row[r] / row[w]).log() for row, r, w in zip(p, right, wrong, strict=True)])
+    got = submission.logit_diff(logits, right, wrong)
+    expect(got, want, "the difference for random logits, which is log(P(right) / P(wrong)),", rtol=1e-3, atol=1e-4)
+    exchanged = submission.logit_diff(logits, wrong, right)
+    expect(exchanged, -want, "the difference with right and wrong exchanged", rtol=1e-3, atol=1e-4)
+
+
+# clean_and_corrupted ------------------------------------------------------------------------
+
+OTHER_TEMPLATE = "def run({first},{second}):\n    return{query}"
+
+
+def course_reader(rng):
+    """A model that reads the course's tokens; it is asked for nothing else."""
+    model = Transformer(Config(d_vocab=2048, d_model=2), load_tokenizer())
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=rng))
+    return model
+
+
+def made_pairs(submission, rng, template, n=4):
+    model = course_reader(rng)
+    names = [tuple(name) for name in draw_names(model, n, rng)]
+    return model, names, submission.clean_and_corrupted(model, template, names)
+
+
+def written(template, first, second, query):
+    return template.replace("{first}", first).replace("{second}", second).replace("{query}", query)
+
+
+def check_texts(model, tokens, texts, which):
+    got = torch.as_tensor(tokens)
+    require(
+        got.ndim == 2 and len(got) == len(texts),
+        f"The {which} tokens should have one row per pair of names, here {len(texts)}; their shape is "
+        f"{list(got.shape)}.",
+    )
+    for row, text in zip(got, texts, strict=True):
+        read = model.to_string(row)
+        require(
+            read.startswith("<|bos|>") and not read[7:].startswith("<|bos|>"),
+            f"Every {which} prompt should start with one <|bos|>; yours starts {read[:24]!r}.",
+        )
+        require(read[7:] == text, f"A {which} prompt should read {text!r}; yours reads {read[7:]!r}.")
+
+
+@exercise("clean_and_corrupted", points=1)
+def test_the_clean_prompts_hold_the_names_as_they_are(submission, rng):
+    for template in (TEMPLATE, OTHER_TEMPLATE):
+        model, names, (clean, _, _, _) = made_pairs(submission, rng, template)
+        texts = [written(template, a + b, c + d, a) for a, b, c, d in names]
+        check_texts(model, clean, texts, "clean")
+
+
+@exercise("clean_and_corrupted", points=1)
+def test_in_the_corrupted_prompts_the_first_halves_have_changed_places(submission, rng):
+    for template in (TEMPLATE, OTHER_TEMPLATE):
+        model, names, (_, corrupted, _, _) = made_pairs(submission, rng, template)
+        texts = [written(template, c + b, a + d, a) for a, b, c, d in names]
+        check_texts(model, corrupted, texts, "corrupted")
+
+
+@exercise("clean_and_corrupted", points=1)
+def test_each_prompt_has_its_right_and_its_wrong_answer(submission, rng):
+    model, names, (_, _, right, wrong) = made_pairs(submission, rng, TEMPLATE, n=5)
+    for tokens, half, which in ((right, 1, "right"), (wrong, 3, "wrong")):
+        require(len(tokens) == 5, f"There should be one {which} token for each of 5 pairs; there are {len(tokens)}.")
+        for i, name in enumerate(names):
+            text = model.to_string(tokens[i])
+            require(
+                text == name[half],
+                f"For the names {name}, the {which} answer is the token {name[half]!r}; yours is {text!r}.",
+            )
+
+
+@exercise("clean_and_corrupted", points=1)
+def test_the_answer_follows_the_query_where_it_stood_before(submission, rng):
+    model, _, (clean, corrupted, right, wrong) = made_pairs(submission, rng, TEMPLATE)
+    require(
+        clean.shape == corrupted.shape,
+        f"Clean and corrupted prompts should have the same shape; yours have {list(clean.shape)} and "
+        f"{list(corrupted.shape)}.",
+    )
+    for tokens, answers, which in ((clean, right, "right"), (corrupted, wrong, "wrong")):
+        for row, answer in zip(tokens, answers, strict=True):
+            before = [i for i in range(len(row) - 1) if row[i] == row[-1]]
+            follows = [model.to_string(row[i + 1]) for i in before]
+            require(
+                model.to_string(answer) in follows,
+                f"After the last token {model.to_string(row[-1])!r} of {model.to_string(row)!r}, the {which} answer "
+                f"{model.to_string(answer)!r} should follow where that token stood before; there follows {follows}.",
+            )
+    n_changed = (clean != corrupted).sum(1).tolist()
+    require(n_changed == [2] * len(clean), f"Twins should differ in 2 tokens each; yours differ in {n_changed}.")
+
+
+# changes_that_show --------------------------------------------------------------------------
+
+CHANGES = ("swap_first", "swap_second", "new_query")
+HEADS = {"previous": 4, "own": 6}  # heads of layer 0 in the shipped model
+
+
+def measured_share(rng, change, head, n=16):
+    """How much of the clean answer one head of layer 0 brings back, in the shipped model."""
+    model, name = shipped(), get_act_name("z", 0)
+    pairs = draw_pairs(model, n, rng, change)
+    metric = LogitDiff(pairs.right, pairs.wrong)
+    logits, cache = model.run_with_cache(pairs.clean, names_filter=name)
+    start, end = metric(model(pairs.corrupted)), metric(logits)
+    patched = metric(run_patched(model, pairs.corrupted, cache[name], name, HEADS[head]))
+    return float((patched - start) / (end - start))
+
+
+def check_changes(submission, rng, changes):
+    predicted = {
+        head: listed(submission.changes_that_show(head), CHANGES, f"Your answer for {head!r}") for head in HEADS
+    }
+    for change in changes:
+        for head, answer in predicted.items():
+            share = measured_share(rng, change, head)
+            require(
+                (change in answer) == (share > 0.1),
+                f"Your answer for {head!r} {'holds' if change in answer else 'leaves out'} {change!r}. Measured on "
+                f"16 fresh prompts, putting that head back restores {share:.2f} of the clean answer.",
+            )
+
+
+@exercise("changes_that_show", points=1)
+def test_is_right_about_exchanged_first_halves(submission, rng):
+    check_changes(submission, rng, ["swap_first"])
+
+
+@exercise("changes_that_show", points=1)
+def test_is_right_about_exchanged_second_halves(submission, rng):
+    check_changes(submission, rng, ["swap_second"])
+
+
+@exercise("changes_that_show", points=1)
+def test_is_right_about_a_new_query(submission, rng):
+    check_changes(submission, rng, ["new_query"])
+
+
+# zero_ablate --------------------------------------------------------------------------------
+
+
+def without(model, layer, weight, head=None):
+    """A copy of a model with one kind of weight zero: of all heads of a layer, or of one."""
+    model = copy.deepcopy(model)
+    W = getattr(model.blocks[layer].attn, weight)
+    W[slice(None) if head is None else head] = 0
+    return model
+
+
+@exercise("zero_ablate", points=1)
+def test_a_silent_head_is_one_without_output_weights(submission, rng):
+    model, tokens = random_model(rng), random_tokens(rng, 4, 6)
+    for layer in (0, 1):
+        for head in range(3):
+            got = submission.zero_ablate(model, tokens, get_act_name("z", layer), head)
+            want = without(model, layer, "W_O", head)(tokens)
+            expect(got, want, f"the logits with z of head {layer}.{head} zero", rtol=1e-3, atol=1e-4)
+
+
+@exercise("zero_ablate", points=1)
+def test_works_for_queries_keys_and_values(submission, rng):
+    model, tokens = random_model(rng), random_tokens(rng, 2, 5)
+    for kind in "qkv":
+        layer, head = random_number(rng, 0, 2), random_number(rng, 1, 3)
+        got = submission.zero_ablate(model, tokens, get_act_name(kind, layer), head)
+        want = without(model, layer, f"W_{kind.upper()}", head)(tokens)
+        expect(got, want, f"the logits with {kind} of head {layer}.{head} zero", rtol=1e-3, atol=1e-4)
+
+
+@exercise("zero_ablate", points=1)
+def test_without_a_head_all_of_the_activation_is_zero(submission, rng):
+    model, tokens = random_model(rng), random_tokens(rng, 2, 5)
+    got = submission.zero_ablate(model, tokens, get_act_name("z", 0))
+    want = without(model, 0, "W_O")(tokens)
+    expect(got, want, "the logits with z of layer 0 zero, head=None,", rtol=1e-3, atol=1e-4)
+    got = submission.zero_ablate(model, tokens, get_act_name("resid_pre", 0))
+    expect(got, torch.zeros_like(want), "the logits with the first resid_pre zero", atol=1e-4)
+
+
+# mean_ablate --------------------------------------------------------------------------------
+
+
+@exercise("mean_ablate", points=1)
+def test_the_mean_over_one_prompt_is_that_prompt(submission, rng):
+    model, tokens = random_model(rng), random_tokens(rng, 4, 6)
+    reference = random_tokens(rng, 1, 6)
+    for layer, head in ((0, 0), (0, 2), (1, 1)):
+        name = get_act_name("z", layer)
+        got = submission.mean_ablate(model, tokens, name, reference, head)
+        want = run_patched(model, tokens, reference.expand(4, -1), name, head)
+        what = f"the logits with z of head {layer}.{head} replaced by the mean over a single reference prompt"
+        expect(got, want, what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("mean_ablate", points=1)
+def test_changes_the_logits_by_what_the_mean_head_adds(submission, rng):
+    model = random_model(rng)
+    tokens, reference = random_tokens(rng, 4, 6), random_tokens(rng, 5, 6)
+    name = get_act_name("z", 1)  # of the last layer: what it adds goes straight to the logits
+    logits, cache = model.run_with_cache(tokens)
+    _, ref_cache = model.run_with_cache(reference)
+    for head in (0, random_number(rng, 1, 3)):
+        mean = sum(ref_cache[name][i, :, head] for i in range(5)) / 5
+        added = (mean - cache[name][:, :, head]) @ model.W_O[1, head] @ model.W_U
+        got = submission.mean_ablate(model, tokens, name, reference, head)
+        what = f"the logits with z of head 1.{head} at its mean over 5 prompts"
+        expect(got, logits + added, what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("mean_ablate", points=1)
+def test_each_position_has_its_own_mean(submission, rng):
+    model = random_model(rng)
+    tokens, reference = random_tokens(rng, 2, 6), random_tokens(rng, 4, 6)
+    name = get_act_name("resid_pre", 0)  # the mean embedding of the reference, position by position
+    mean = torch.stack([model.W_E[reference[:, p]].mean(0) for p in range(6)])
+    want = run_patched(model, tokens, mean, name)
+    got = submission.mean_ablate(model, tokens, name, reference)
+    what = "the logits with the first resid_pre at its mean over 4 prompts, head=None,"
+    expect(got, want, what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("mean_ablate", points=1)
+def test_leaves_alone_what_every_prompt_shares(submission, rng):
+    model, tokens = random_model(rng), random_tokens(rng, 1, 6)
+    copies, name = tokens.expand(4, -1), get_act_name("k", 1)
+    got = submission.mean_ablate(model, tokens, name, copies, random_number(rng, 0, 3))
+    expect(got, model(tokens), "the logits where the reference prompts are the prompt itself", rtol=1e-3, atol=1e-4)
+    other = random_tokens(rng, 3, 6)
+    got = submission.mean_ablate(model, tokens, name, other, 1)
+    mean = model.run_with_cache(other)[1][name].mean(0)
+    want = run_patched(model, tokens, mean, name, 1)
+    expect(got, want, "the logits with k of head 1.1 at its mean over 3 prompts", rtol=1e-3, atol=1e-4)
+
+
+# resample_ablate ----------------------------------------------------------------------------
+
+
+@exercise("resample_ablate", points=1)
+def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, rng):
+    model = random_model(rng)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
+    for layer in (0, 1):
+        got = submission.resample_ablate(model, tokens, get_act_name("resid_pre", layer), other)
+        what = f"the logits with resid_pre of layer {layer} from the other prompts, head=None,"
+        expect(got, model(other), what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("resample_ablate", points=1)
+def test_changes_the_logits_by_what_the_other_head_adds(submission, rng):
+    model = random_model(rng)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
+    name = get_act_name("z", 1)
+    logits, cache = model.run_with_cache(tokens)
+    _, other_cache = model.run_with_cache(other)
+    for head in (0, random_number(rng, 1, 3)):
+        news = other_cache[name][:, :, head] - cache[name][:, :, head]
+        want = logits + news @ model.W_O[1, head] @ model.W_U
+        got = submission.resample_ablate(model, tokens, name, other, head)
+        expect(got, want, f"the logits with z of head 1.{head} from the other prompts", rtol=1e-3, atol=1e-4)
+
+
+@exercise("resample_ablate", points=1)
+def test_later_layers_read_what_was_resampled(submission, rng):
+    model = random_model(rng)
+    tokens, other = random_tokens(rng, 4, 6), random_tokens(rng, 4, 6)
+    for kind in "zqkv":
+        name, head = get_act_name(kind, 0), random_number(rng, 0, 3)
+        got = submission.resample_ablate(model, tokens, name, other, head)
+        want = run_patched(model, tokens, other, name, head)
+        expect(got, want, f"the logits with {kind} of head 0.{head} from the other prompts", rtol=1e-3, atol=1e-4)
+
+
+# alarms -------------------------------------------------------------------------------------
+
+ABLATIONS = ("zero", "mean", "other", "twin")
+KINDS = {"constant": 5, "shared": 6, "carrier": 4}  # heads of layer 0 in the shipped model
+
+
+def measured_costs(rng, kinds, n=24):
+    """By kind of head and ablation, the mean change of the logit difference in the shipped model."""
+    model, name = shipped(), get_act_name("z", 0)
+    pairs = draw_pairs(model, n, rng)
+    metric = LogitDiff(pairs.right, pairs.wrong)
+    logits, _ = model.run_with_cache(pairs.clean, names_filter=name)
+    _, other = model.run_with_cache(draw_pairs(model, n, rng).clean, names_filter=name)
+    _, twin = model.run_with_cache(pairs.corrupted, names_filter=name)
+    sources = {"zero": None, "mean": other[name].mean(0), "other": other[name], "twin": twin[name]}
+    return {
+        (kind, ablation): float(metric(run_patched(model, pairs.clean, source, name, KINDS[kind])) - metric(logits))
+        for kind in kinds
+        for ablation, source in sources.items()
+    }
+
+
+def check_alarms(submission, rng, kinds):
+    predicted = {kind: listed(submission.alarms(kind), ABLATIONS, f"Your answer for {kind!r}") for kind in kinds}
+    for (kind, ablation), cost in measured_costs(rng, kinds).items():
+        alarm = ablation in predicted[kind]
+        require(
+            alarm == (cost < -0.3),
+            f"For a head that is {kind!r} you expect {'an' if alarm else 'no'} alarm from {ablation!r}. Measured "
+            f"on 24 fresh prompts, it changes the logit difference of head 0.{KINDS[kind]} by {cost:+.2f} nats.",
+        )
+
+
+@exercise("alarms", points=1)
+def test_is_right_about_a_head_that_is_constant_and_one_that_is_not(submission, rng):
+    check_alarms(submission, rng, ["constant", "carrier"])
+
+
+@exercise("alarms", points=1)
+def test_is_right_about_a_head_that_both_twins_share(submission, rng):
+    check_alarms(submission, rng, ["shared", "constant"])
+
+
+@exercise("alarms", points=1)
+def test_tells_shared_from_carried(submission, rng):
+    check_alarms(submission, rng, ["carrier", "shared"])
+
+
+# direct_logit_attribution -------------------------------------------------------------------
+
+
+def attribution_case(rng, n_layers=2, batch=4):
+    model, tokens = random_model(rng, n_layers), random_tokens(rng, batch, 6)
+    logits, cache = model.run_with_cache(tokens)
+    return model, tokens, logits, cache, *two_answers(rng, batch)
+
+
+@exercise("direct_logit_attribution", points=1)
+def test_shares_sum_to_the_logit_difference(submission, rng):
+    for n_layers in (1, 3):
+        model, _, logits, cache, right, wrong = attribution_case(rng, n_layers)
+        embedding, heads = submission.direct_logit_attribution(cache, model, right, wrong)
+        want = slow_diffs(logits, right, wrong)
+        what = f"the sum of the embedding's share and all heads' shares ({n_layers} layer(s))"
+        expect(embedding + heads.sum((1, 2)), want, what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("direct_logit_attribution", points=1)
+def test_the_embeddings_share_is_the_direct_path(submission, rng):
+    model, tokens, _, cache, right, wrong = attribution_case(rng)
+    table = model.W_E @ model.W_U
+    want = torch.stack([table[t, r] - table[t, w] for t, r, w in zip(tokens[:, -1], right, wrong, strict=True)])
+    embedding, _ = submission.direct_logit_attribution(cache, model, right, wrong)
+    expect(embedding, want, "the embedding's share", rtol=1e-3, atol=1e-4)
+
+
+@exercise("direct_logit_attribution", points=1)
+def test_a_head_of_the_last_layer_contributes_what_is_lost_without_it(submission, rng):
+    model, tokens, logits, cache, right, wrong = attribution_case(rng)
+    _, heads = submission.direct_logit_attribution(cache, model, right, wrong)
+    for head in range(3):
+        rest = slow_diffs(without(model, 1, "W_O", head)(tokens), right, wrong)
+        want = slow_diffs(logits, right, wrong) - rest
+        expect(heads[:, 1, head], want, f"the share of head 1.{head}", rtol=1e-3, atol=1e-4)
+
+
+@exercise("direct_logit_attribution", points=1)
+def test_a_head_of_an_early_layer_counts_only_what_it_writes_to_the_output(submission, rng):
+    model, _, _, cache, right, wrong = attribution_case(rng)
+    _, heads = submission.direct_logit_attribution(cache, model, right, wrong)
+    for prompt in range(4):
+        for head in range(3):
+            written = cache["z", 0][prompt, -1, head] @ model.W_O[0, head]
+            want = written @ model.W_U[:, right[prompt]] - written @ model.W_U[:, wrong[prompt]]
+            expect(heads[prompt, 0, head], want, f"the share of head 0.{head} in prompt {prompt}", rtol=1e-3, atol=1e-4)
+
+
+# logit_lens ---------------------------------------------------------------------------------
+
+
+@exercise("logit_lens", points=1)
+def test_ends_with_the_models_own_logits(submission, rng):
+    for n_layers in (1, 3):
+        model, tokens = random_model(rng, n_layers), random_tokens(rng, 2, 5)
+        logits, cache = model.run_with_cache(tokens)
+        got = submission.logit_lens(cache, model)
+        expect(got[-1], logits, f"the last of {n_layers + 1} lenses", rtol=1e-3, atol=1e-4)
+
+
+@exercise("logit_lens", points=1)
+def test_starts_with_the_bigram_table(submission, rng):
+    model, tokens = random_model(rng), random_tokens(rng, 2, 5)
+    _, cache = model.run_with_cache(tokens)
+    want = (model.W_E @ model.W_U)[tokens]
+    expect(submission.logit_lens(cache, model)[0], want, "the lens on the embedding", rtol=1e-3, atol=1e-4)
+
+
+@exercise("logit_lens", points=1)
+def test_each_layer_adds_what_it_writes(submission, rng):
+    model, tokens = random_model(rng, 3), random_tokens(rng, 2, 5)
+    _, cache = model.run_with_cache(tokens)
+    got = submission.logit_lens(cache, model)
+    for layer in range(3):
+        want = cache["attn_out", layer] @ model.W_U
+        what = f"the lens after layer {layer} minus that before it"
+        expect(got[layer + 1] - got[layer], want, what, rtol=1e-3, atol=1e-3)
+
+
+# activation_patch ---------------------------------------------------------------------------
+
+
+def twins(rng, n_layers=2, batch=4, n_pos=6):
+    """A model, clean and corrupted prompts, and the cache of the clean run."""
+    model = random_model(rng, n_layers)
+    clean, corrupted = random_tokens(rng, batch, n_pos), random_tokens(rng, batch, n_pos)
+    return model, clean, corrupted, model.run_with_cache(clean)[1]
+
+
+@exercise("activation_patch", points=1)
+def test_clean_into_clean_changes_nothing_and_everything_is_the_clean_run(submission, rng):
+    model, clean, corrupted, cache = twins(rng)
+    got = submission.activation_patch(model, clean, cache, get_act_name("z", 0), 2, 1)
+    expect(got, model(clean), "the logits of clean patched into clean", rtol=1e-3, atol=1e-4)
+    for layer in (0, 1):
+        got = submission.activation_patch(model, corrupted, cache, get_act_name("resid_pre", layer))
+        what = f"the logits with all of layer {layer}'s resid_pre clean (pos=None, head=None)"
+        expect(got, model(clean), what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("activation_patch", points=1)
+def test_the_first_stream_at_one_position_is_one_token_exchanged(submission, rng):
+    model, clean, corrupted, cache = twins(rng)
+    for pos in (0, random_number(rng, 1, 5), 5):
+        mixed = corrupted.clone()
+        mixed[:, pos] = clean[:, pos]
+        got = submission.activation_patch(model, corrupted, cache, get_act_name("resid_pre", 0), pos)
+        what = f"the logits with resid_pre of layer 0 clean at position {pos} (as if that token were the clean one)"
+        expect(got, model(mixed), what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("activation_patch", points=1)
+def test_a_head_of_the_last_layer_changes_the_logits_by_what_it_adds(submission, rng):
+    model, _, corrupted, cache = twins(rng)
+    logits, own = model.run_with_cache(corrupted)
+    name = get_act_name("z", 1)
+    for head, pos in ((0, None), (2, None), (0, 0), (1, random_number(rng, 1, 6))):
+        want = logits.clone()
+        where = slice(None) if pos is None else pos
+        news = cache[name][:, where, head] - own[name][:, where, head]
+        want[:, where] += news @ model.W_O[1, head] @ model.W_U
+        got = submission.activation_patch(model, corrupted, cache, name, pos, head)
+        expect(got, want, f"the logits with z of head 1.{head} clean, pos={pos},", rtol=1e-3, atol=1e-4)
+
+
+@exercise("activation_patch", points=1)
+def test_patches_queries_keys_and_values_of_one_head(submission, rng):
+    model, _, corrupted, cache = twins(rng)
+    _, own = model.run_with_cache(corrupted)
+    for kind in "qkvz":
+        name, head, pos = get_act_name(kind, 0), random_number(rng, 0, 3), random_number(rng, 0, 6)
+        mixed = own[name].clone()
+        for prompt in range(len(corrupted)):
+            mixed[prompt, pos, head] = cache[name][prompt, pos, head]
+        want = run_patched(model, corrupted, mixed, name)
+        got = submission.activation_patch(model, corrupted, cache, name, pos, head)
+        expect(got, want, f"the logits with {kind} of head 0.{head} clean at position {pos}", rtol=1e-3, atol=1e-4)
+
+
+# patch_sweep --------------------------------------------------------------------------------
+
+
+def sweep_case(rng, n_layers=2, n_pos=5):
+    """A case in which clean and corrupted differ enough to divide by the difference, and differ by
+    another amount in each prompt."""
+    while True:
+        model, clean, corrupted, _ = twins(rng, n_layers, n_pos=n_pos)
+        right, wrong = two_answers(rng, len(clean))
+        a, b = (slow_diffs(model(tokens), right, wrong) for tokens in (clean, corrupted))
+        if abs((a - b).mean()) > 1 and (a - b).abs().min() > 0.3:
+            return model, clean, corrupted, right, wrong, a.mean(), b.mean()
+
+
+@exercise("patch_sweep", points=1)
+def test_row_0_of_resid_pre_exchanges_one_token(submission, rng):
+    model, clean, corrupted, right, wrong, at_clean, at_corrupted = sweep_case(rng)
+    got = submission.patch_sweep(model, clean, corrupted, right, wrong, "resid_pre")
+    expect(got.shape, [2, 5], "the shape for 2 layers and 5 positions")
+    for pos in range(5):
+        mixed = corrupted.clone()
+        mixed[:, pos] = clean[:, pos]
+        value = slow_diffs(model(mixed), right, wrong).mean()
+        want = (value - at_corrupted) / (at_clean - at_corrupted)
+        expect(got[0, pos], want, f"the cell of layer 0, position {pos}, for kind 'resid_pre'", rtol=1e-3, atol=1e-3)
+
+
+@exercise("patch_sweep", points=1)
+def test_the_last_layers_heads_restore_what_they_add(submission, rng):
+    model, clean, corrupted, right, wrong, at_clean, at_corrupted = sweep_case(rng)
+    got = submission.patch_sweep(model, clean, corrupted, right, wrong, "z")
+    expect(got.shape, [2, 3], "the shape for 2 layers and 3 heads")
+    _, cache = model.run_with_cache(clean)
+    logits, own = model.run_with_cache(corrupted)
+    for head in range(3):
+        news = (cache["z", 1] - own["z", 1])[:, :, head] @ model.W_O[1, head] @ model.W_U
+        value = slow_diffs(logits + news, right, wrong).mean()
+        want = (value - at_corrupted) / (at_clean - at_corrupted)
+        expect(got[1, head], want, f"the cell of head 1.{head} for kind 'z'", rtol=1e-3, atol=1e-3)
+
+
+@exercise("patch_sweep", points=1)
+def test_every_cell_is_a_run_of_its_own(submission, rng):
+    model, clean, corrupted, right, wrong, at_clean, at_corrupted = sweep_case(rng, n_layers=3, n_pos=4)
+    _, cache = model.run_with_cache(clean)
+    _, own = model.run_with_cache(corrupted)
+    for kind, n_cells, dim in (("resid_pre", 4, 1), ("z", 3, 2)):
+        got = submission.patch_sweep(model, clean, corrupted, right, wrong, kind)
+        for layer in range(3):
+            for cell in range(n_cells):
+                name = get_act_name(kind, layer)
+                mixed = own[name].clone()
+                mixed.select(dim, cell).copy_(cache[name].select(dim, cell))
+                value = slow_diffs(run_patched(model, corrupted, mixed, name), right, wrong).mean()
+                want = (value - at_corrupted) / (at_clean - at_corrupted)
+                expect(got[layer, cell], want, f"cell [{layer}, {cell}] for kind {kind!r}", rtol=1e-3, atol=1e-3)
+
+
+@exercise("patch_sweep", points=1)
+def test_is_1_where_all_of_the_difference_passes_and_0_where_none_does(submission, rng):
+    while True:
+        model, clean, _, _ = twins(rng, n_pos=5)
+        corrupted = clean.clone()
+        corrupted[:, -1] = (clean[:, -1] + torch.randint(1, 11, (4,), generator=rng)) % 11  # the last token alone
+        right, wrong = two_answers(rng, 4)
+        a, b = (slow_diffs(model(tokens), right, wrong).mean() for tokens in (clean, corrupted))
+        if abs(a - b) > 1:
+            break
+    got = submission.patch_sweep(model, clean, corrupted, right, wrong, "resid_pre")
+    want = torch.zeros(2, 5)
+    want[:, -1] = 1
+    expect(got, want, "the sweep over resid_pre where only the last token differs", rtol=1e-3, atol=1e-3)
+
+
+# overlooked_head ----------------------------------------------------------------------------
+
+
+def named_head(submission):
+    got = submission.overlooked_head()
+    try:
+        layer, head = (int(i) for i in got)
+    except (TypeError, ValueError):
+        fail(f"The answer should be two whole numbers (layer, head); it is {got!r}.")
+    cfg = shipped().cfg
+    require(
+        0 <= layer < cfg.n_layers and 0 <= head < cfg.n_heads,
+        f"There is no head {layer}.{head}: the model has layers 0 to {cfg.n_layers - 1} with heads 0 to "
+        f"{cfg.n_heads - 1}.",
+    )
+    return layer, head
+
+
+def measured_head(rng, layer, head, denoise=True, n=24):
+    """Of one head in the shipped model: the share that patching it restores (or, noising, takes
+    away), and the change of its direct contribution, as shares of clean minus corrupted."""
+    model, name = shipped(), get_act_name("z", layer)
+    pairs = draw_pairs(model, n, rng)
+    metric = LogitDiff(pairs.right, pairs.wrong)
+    logits, cache = model.run_with_cache(pairs.clean, names_filter=name)
+    corrupted, own = model.run_with_cache(pairs.corrupted, names_filter=name)
+    span = metric(logits) - metric(corrupted)
+    if denoise:
+        total = metric(run_patched(model, pairs.corrupted, cache[name], name, head)) - metric(corrupted)
+    else:
+        total = metric(logits) - metric(run_patched(model, pairs.clean, own[name], name, head))
+    written = (cache[name] - own[name])[:, -1, head] @ model.W_O[layer, head]
+    direction = model.W_U[:, pairs.right] - model.W_U[:, pairs.wrong]
+    return float(total / span), float((written * direction.T).sum(1).mean() / span)
+
+
+@exercise("overlooked_head", points=1)
+def test_alone_it_restores_most_of_the_answer(submission, rng):
+    layer, head = named_head(submission)
+    total, _ = measured_head(rng, layer, head)
+    require(
+        total > 0.7,
+        f"Head {layer}.{head} from the clean run restores {total:.2f} of the clean answer (24 fresh prompts). "
+        "Look for one above 0.7.",
+    )
+
+
+@exercise("overlooked_head", points=1)
+def test_writes_next_to_nothing_to_the_output(submission, rng):
+    layer, head = named_head(submission)
+    total, direct = measured_head(rng, layer, head)
+    require(
+        abs(direct) < 0.05,
+        f"The direct contribution of head {layer}.{head} changes by {direct:.2f} of the whole (24 fresh "
+        "prompts): the lens sees it.",
+    )
+    require(
+        total > 0.7,
+        f"Head {layer}.{head} writes nothing to the output that differs, but it restores only {total:.2f} of "
+        "the answer, too.",
+    )
+
+
+@exercise("overlooked_head", points=1)
+def test_without_it_most_of_the_answer_goes(submission, rng):
+    layer, head = named_head(submission)
+    total, _ = measured_head(rng, layer, head, denoise=False)
+    require(
+        total > 0.65,
+        f"Head {layer}.{head} from the corrupted run takes away {total:.2f} of the clean answer (24 fresh "
+        "prompts). Look for one above 0.65.",
+    )
+
+
+# ways_that_find -----------------------------------------------------------------------------
+
+WAYS = ("denoise", "noise")
+
+
+def measured_ways(circuit, head):
+    """What changes when one head of a hand-built model is patched, in each direction."""
+    model, name = gate_model(circuit).requires_grad_(False), get_act_name("z", 0)
+    off, on = torch.tensor([[0]]), torch.tensor([[1]])
+    changes = {}
+    for way, run, source in (("denoise", off, on), ("noise", on, off)):
+        before, after = model(run), run_patched(model, run, source, name, head)
+        changes[way] = float((after - before)[0, -1, 1] - (after - before)[0, -1, 0])
+    return changes
+
+
+def check_ways(submission, rng, circuits):
+    predicted = {c: listed(submission.ways_that_find(c), WAYS, f"Your answer for {c!r}") for c in circuits}
+    head = random_number(rng, 0, 2)
+    for circuit, answer in predicted.items():
+        for way, change in measured_ways(circuit, head).items():
+            require(
+                (way in answer) == (abs(change) > 0.1),
+                f"Your answer for {circuit!r} {'holds' if way in answer else 'leaves out'} {way!r}. Measured: patching "
+                f"head {'ab'[head]} in that way changes the logit difference by {change:+.1f}.",
+            )
+
+
+@exercise("ways_that_find", points=1)
+def test_is_right_where_one_head_is_enough(submission, rng):
+    check_ways(submission, rng, ["or", "sum"])
+
+
+@exercise("ways_that_find", points=1)
+def test_is_right_where_both_heads_are_needed(submission, rng):
+    check_ways(submission, rng, ["and", "sum"])
+
+
+@exercise("ways_that_find", points=1)
+def test_tells_enough_from_needed(submission, rng):
+    check_ways(submission, rng, ["or", "and"])
+
+
+# Part 2: connections ------------------------------------------------------------------------
+
+
+def head_by_hand(model, layer, head, x_q, x_k, x_v):
+    """What one head adds to the stream if its queries, keys and values read these streams."""
+    Q, K, V, O = (getattr(model, f"W_{x}")[layer, head].double() for x in "QKVO")
+    n_pos = x_q.shape[1]
+    w = model.W_pos[:n_pos].double()
+    scores = ((x_q + w) @ Q) @ ((x_k + w) @ K).transpose(1, 2) / model.cfg.d_head**0.5
+    future = torch.ones(n_pos, n_pos).triu(1).bool()
+    return scores.masked_fill(future, -torch.inf).softmax(-1) @ (x_v @ V) @ O
+
+
+def run_by_hand(model, tokens, instead=None):
+    """Logits, and what every part adds to the stream. `instead[writer, reader]` is what one reader
+    gets in place of what the writer says; readers are "1.0.k", ..., "logits". Double precision."""
+    instead, said = instead or {}, {"embed": model.W_E[tokens].double()}
+
+    def read(reader, writers):
+        return sum(instead.get((writer, reader), said[writer]) for writer in writers)
+
+    for layer in range(model.cfg.n_layers):
+        writers = list(said)
+        for head in range(model.cfg.n_heads):
+            streams = [read(f"{layer}.{head}.{kind}", writers) for kind in "qkv"]
+            said[f"{layer}.{head}"] = head_by_hand(model, layer, head, *streams)
+    return read("logits", list(said)) @ model.W_U.double(), said
+
+
+def layers_by_hand(model, x, layer=0):
+    """The streams entering `layer` and all later ones, and the one that leaves the last."""
+    streams = [x]
+    for i in range(layer, model.cfg.n_layers):
+        x = x + sum(head_by_hand(model, i, head, x, x, x) for head in range(model.cfg.n_heads))
+        streams.append(x)
+    return streams
+
+
+def mean_diff(logits, right, wrong):
+    n = torch.arange(len(logits))
+    return float((logits[n, -1, right] - logits[n, -1, wrong]).double().mean())
+
+
+def wide_case(rng, n_layers=2, n_heads=3, n_pos=5, batch=3):
+    """A model and twins of random tokens whose mean logit differences are well apart. The last
+    token is the same in both."""
+    while True:
+        model = random_model(rng, n_layers, n_heads)
+        for weight in model.blocks.parameters():
+            weight *= 0.7  # so that three layers do not magnify rounding
+        clean, corrupted = random_tokens(rng, batch, n_pos), random_tokens(rng, batch, n_pos)
+        corrupted[:, -1] = clean[:, -1]
+        right, wrong = two_answers(rng, batch)
+        ends = [mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted)]
+        if abs(ends[0] - ends[1]) > 1:
+            return model, clean, corrupted, right, wrong
+
+
+def all_edges(model):
+    writers, edges = ["embed"], []
+    for layer in range(model.cfg.n_layers):
+        heads = [f"{layer}.{head}" for head in range(model.cfg.n_heads)]
+        edges += [f"{w}->{head}.{kind}" for w in writers for head in heads for kind in "qkv"]
+        writers += heads
+    return edges + [f"{w}->logits" for w in writers]
+
+
+# input_that_lights_up -----------------------------------------------------------------------
+
+
+def restored_by_input(rng, change, n=8):
+    """What the q, k or v of all heads of layer 1 restore."""
+    clean, corrupted, right, wrong = draw_pairs(shipped(), n, rng, change)
+    end, start = (mean_diff(shipped()(tokens), right, wrong) for tokens in (clean, corrupted))
+    patched = {kind: run_patched(shipped(), corrupted, clean, get_act_name(kind, 1)) for kind in "qkv"}
+    return {kind: (mean_diff(logits, right, wrong) - start) / (end - start) for kind, logits in patched.items()}
+
+
+def check_inputs(submission, rng, changes):
+    for change in changes:
+        got = submission.input_that_lights_up(change)
+        require(got in ("q", "k", "v"), f'For {change!r} the answer should be "q", "k" or "v"; it is {got!r}.')
+        restored = restored_by_input(rng, change)
+        require(
+            got == max(restored, key=restored.get),
+            f"For {change!r} your answer is {got!r}. On fresh names, the {got} of all heads of "
+            f"layer 1 together restore {restored[got]:.0%} of the clean answer.",
+        )
+
+
+@exercise("input_that_lights_up", points=1)
+def test_is_right_about_exchanged_halves(submission, rng):
+    check_inputs(submission, rng, ("swap_first", "swap_second"))
+
+
+@exercise("input_that_lights_up", points=1)
+def test_tells_finding_from_asking(submission, rng):
+    check_inputs(submission, rng, ("swap_first", "new_query"))
+
+
+@exercise("input_that_lights_up", points=1)
+def test_tells_fetching_from_asking(submission, rng):
+    check_inputs(submission, rng, ("swap_second", "new_query"))
+
+
+# patch_qkv ----------------------------------------------------------------------------------
+
+
+@exercise("patch_qkv", points=1)
+def test_each_cell_gives_one_input_of_one_head_the_clean_stream(submission, rng):
+    model, clean, corrupted, right, wrong = wide_case(rng)
+    _, said = run_by_hand(model, clean)
+    end, start = (mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted))
+    for layer in (0, 1):
+        got = submission.patch_qkv(model, clean, corrupted, right, wrong, layer)
+        writers = [w for w in said if w == "embed" or int(w[0]) < layer]
+        for row, kind in enumerate("qkv"):
+            for head in range(3):
+                instead = {(w, f"{layer}.{head}.{kind}"): said[w] for w in writers}
+                logits, _ = run_by_hand(model, corrupted, instead)
+                want = (mean_diff(logits, right, wrong) - start) / (end - start)
+                expect(got[row, head], want, f"row {row} ({kind}) of head {layer}.{head}", atol=1e-3)
+
+
+@exercise("patch_qkv", points=1)
+def test_is_1_for_values_where_nothing_else_passes(submission, rng):
+    """One head without keys attends evenly; only its values can tell clean from corrupted."""
+    while True:
+        model, clean, corrupted, right, wrong = wide_case(rng, n_layers=1, n_heads=1)
+        model.blocks[0].attn.W_K.zero_()
+        ends = [mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted)]
+        if abs(ends[0] - ends[1]) > 0.3:
+            break
+    got = submission.patch_qkv(model, clean, corrupted, right, wrong, 0)
+    what = "the rows q, k, v of a single head that attends evenly, with the last token the same in both texts,"
+    expect(got, [[0.0], [0.0], [1.0]], what, atol=1e-3)
+
+
+@exercise("patch_qkv", points=1)
+def test_in_the_shipped_model_the_keys_of_the_induction_heads_light_up(submission, rng):
+    pairs = draw_pairs(shipped(), 3, rng)
+    metric = LogitDiff(pairs.right, pairs.wrong)
+    end, start = metric(shipped()(pairs.clean)), metric(shipped()(pairs.corrupted))
+    want = torch.stack([sweep(shipped(), pairs.clean, pairs.corrupted, metric, kind)[1] for kind in "qkv"])
+    got = submission.patch_qkv(shipped(), *pairs, 1)
+    expect(got, (want - start) / (end - start), "the shares restored in layer 1 of the shipped model", atol=1e-3)
+
+
+# attribution_patch --------------------------------------------------------------------------
+
+
+def slope_by_hand(case, kind, layer, pos, head, step=1e-5):
+    """The derivative of the mean logit difference if an activation of the corrupted run moves
+    towards the clean one, at one position: by going a little way, forwards and backwards."""
+    model, clean, corrupted, right, wrong = case
+    there, here = run_by_hand(model, clean)[1], run_by_hand(model, corrupted)[1]
+
+    def layer_of(end):
+        return -1 if end == "embed" else 99 if end == "logits" else int(end.split(".")[0])
+
+    def moved(size):
+        instead = {}
+        for edge in all_edges(model):
+            writer, reader = edge.split("->")
+            if kind == "resid_pre":
+                hit = layer_of(writer) < layer <= layer_of(reader)
+            elif kind == "z":
+                hit = writer == f"{layer}.{head}"
+            else:
+                hit = reader == f"{layer}.{head}.{kind}"
+            if hit:
+                instead[writer, reader] = here[writer].clone()
+                instead[writer, reader][:, pos] += size * (there[writer] - here[writer])[:, pos]
+        return mean_diff(run_by_hand(model, corrupted, instead)[0], right, wrong)
+
+    return (moved(step) - moved(-step)) / (2 * step)
+
+
+def estimate_of(got, kind, layer, n_pos, n_heads=None):
+    """One entry of the answer's dictionary, looked at before it is used."""
+    require(isinstance(got, dict), f"The answer should be a dictionary; it is {got!r:.60}.")
+    name = get_act_name(kind, layer)
+    require(name in got, f"The dictionary should have the key {name!r}; it has {sorted(map(str, got))[:4]} ...")
+    shape = [n_pos] if n_heads is None else [n_pos, n_heads]
+    value = torch.as_tensor(got[name])
+    require(
+        list(value.shape) == shape,
+        f"{name!r} should have shape {shape}, {'[pos]' if n_heads is None else '[pos n_heads]'}; "
+        f"yours has {list(value.shape)}.",
+    )
+    return value
+
+
+@exercise("attribution_patch", points=1)
+def test_is_the_slope_towards_the_clean_activation_in_the_stream(submission, rng):
+    case = wide_case(rng)
+    got = submission.attribution_patch(*case)
+    for layer in (0, 1):
+        values = estimate_of(got, "resid_pre", layer, 5)
+        want = [slope_by_hand(case, "resid_pre", layer, pos, None) for pos in range(5)]
+        expect(values, want, f"the estimates for resid_pre of layer {layer} (positions 0 to 4, nats)", rtol=1e-3, atol=1e-3)
+
+
+@exercise("attribution_patch", points=2)
+def test_is_the_slope_towards_the_clean_activation_in_heads(submission, rng):
+    case = wide_case(rng)
+    got = submission.attribution_patch(*case)
+    for kind in "qkvz":
+        for layer in (0, 1):
+            values = estimate_of(got, kind, layer, 5, 3)
+            # Of the last layer's queries and outputs only the last position counts.
+            for pos in (4, random_number(rng, 0, 4)):
+                head = random_number(rng, 0, 3)
+                want = slope_by_hand(case, kind, layer, pos, head)
+                what = f"the estimate (nats) for {kind} of head {layer}.{head} at position {pos}"
+                expect(values[pos, head], want, what, rtol=1e-3, atol=1e-3)
+
+
+@exercise("attribution_patch", points=1)
+def test_is_exact_where_only_sums_follow(submission, rng):
+    model, clean, corrupted, right, wrong = wide_case(rng)
+    got = submission.attribution_patch(model, clean, corrupted, right, wrong)
+    start = mean_diff(model(corrupted), right, wrong)
+    for kind in "zv":
+        name = get_act_name(kind, 1)
+        values = estimate_of(got, kind, 1, 5, 3)
+        for head in range(3):
+            want = mean_diff(run_patched(model, corrupted, clean, name, head), right, wrong) - start
+            what = f"the estimates (nats) for {kind} of head 1.{head}, added over positions: the exact effect of patching it"
+            expect(values[:, head].sum(), want, what, rtol=1e-3, atol=1e-3)
+
+
+# where_attribution_fails --------------------------------------------------------------------
+
+
+def stream_effects(rng, n=12):
+    """Exact and estimated effects of patching the stream, [2 pos] each, and clean minus corrupted."""
+    model, pairs = shipped(), draw_pairs(shipped(), n, rng)
+    metric, streams = LogitDiff(pairs.right, pairs.wrong), {}
+    names = [get_act_name("resid_pre", layer) for layer in (0, 1)]
+
+    def keep(x, hook):
+        streams[hook.name] = x.requires_grad_()
+
+    _, source = model.run_with_cache(pairs.clean, names_filter=names)
+    start = metric(model.run_with_hooks(pairs.corrupted, fwd_hooks=[(name, keep) for name in names]))
+    slopes = torch.autograd.grad(start, [streams[name] for name in names])
+    estimates = [
+        ((source[name] - streams[name].detach()) * slope).sum((0, -1))
+        for name, slope in zip(names, slopes, strict=True)
+    ]
+    exact = sweep(model, pairs.clean, pairs.corrupted, metric, "resid_pre") - start.detach()
+    return exact, torch.stack(estimates), float(metric(model(pairs.clean)) - start.detach())
+
+
+def named_cells(submission):
+    got = submission.where_attribution_fails()
+    try:
+        cells = {(int(layer), int(pos)) for layer, pos in got}
+    except (TypeError, ValueError):
+        fail(f"The answer should be a list of pairs (layer, position); it is {got!r}.")
+    for layer, pos in sorted(cells):
+        require(layer in (0, 1), f"{(layer, pos)}: the model has the layers 0 and 1.")
+        require(0 <= pos < 24, f"{(layer, pos)}: the prompts have the positions 0 to 23.")
+    return cells
+
+
+def check_cells(submission, rng, layers):
+    """Those that are named fail, and none of these layers is missing."""
+    cells = named_cells(submission)
+    require(bool(cells), "The list is empty, but there are patches that are estimated at less than half of their effect.")
+    exact, estimates, gap = stream_effects(rng)
+    matters = exact.abs() >= 0.1 * abs(gap)
+    missed = estimates < 0.5 * exact
+    for cell in sorted(cells):
+        x, y = exact[cell], estimates[cell]
+        require(
+            bool(matters[cell]),
+            f"Patching the stream at {cell} has an effect of only {x:.2f} nats on fresh prompts, "
+            f"of {gap:.2f} between clean and corrupted.",
+        )
+        require(bool(missed[cell]), f"At {cell} the estimate is {y:.2f} and the exact effect {x:.2f} nats: more than half.")
+    want = {tuple(cell) for cell in (matters & missed).nonzero().tolist() if cell[0] in layers}
+    n_missing = len(want - cells)
+    require(
+        not n_missing,
+        f"In layer {' and '.join(map(str, layers))} you miss {n_missing} of the patches that matter and are "
+        "estimated at less than half of their effect.",
+    )
+
+
+@exercise("where_attribution_fails", points=1)
+def test_finds_the_failure_in_layer_0(submission, rng):
+    check_cells(submission, rng, (0,))
+
+
+@exercise("where_attribution_fails", points=1)
+def test_finds_the_failure_in_layer_1(submission, rng):
+    check_cells(submission, rng, (1,))
+
+
+@exercise("where_attribution_fails", points=1)
+def test_finds_all_failures_and_nothing_else(submission, rng):
+    check_cells(submission, rng, (0, 1))
+
+
+# estimate_over_exact ------------------------------------------------------------------------
+
+
+def measured_ratio(rng, before_score, step, n_keys=5):
+    """A softmax over random scores. One score moves: its weight before and after, and the first-order
+    estimate of the change over the change."""
+    scores = torch.randn(n_keys, generator=rng, dtype=torch.float64)
+    scores[2] = before_score
+    scores.requires_grad_()
+    before = scores.softmax(0)[2]
+    slope = torch.autograd.grad(before, scores)[0][2]
+    after = (scores.detach() + step * torch.eye(n_keys)[2]).softmax(0)[2]
+    ratio = float(slope * step / (after - before.detach()))
+    return float(before.detach()), float(after), ratio
+
+
+def check_ratios(submission, rng, moves, what):
+    for before_score, step in moves:
+        before, after, want = measured_ratio(rng, before_score, step)
+        got = submission.estimate_over_exact(before, after)
+        expect(got, want, f"the ratio for a weight that goes from {before:.3g} to {after:.3g} ({what})", rtol=1e-3)
+
+
+@exercise("estimate_over_exact", points=1)
+def test_from_a_weight_near_zero_upwards_it_is_small(submission, rng):
+    check_ratios(submission, rng, [(-6.0, 8.0), (-5.0, 10.0), (-7.0, 3.0)], "measured on a softmax")
+
+
+@exercise("estimate_over_exact", points=1)
+def test_from_the_steep_middle_it_is_too_large(submission, rng):
+    check_ratios(submission, rng, [(1.5, 4.0), (1.0, -5.0), (2.0, -6.0)], "measured on a softmax")
+
+
+@exercise("estimate_over_exact", points=1)
+def test_is_near_1_for_small_changes_in_either_direction(submission, rng):
+    check_ratios(submission, rng, [(0.0, 0.1), (0.5, -0.3), (-1.0, 0.5)], "a small change")
+
+
+# causal_trace -------------------------------------------------------------------------------
+
+
+def trace_case(rng, n_layers=2, batch=3, n_pos=5, subject=(1, 3)):
+    model = random_model(rng, n_layers)
+    tokens, answer = random_tokens(rng, batch, n_pos), two_answers(rng, batch)[0]
+    noise = 2 * torch.randn(batch, len(subject), model.cfg.d_model, generator=rng)
+    return model, tokens, list(subject), noise, answer
+
+
+def probability_by_hand(model, stream, answer):
+    probs = (stream[:, -1] @ model.W_U.double()).softmax(-1)
+    return torch.stack([row[a] for row, a in zip(probs, answer.tolist(), strict=True)])
+
+
+def noisy_embedding(model, tokens, subject, noise):
+    x = model.W_E[tokens].double()
+    for i, pos in enumerate(subject):
+        x[:, pos] += noise[:, i]
+    return x
+
+
+@exercise("causal_trace", points=1)
+def test_gives_the_answers_probability_clean_and_with_noise(submission, rng):
+    model, tokens, subject, noise, answer = trace_case(rng)
+    clean, corrupted, _ = submission.causal_trace(model, tokens, subject, noise, answer)
+    x = model.W_E[tokens].double()
+    expect(clean, probability_by_hand(model, layers_by_hand(model, x)[-1], answer), "the clean probabilities")
+    x = noisy_embedding(model, tokens, subject, noise)
+    want = probability_by_hand(model, layers_by_hand(model, x)[-1], answer)
+    expect(corrupted, want, f"the probabilities with noise at positions {subject}")
+
+
+@exercise("causal_trace", points=1)
+def test_each_vector_of_noise_goes_to_its_own_position(submission, rng):
+    subject = torch.randperm(4, generator=rng)[:3].tolist()
+    model, tokens, subject, noise, answer = trace_case(rng, subject=sorted(subject, reverse=True))
+    _, corrupted, restored = submission.causal_trace(model, tokens, subject, noise, answer)
+    x = noisy_embedding(model, tokens, subject, noise)
+    want = probability_by_hand(model, layers_by_hand(model, x)[-1], answer)
+    expect(corrupted, want, f"the probabilities for subject_positions = {subject}")
+    expect(restored[1, -1], _restored(model, tokens, x, 1, 4, answer), "restoring layer 1 at the last position", atol=1e-4)
+
+
+def _restored(model, tokens, noisy, layer, pos, answer):
+    clean = layers_by_hand(model, model.W_E[tokens].double())
+    x = layers_by_hand(model, noisy)[layer].clone()
+    x[:, pos] = clean[layer][:, pos]
+    return probability_by_hand(model, layers_by_hand(model, x, layer)[-1], answer).mean()
+
+
+@exercise("causal_trace", points=1)
+def test_restores_one_vector_of_the_stream_and_lets_the_rest_run_on(submission, rng):
+    model, tokens, subject, noise, answer = trace_case(rng, n_layers=3)
+    _, _, restored = submission.causal_trace(model, tokens, subject, noise, answer)
+    x = noisy_embedding(model, tokens, subject, noise)
+    want = [[_restored(model, tokens, x, layer, pos, answer) for pos in range(5)] for layer in range(3)]
+    expect(restored, want, "the mean probabilities with one vector restored", atol=1e-4)
+
+
+@exercise("causal_trace", points=1)
+def test_restoring_the_only_noisy_embedding_restores_everything(submission, rng):
+    pos = random_number(rng, 0, 5)
+    model, tokens, subject, noise, answer = trace_case(rng, subject=(pos,))
+    _, _, restored = submission.causal_trace(model, tokens, subject, noise, answer)
+    clean = probability_by_hand(model, layers_by_hand(model, model.W_E[tokens].double())[-1], answer).mean()
+    x = noisy_embedding(model, tokens, subject, noise)
+    noisy = probability_by_hand(model, layers_by_hand(model, x)[-1], answer).mean()
+    want = [clean if p == pos else noisy for p in range(5)]
+    expect(restored[0], want, f"row 0 with noise at position {pos} alone: clean there, as corrupted elsewhere,", atol=1e-4)
+
+
+# path_patch ---------------------------------------------------------------------------------
+
+
+def check_path(submission, rng, case, sender, receiver):
+    model, clean, corrupted = case[:3]
+    name, reader = f"{sender[0]}.{sender[1]}", ".".join(map(str, receiver))
+    _, said = run_by_hand(model, clean)
+    want, _ = run_by_hand(model, corrupted, {(name, reader): said[name]})
+    got = submission.path_patch(model, clean, corrupted, sender, receiver)
+    what = f"the logits of {model.cfg.n_layers} layers with the edge {name}->{reader} clean"
+    expect(got, want, what, rtol=1e-3, atol=2e-4)
+
+
+@exercise("path_patch", points=1)
+def test_the_receivers_input_reads_the_clean_sender(submission, rng):
+    for kind in "qkv":
+        case = wide_case(rng)
+        sender, head = random_number(rng, 0, 3), random_number(rng, 0, 3)
+        check_path(submission, rng, case, (0, sender), (1, head, kind))
+
+
+@exercise("path_patch", points=1)
+def test_heads_in_between_are_frozen(submission, rng):
+    for kind in "qkv":
+        case = wide_case(rng, n_layers=3)
+        sender, head = random_number(rng, 0, 3), random_number(rng, 0, 3)
+        check_path(submission, rng, case, (0, sender), (2, head, kind))
+
+
+@exercise("path_patch", points=1)
+def test_behind_the_receiver_everything_is_free(submission, rng):
+    for kind in "vk":
+        case = wide_case(rng, n_layers=3)
+        sender, head = random_number(rng, 0, 3), random_number(rng, 0, 3)
+        check_path(submission, rng, case, (0, sender), (1, head, kind))
+
+
+@exercise("path_patch", points=1)
+def test_in_the_shipped_model_0_4_speaks_to_the_keys_of_1_6(submission, rng):
+    case = draw_pairs(shipped(), 2, rng)
+    check_path(submission, rng, (shipped(), *case), (0, 4), (1, 6, "k"))
+
+
+# edge_attribution ---------------------------------------------------------------------------
+
+
+def edge_slope(case, edges, step=1e-5):
+    """Derivatives of the mean logit difference if single edges move towards clean, in the corrupted run."""
+    model, clean, corrupted, right, wrong = case
+    there, here = run_by_hand(model, clean)[1], run_by_hand(model, corrupted)[1]
+    slopes = []
+    for edge in edges:
+        writer, reader = edge.split("->")
+        change = there[writer] - here[writer]
+        ends = [
+            mean_diff(run_by_hand(model, corrupted, {(writer, reader): here[writer] + size * change})[0], right, wrong)
+            for size in (step, -step)
+        ]
+        slopes.append((ends[0] - ends[1]) / (2 * step))
+    return slopes
+
+
+def named_edges(submission, case):
+    got = submission.edge_attribution(*case)
+    require(isinstance(got, dict), f"The answer should be a dictionary; it is {got!r:.60}.")
+    want = set(all_edges(case[0]))
+    missing, strange = sorted(want - set(got)), sorted(set(map(str, got)) - want)
+    shape = f"{case[0].cfg.n_layers} layers of {case[0].cfg.n_heads} heads"
+    require(not missing, f"With {shape} there are {len(want)} edges; {len(missing)} are missing, such as {missing[:3]}.")
+    require(not strange, f"With {shape}, {strange[:3]} are no edges.")
+    return got
+
+
+def check_edges(got, case, edges):
+    for edge, want in zip(edges, edge_slope(case, edges), strict=True):
+        expect(got[edge], want, f"the estimate of {edge} (nats)", rtol=1e-3, atol=1e-3)
+
+
+@exercise("edge_attribution", points=1)
+def test_estimates_every_edge_of_two_layers(submission, rng):
+    case = wide_case(rng, n_heads=2, n_pos=4)
+    check_edges(named_edges(submission, case), case, all_edges(case[0]))
+
+
+@exercise("edge_attribution", points=1)
+def test_estimates_edges_that_skip_a_layer(submission, rng):
+    case = wide_case(rng, n_layers=3, n_heads=2, n_pos=4)
+    got = named_edges(submission, case)
+    edges = [e for e in all_edges(case[0]) if e[:2] in ("0.", "em") and "->2." in e]
+    check_edges(got, case, edges)
+
+
+@exercise("edge_attribution", points=1)
+def test_edges_to_the_logits_sum_to_clean_minus_corrupted(submission, rng):
+    case = wide_case(rng)
+    model, clean, corrupted, right, wrong = case
+    got = named_edges(submission, case)
+    edges = [edge for edge in got if edge.endswith("->logits")]
+    want = mean_diff(model(clean), right, wrong) - mean_diff(model(corrupted), right, wrong)
+    total = sum(float(got[edge]) for edge in edges)
+    expect(total, want, "the sum of all edges to the logits (nats)", rtol=1e-3, atol=1e-3)
+    check_edges(got, case, edges[:3])
+
+
+@exercise("edge_attribution", points=1)
+def test_in_the_shipped_model_0_4_to_the_keys_of_1_3_and_1_6_are_strongest(submission, rng):
+    pairs = draw_pairs(shipped(), 12, rng)
+    got = named_edges(submission, (shipped(), *pairs))
+    between = sorted((e for e in got if e[0] == "0" and "->1" in e), key=lambda e: -abs(float(got[e])))
+    require(
+        set(between[:2]) == {"0.4->1.3.k", "0.4->1.6.k"},
+        f"In the shipped model the strongest edges between heads are 0.4->1.3.k and 0.4->1.6.k; yours are {between[:2]}.",
+    )
+    logits_edge = "1.6->logits"
+    want = edge_by_path(pairs, 1, 6)
+    expect(got[logits_edge], want, f"the estimate of {logits_edge} in the shipped model (nats)", rtol=1e-3, atol=1e-3)
+
+
+def edge_by_path(pairs, layer, head):
+    """What a head of the last layer writes for right and against wrong, clean minus corrupted, on average."""
+    name, total = get_act_name("z", layer), 0.0
+    for sign, tokens in ((1, pairs.clean), (-1, pairs.corrupted)):
+        z = shipped().run_with_cache(tokens, names_filter=name)[1][name][:, -1, head]
+        logits = z @ shipped().W_O[layer, head] @ shipped().W_U
+        total += sign * mean_diff(logits[:, None], pairs.right, pairs.wrong)
+    return total
+
+
+# unexplained_effect -------------------------------------------------------------------------
+
+
+def unexplained_by_hand(case, circuit):
+    model, clean, corrupted, right, wrong = case
+    logits, said = run_by_hand(model, corrupted)
+    start = mean_diff(logits, right, wrong)
+    outside = [tuple(edge.split("->")) for edge in all_edges(model) if edge not in circuit]
+    instead = {(writer, reader): said[writer] for writer, reader in outside}
+    got = mean_diff(run_by_hand(model, clean, instead)[0], right, wrong)
+    end = mean_diff(run_by_hand(model, clean)[0], right, wrong)
+    return (end - got) / (end - start)
+
+
+def some_of(rng, edges, share):
+    return [edge for edge, x in zip(edges, torch.rand(len(edges), generator=rng), strict=True) if x < share]
+
+
+@exercise("unexplained_effect", points=1)
+def test_everything_explains_all_and_nothing_explains_nothing(submission, rng):
+    model, *pair = wide_case(rng)
+    got = submission.unexplained_effect(model, all_edges(model), *pair)
+    expect(got, 0.0, "the unexplained effect of a circuit of all edges", atol=1e-3)
+    expect(submission.unexplained_effect(model, [], *pair), 1.0, "the unexplained effect of no edges", atol=1e-3)
+
+
+@exercise("unexplained_effect", points=1)
+def test_only_edges_of_the_circuit_carry_what_their_sender_says_now(submission, rng):
+    for n_layers in (1, 2):
+        model, *pair = case = wide_case(rng, n_layers)
+        circuit = some_of(rng, all_edges(model), 0.6)
+        want = unexplained_by_hand(case, circuit)
+        what = f"the unexplained effect of {len(circuit)} random edges of {len(all_edges(model))} ({n_layers} layers)"
+        expect(submission.unexplained_effect(model, circuit, *pair), want, what, rtol=1e-3, atol=1e-3)
+
+
+@exercise("unexplained_effect", points=1)
+def test_messages_pass_along_chains_of_three_layers(submission, rng):
+    model, *pair = case = wide_case(rng, n_layers=3, n_heads=2)
+    for share in (0.9, 0.5):
+        circuit = some_of(rng, all_edges(model), share)
+        want = unexplained_by_hand(case, circuit)
+        what = f"the unexplained effect of {len(circuit)} random edges of {len(all_edges(model))} (3 layers)"
+        expect(submission.unexplained_effect(model, circuit, *pair), want, what, rtol=1e-3, atol=1e-3)
+
+
+@exercise("unexplained_effect", points=1)
+def test_a_sender_that_hears_nothing_clean_says_nothing_clean(submission, rng):
+    model, *pair = case = wide_case(rng)
+    head = random_number(rng, 0, 3)
+    chain = [f"embed->0.{head}.v", f"0.{head}->logits"]
+    deaf = [edge for edge in all_edges(model) if edge[:2] == "1." or edge.startswith(f"0.{(head + 1) % 3}->")]
+    want = unexplained_by_hand(case, chain)
+    expect(submission.unexplained_effect(model, chain, *pair), want, f"the unexplained effect of {chain}", rtol=1e-3, atol=1e-3)
+    got = submission.unexplained_effect(model, [*chain, *deaf], *pair)
+    what = f"the unexplained effect of {chain} and edges from heads that read nothing clean: the same,"
+    expect(got, want, what, rtol=1e-3, atol=1e-3)
+
+
+# smallest_circuit ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def left_unexplained(circuit, rng, n=80):
+    """The unexplained share of a circuit of the shipped model on `n` fresh prompts. Only heads that the
+    circuit reaches are run again."""
+    model, (clean, corrupted, right, wrong) = shipped(), draw_pairs(shipped(), n, rng)
+    names = [get_act_name(kind, layer) for layer in (0, 1) for kind in "qkvz"]
+    logits, cache = model.run_with_cache(corrupted, names_filter=names)
+    edges = [tuple(edge.split("->")) for edge in circuit]
+    news = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+    future = torch.ones(clean.shape[1], clean.shape[1]).triu(1).bool()
+    for layer in (0, 1):
+        written = {}
+        for head in range(model.cfg.n_heads):
+            inputs = {kind: cache[kind, layer][:, :, head].clone() for kind in "qkv"}
+            heard = False
+            for writer, reader in edges:
+                if reader[:-2] == f"{layer}.{head}" and writer in news:
+                    W = getattr(model, f"W_{reader[-1].upper()}")[layer, head]
+                    inputs[reader[-1]] += news[writer] @ W
+                    heard = True
+            if heard:
+                scores = inputs["q"] @ inputs["k"].transpose(1, 2) / model.cfg.d_head**0.5
+                z = scores.masked_fill(future, -torch.inf).softmax(-1) @ inputs["v"]
+                written[f"{layer}.{head}"] = (z - cache["z", layer][:, :, head]) @ model.W_O[layer, head]
+        news |= written
+    last = logits[:, -1:] + sum(news[w][:, -1:] @ model.W_U for w, r in edges if r == "logits" and w in news)
+    end, start = mean_diff(model(clean), right, wrong), mean_diff(logits, right, wrong)
+    return (end - mean_diff(last, right, wrong)) / (end - start)
+
+
+def check_circuit(submission, rng, most):
+    got = submission.smallest_circuit()
+    if not isinstance(got, list | tuple | set) or not all(isinstance(edge, str) for edge in got):
+        fail(f"The answer should be a list of names of edges; it is {got!r:.80}.")
+    circuit, edges = set(got), set(all_edges(shipped()))
+    strange = sorted(circuit - edges)
+    require(not strange, f"{strange[:3]} are no edges of the two-layer model. (For example, '0.4->1.6.k' is one.)")
+    require(bool(circuit), "A circuit without edges explains nothing.")
+    require(
+        len(circuit) <= most,
+        f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.",
+    )
+    left = left_unexplained(circuit, rng)
+    require(
+        abs(left) <= 0.05,
+        f"On 80 fresh prompts your {len(circuit)} edges explain {1 - left:.1%} of the difference between clean and "
+        "corrupted; 95% to 105% are asked for.",
+    )
+
+
+@exercise("smallest_circuit", points=1)
+def test_explains_95_percent_with_at_most_64_edges(submission, rng):
+    check_circuit(submission, rng, 64)
+
+
+@exercise("smallest_circuit", points=1)
+def test_explains_95_percent_with_at_most_16_edges(submission, rng):
+    check_circuit(submission, rng, 16)
+
+
+@exercise("smallest_circuit", points=1)
+def test_explains_95_percent_with_at_most_9_edges(submission, rng):
+    check_circuit(submission, rng, 9)
