@@ -309,6 +309,35 @@ def _counts(model) -> Tensor:
     return torch.randint(3, (d_vocab, d_vocab), generator=torch.Generator().manual_seed(5))
 
 
+Z_0 = "blocks.0.attn.hook_z"
+
+
+def _cache(model) -> dict[str, Tensor]:
+    return model.run_with_cache(tokens_for(model))[1]
+
+
+def _answers_of(model) -> tuple[Tensor, Tensor]:
+    """Right and wrong tokens."""
+    return tokens_for(model, seed=3)[:, 0], tokens_for(model, seed=4)[:, 0]
+
+
+def _pairs(model) -> tuple[Tensor, ...]:
+    """Clean and corrupted prompts, with their answers."""
+    return tokens_for(model, seed=1), tokens_for(model, seed=2), *_answers_of(model)
+
+
+def _edges(edge_attribution: Callable, model) -> list:
+    effects = edge_attribution(model, *_pairs(model))
+    return [list(effects), torch.tensor(list(effects.values()))]
+
+
+def _trace(causal_trace: Callable, model) -> list:
+    tokens = tokens_for(model)
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(len(tokens), 2, model.cfg.d_model, generator=generator)
+    return list(causal_trace(model, tokens, [1, 2], noise, _answers_of(model)[0]))
+
+
 # How to call each reference answer that takes a model or its weights: on how many layers, and with
 # which other arguments.
 CALLS: dict[str, tuple[int, Callable]] = {
@@ -341,8 +370,24 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "forced_skip_trigrams": (1, lambda answer, m: answer(m, 2, 7, 8, 9, 10)),
     "ablate_head": (2, lambda answer, m: answer(m, tokens_for(m), 0, 2)),
     "head_importance": (2, lambda answer, m: answer(m, tokens_for(m))),
+    "zero_ablate": (2, lambda answer, m: answer(m, tokens_for(m), Z_0, 1)),
+    "mean_ablate": (2, lambda answer, m: answer(m, tokens_for(m), Z_0, tokens_for(m, seed=2), 1)),
+    "resample_ablate": (2, lambda answer, m: answer(m, tokens_for(m), Z_0, tokens_for(m, seed=2), 1)),
+    "direct_logit_attribution": (2, lambda answer, m: list(answer(_cache(m), m, *_answers_of(m)))),
+    "logit_lens": (2, lambda answer, m: answer(_cache(m), m)),
+    "activation_patch": (2, lambda answer, m: answer(m, tokens_for(m, seed=2), _cache(m), Z_0, 3, 1)),
+    "patch_sweep": (2, lambda answer, m: [answer(m, *_pairs(m), kind) for kind in ("resid_pre", "z")]),
+    "patch_qkv": (2, lambda answer, m: answer(m, *_pairs(m), 1)),
+    "attribution_patch": (2, lambda answer, m: list(answer(m, *_pairs(m)).values())),
+    "causal_trace": (2, _trace),
+    "path_patch": (3, lambda answer, m: answer(m, *_pairs(m)[:2], (0, 1), (2, 2, "k"))),
+    "edge_attribution": (2, _edges),
+    "unexplained_effect": (2, lambda answer, m: answer(m, ["0.1->1.2.k", "1.2->logits"], *_pairs(m))),
 }
-OURS_ONLY = {"rotate_residual": "builds a Transformer from the configuration of the one given"}
+OURS_ONLY = {
+    "rotate_residual": "builds a Transformer from the configuration of the one given",
+    "clean_and_corrupted": "reads text, with the course's own tokenizer",
+}
 
 SOURCES = sorted(ROOT.glob("solutions/*/*.py"))
 
