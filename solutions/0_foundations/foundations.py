@@ -584,7 +584,7 @@ plots.image(block, f"W: {dims} of {d_model} dimensions", "dimension out", "dimen
 plots.image(
     torch.kron(corner, block), "A ⊗ W, written out", "destination, and dimension out in it",
     "source, and dimension in", "product", ax=panels[2],
-)  # fmt: skip
+);  # fmt: skip
 
 # %% [markdown]
 # **What to see here.** The large matrix is a grid of copies of $W$, each as strong as one attention weight (faint ones
@@ -770,7 +770,7 @@ costs = {
 plots.lines(
     costs, "The loss, when every head keeps only some of its dimensions", f"dimensions kept, of d_head = {d_head}",
     "loss (nats per token)", levels={"the whole model": full_loss}, markers=True, ax=plots.axes(size=(7, 3.6)),
-)  # fmt: skip
+);  # fmt: skip
 
 # %% [markdown]
 # **What to see here.** Neither can be thinned for free. What is moved needs every dimension it has; where to look needs fewer.

@@ -49,6 +49,12 @@ def scores_with_one_matrix(x_q, x_k, W_Q, W_K):
     return (x_q @ W_Q) @ (x_k @ W_Q).transpose(1, 2) / W_Q.shape[-1] ** 0.5
 
 
+@mistake("attention_scores", hint="You normalise queries and keys, which makes a cosine. A score is their plain product over the root: longer keys get more.")
+def scores_as_cosines(x_q, x_k, W_Q, W_K):
+    q, k = F.normalize(x_q @ W_Q, dim=-1), F.normalize(x_k @ W_K, dim=-1)
+    return q @ k.transpose(1, 2)
+
+
 # causal_pattern -----------------------------------------------------------------------------
 
 
@@ -95,6 +101,11 @@ def allows_one_of_the_future(scores):
 def exponentials_overflow(scores):
     e = scores.exp().masked_fill(_future(scores), 0.0)
     return e / e.sum(-1, keepdim=True)
+
+
+@mistake("causal_pattern", hint="One softmax runs over all rows together. Each destination has its own: each row sums to one.")
+def one_softmax_for_all_rows(scores):
+    return scores.masked_fill(_future(scores), -torch.inf).flatten(1).softmax(-1).view_as(scores)
 
 
 # head_output --------------------------------------------------------------------------------
@@ -478,6 +489,12 @@ def equal_shares(model, tokens):
     return (model(tokens) / n).expand(n, *tokens.shape, -1)
 
 
+@mistake("path_expansion", hint="Positions are in every term, the direct path too. They are added to what queries and keys read, never to the stream.")
+def positions_in_every_path(model, tokens):
+    x = model.W_E[tokens] + model.W_pos[: tokens.shape[1]]
+    return torch.cat([(x @ model.W_U)[None], _paths(model, tokens, x)[1:]])
+
+
 # freeze_patterns ----------------------------------------------------------------------------
 
 
@@ -543,6 +560,16 @@ def frozen_at_even_patterns(model, tokens, embed):
         return allowed / allowed.sum(-1, keepdim=True)
 
     return model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: embed), (_is_pattern, even)])
+
+
+@mistake("freeze_patterns", hint="Your heads read one another within a layer. All heads of a layer read the same stream; the sum of what they write comes afterwards.")
+def heads_one_after_the_other(model, tokens, embed):
+    _, cache = model.run_with_cache(tokens)
+    x = embed
+    for layer in range(model.cfg.n_layers):
+        for h in range(model.cfg.n_heads):
+            x = x + cache["pattern", layer][:, h] @ x @ model.W_V[layer, h] @ model.W_O[layer, h]
+    return x @ model.W_U
 
 
 # predict_skip_trigrams ----------------------------------------------------------------------
@@ -645,6 +672,13 @@ def outputs_of_the_direct_path(model, head, source, k):
 def best_comes_last(model, head, source, k):
     wanted, raised = _wanted_and_raised(model, head, source)
     return _top(wanted, k)[::-1], _top(raised, k)[::-1]
+
+
+@mistake("skip_trigrams", hint="You compare weights after a softmax over all tokens. There is no such text; compare scores, each less the mean of its row.")
+def weights_among_all_tokens(model, head, source, k):
+    query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
+    pattern = (query @ key.T / model.cfg.d_head**0.5).softmax(-1)
+    return _top(pattern[:, source], k), _top(_ov(model, 0, head)[source], k)
 
 
 # product_eigenvalues ------------------------------------------------------------------------
@@ -1088,6 +1122,13 @@ def softmax_over_two_sources(model, head, a1, b1, a2, b2):
     return _effect(QK.softmax(0), raised)
 
 
+@mistake("forced_skip_trigrams", hint="You take a softmax over all tokens for the pull. The pull compares with the *average* source: `exp` of the score less the mean of its row.")
+def softmax_over_all_sources(model, head, a1, b1, a2, b2):
+    query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
+    weights = (query @ key.T / model.cfg.d_head**0.5).softmax(-1)
+    return _effect(weights[[b1, b2]][:, [a1, a2]].T, _ov(model, 0, head)[[a1, a2]])
+
+
 # skip_trigram_costs -------------------------------------------------------------------------
 
 
@@ -1159,6 +1200,18 @@ def adds_once_per_destination(tokens, logits, pattern, ov_row, source):
     for b, row in zip(tokens[:, :-1].flatten().tolist(), cost.flatten(0, 1)):
         total[b] = row
     return total
+
+
+@mistake("skip_trigram_costs", hint="You take away all that the head adds, to every logit at once, and file it under the token that came. Each c is a rule of its own: change logit c alone.")
+def takes_all_logits_away(tokens, logits, pattern, ov_row, source):
+    weight = (pattern * (tokens == source)[:, None, :]).sum(-1)
+    before, after = (
+        F.cross_entropy(x[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        for x in (logits - weight[..., None] * ov_row, logits)
+    )
+    table = torch.zeros(len(ov_row), len(ov_row))
+    where = tokens[:, :-1].flatten(), tokens[:, 1:].flatten()
+    return table.index_put_(where, after - before, accumulate=True)
 
 
 # worst_crossing -----------------------------------------------------------------------------
