@@ -102,17 +102,18 @@ def matrix(
     ylabel: str,
     unit: str,
     ax=None,
+    limit: float | None = None,
 ):
     """A matrix as coloured cells with token labels. With negative values, colours diverge from
-    zero; otherwise they start there."""
+    zero; otherwise they start there. They end at `limit`, by default at the largest value."""
     height = max(2.2, 0.27 * len(rows) + 1.2)
     ax = ax or axes(size=(max(4.5, 0.33 * len(columns) + 2.2), height))
     data = values.detach().cpu()
+    limit = limit or data.abs().max().item()
     if data.min() < 0:
-        limit = data.abs().max().item()
         image = ax.imshow(data, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
     else:
-        image = ax.imshow(data, cmap=SEQUENTIAL, vmin=0, aspect="auto")
+        image = ax.imshow(data, cmap=SEQUENTIAL, vmin=0, vmax=limit, aspect="auto")
     mono = {"family": "DejaVu Sans Mono", "fontsize": 9}
     ax.set_xticks(range(len(columns)), [token_text(c) for c in columns], rotation=90, **mono)
     ax.set_yticks(range(len(rows)), [token_text(r) for r in rows], **mono)
@@ -366,7 +367,7 @@ def rooms(
         y0, y1 = -gap * stage - 0.27, -gap * (stage + 1) + 0.27
         arrow = {"arrowstyle": "-|>", "color": COLORS[1], "lw": 1.6}
         ax.annotate("", (x1, y1), (x0, y0), arrowprops=arrow)
-        ax.text((x0 + x1) / 2 + 0.12, (y0 + y1) / 2, label, color=COLORS[1], fontsize=9, va="center")
+        ax.text((x0 + x1) / 2 + 0.15, (y0 + y1) / 2 + 0.13, label, color=COLORS[1], fontsize=9, va="center")
     ax.set(title=title, xlim=(-0.2, width * len(names)), ylim=(-gap * (len(stages) - 1) - 0.4, 0.8))
     ax.axis("off")
     return ax
@@ -408,6 +409,7 @@ def eigenvalues(circuits: Mapping[str, Tensor], title: str, ax=None):
         ax.scatter(values.real, values.imag, s=22, alpha=0.7, lw=0, label=name, **style)
     ax.axvline(0, color="#555555", ls="--", lw=1)
     ax.set(title=title, xlabel="real part", ylabel="imaginary part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+    ax.set(xticks=[-1, -0.5, 0, 0.5, 1], yticks=[-1, -0.5, 0, 0.5, 1])
     ax.legend(fontsize=9)
     return ax
 

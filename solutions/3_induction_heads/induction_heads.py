@@ -84,7 +84,7 @@ left.set_xscale("symlog", linthresh=100)
 layer, head = best["induction"]
 names = [plots.token_text(t) for t in two.to_str_tokens(twice)]
 image = right.imshow(cache["pattern", layer][0, head], cmap=plots.SEQUENTIAL, vmin=0, vmax=1)
-mono = {"family": "DejaVu Sans Mono", "fontsize": 6}
+mono = {"family": "DejaVu Sans Mono", "fontsize": 5}
 right.set_xticks(range(len(names)), names, rotation=90, **mono)
 right.set_yticks(range(len(names)), names, **mono)
 right.set(
@@ -427,8 +427,8 @@ alphabet = "^abcdefghijklmnopqrstuvwxyz"  # ^ is token 0, at the start
 show_circuit(induction_circuit(27, 32), "^quickquickqui", alphabet)
 
 # %% [markdown]
-# **What to see here.** The first line of predictions is one step ahead of the text, from the second `q` on. In layer 1 each letter looks one
-# place *after* its first occurrence. Now take the `^` away:
+# **What to see here.** The first line of predictions is one step ahead of the text, from the second `q` on. In layer 1 each letter then looks one
+# place *after* its earlier occurrences: one in the second round, two in the third. Now take the `^` away:
 
 # %%
 tokens = torch.tensor([[alphabet.index(c) for c in "quickquickqui"]])
@@ -797,10 +797,11 @@ def head_scores(model: Transformer, tokens: Tensor) -> dict[str, Tensor]:
 panels = plots.axes(3, size=(4.3, 2.4))
 for ax, (kind, values) in zip(panels, head_scores(two, repeated).items(), strict=True):
     heads, layers = [str(h) for h in range(values.shape[1])], [str(i) for i in range(values.shape[0])]
-    plots.matrix(values, layers, heads, f"{kind.capitalize()} score", "head", "layer", "weight", ax=ax)
+    title = "Induction score" if kind == "induction" else f"{kind.capitalize()}-token score"
+    plots.matrix(values, layers, heads, title, "head", "layer", "weight", ax=ax, limit=1)
 
 # %% [markdown]
-# **What to see here.** Previous-token heads in layer 0, induction heads in layer 1, and never the other way round. Nothing here looks at duplicates, so
+# **What to see here.** The clearest previous-token head is in layer 0, the induction heads are in layer 1. Nothing looks at duplicates, so
 # the model did not choose pointer arithmetic. That is a first hint at *which* composition it uses.
 
 # %% [markdown]
@@ -877,7 +878,8 @@ plots.attention(
 # %% [markdown]
 # **What to see here.** Choose an induction head and point at the last `.`: it looks at the tokens that came after earlier
 # `self.`. Point at the second `rows` and so on: always one past an earlier occurrence. The previous-token head is a
-# stripe. (Each head also gives much weight to the first token: that is where a head looks when it has nothing to say.)
+# stripe. (Where a token has no earlier occurrence, an induction head gives its weight to a few early places, such as the start or a line
+# break: weights add up to 1, so it must look somewhere.)
 
 # %%
 def top(logits: Tensor, k: int = 6) -> str:
@@ -1207,16 +1209,17 @@ print(f"full matrices {1000 * slow:.1f} ms, through the factors {1000 * fast:.1f
 composition = {kind: torch.as_tensor(composition_scores(model, kind)) for kind in "QKV"}
 panels = plots.axes(3, size=(4.4, 3.6))
 numbers = [str(h) for h in range(n_heads)]
+largest = max(values.abs().max().item() for values in composition.values())  # one colour scale for all
 for ax, (kind, values) in zip(panels, composition.items(), strict=True):
     title = f"{kind}-composition"
-    plots.matrix(values, numbers, numbers, title, "head of layer 1", "head of layer 0", "score - baseline", ax=ax)
+    plots.matrix(values, numbers, numbers, title, "head of layer 1", "head of layer 0", "score - baseline", ax=ax, limit=largest)
 for pair in composition["K"].flatten().topk(3).indices.tolist():
     i, j = divmod(pair, n_heads)
     print(f"K-composition {plots.head_name(0, i)} → {plots.head_name(1, j)}: {composition['K'][i, j]:+.3f} over {model.cfg.d_model**-0.5:.4f}")
 
 # %% [markdown]
 # **What to see here.** The darkest cells of all three panels are in the middle one, and they lead from the previous-token heads to the induction heads. You have found the circuit
-# without running the model once. (The colour scales differ: look at the numbers.) Training chose the keys.
+# without running the model once. Training chose the keys.
 
 # %% [markdown]
 # ## What the keys match
@@ -1257,7 +1260,8 @@ check("composed_qk")
 # %%
 composed = composed_qk(model, prev_head, ind_head)
 direct = model.W_E @ model.W_Q[1, ind_head] @ (model.W_E @ model.W_K[1, ind_head]).T
-common = corpus.train.bincount(minlength=d_vocab).topk(28).indices
+by_frequency = corpus.train.bincount(minlength=d_vocab).argsort(descending=True)
+common = [i for i in by_frequency.tolist() if two.to_string(i).strip()][:28]  # the commonest that are not blank
 names = [two.to_string(i) for i in common]
 left, right = plots.axes(2, size=(6.2, 5.2))
 for ax, values, title in ((left, composed, "through the previous-token head"), (right, direct, "directly")):
@@ -1342,7 +1346,8 @@ ax.set(xlim=(-1.1, 1.15), ylim=(-1.1, 1.15));
 
 # %% [markdown]
 # **What to see here.** The induction heads are in the upper right corner: they match and they copy. Either alone is not enough: a head
-# that copies whatever it sees, and one that finds the right place and takes nothing from it, would both be of no use here.
+# that copies whatever it sees, and one that finds the right place and takes nothing from it, would both be of no use here. (A head close to
+# them may be there by its shape only: the score divides the size out.)
 
 # %% [markdown]
 # ### Exercise · find the circuit from its weights    ●●○   7 min
@@ -1558,10 +1563,10 @@ for layer in range(2):
 print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}, heads of layer 1 {alone[1]:+.2f}")
 
 # %% [markdown]
-# **What to see here.** The paper's two-layer model has the same order of things: paths through one head carry most of the gain, and virtual heads little. The
+# **What to see here.** The paper's two-layer model has the same order of things: paths through one head carry most of the gain, pairs of heads far less. The
 # surprise is how one can say so of a chapter about composition: induction composes in the *pattern* (by keys), and the patterns are frozen here. Along the
-# values, the induction head copies the token in one step: an order-1 path. V-composition is what order 2 counts, and it matters
-# least.
+# values, the induction head copies the token in one step: an order-1 path. V-composition is what order 2 counts, and it
+# is worth a fraction of that.
 
 # %% [markdown]
 # ## What breaks without them
@@ -1637,9 +1642,9 @@ for name, losses in lines_by_position.items():
     print(f"{name:<34} loss {losses.mean():.3f}; in-context learning beyond the zero-layer model {ablated_icl[name]:+.3f} nats")
 
 # %% [markdown]
-# **What to see here.** Without its induction heads, the two-layer model still beats one layer at every position. But it hardly gets better as it
-# reads on: the slope is gone. The induction heads *are* its in-context learning, nearly all of it. Removing as many other heads of
-# the same layer raises the loss too, and leaves the slope.
+# **What to see here.** Without its induction heads, the two-layer model loses its whole advantage over one layer, and after the first few
+# tokens it no longer gets better as it reads on: the slope is gone. The induction heads *are* its in-context learning, nearly all of it. Removing as
+# many other heads of the same layer raises the loss too, and leaves the slope.
 
 # %% [markdown]
 # ## Three ways, one answer
@@ -1687,7 +1692,8 @@ for what, values in of_layer_1.items():
 # %% [markdown]
 # **What to see here.** Three kinds of evidence that share no assumption point at the same heads. A score could be a coincidence of
 # random tokens, a large product of weights could be an accident of norms, an ablation could break something by the way. All three at
-# once are hard to explain but by the circuit you built by hand.
+# once are hard to explain but by the circuit you built by hand. (A bar that is tall in the last row alone is a head that something else here
+# depends on. Which, and how, is a question for chapter 4.)
 
 # %% [markdown]
 # ## What you have shown
@@ -1697,7 +1703,7 @@ for what, values in of_layer_1.items():
 # | Induction heads predict what followed last time, on any sequence | *A Mathematical Framework*, "Induction Heads" | loss of the first and the second copy |
 # | They arise by K-composition with a previous-token head | the same, "How Induction Heads Work" | K-composition of the pair, next best kind |
 # | Their QK circuit matches the same token, their OV circuit copies | the same, "Checking the Mechanistic Theory" | eigenvalue scores |
-# | Paths through one head matter most, virtual heads least | the same, "Term Importance Analysis" | marginal nats by order |
+# | Paths through one head matter most, virtual heads far less | the same, "Term Importance Analysis" | marginal nats by order |
 # | One layer cannot; two layers learn in context | *In-context Learning and Induction Heads*, "Model Analysis Table" | in-context-learning scores |
 # | They form suddenly, and in-context learning with them | the same, "Argument 1" | steps of the phase change |
 

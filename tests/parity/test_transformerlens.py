@@ -383,6 +383,15 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "path_patch": (3, lambda answer, m: answer(m, *_pairs(m)[:2], (0, 1), (2, 2, "k"))),
     "edge_attribution": (2, _edges),
     "unexplained_effect": (2, lambda answer, m: answer(m, ["0.1->1.2.k", "1.2->logits"], *_pairs(m))),
+    "per_token_loss": (2, lambda answer, m: answer(m, tokens_for(m))),
+    "find_heads": (2, lambda answer, m: [answer(m, tokens_for(m)[:, :8].repeat(1, 2), k) for k in ("previous", "induction")]),
+    "composition_scores": (2, lambda answer, m: [answer(m, kind) for kind in "QKV"]),
+    "composed_qk": (2, lambda answer, m: answer(m, 1, 2)),
+    "find_pair_by_weights": (2, lambda answer, m: answer(m)),
+    "virtual_head_ov": (2, lambda answer, m: answer(m, 1, 2)),
+    "path_expansion_2l": (2, lambda answer, m: answer(m, tokens_for(m))),
+    "term_importance": (2, lambda answer, m: answer(m, tokens_for(m))),
+    "ablated_loss": (2, lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2)])),
 }
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",

@@ -1,0 +1,50 @@
+"""When induction heads form in chapter 3's live training: the step, and the seconds, by seed.
+
+    python benchmarks/induction_time.py [SEED ...]      (by default 0 1 2 3 4)
+
+Prints for each seed the first evaluation at which some head gives 0.5 of its attention to what
+followed last time, where the chapter's cell stops; the seconds of training until then, by the
+clock and of processor time; and the scores there.
+"""
+
+import dataclasses
+import sys
+import time
+
+import torch
+
+from utils.corpus import load_corpus
+from utils.training import LIVE, Training
+
+FORMED = 0.5  # as in the chapter
+
+
+def best(curve: list) -> list[float]:
+    """The largest score of any head at each evaluation."""
+    return [max(max(layer) for layer in scores) for scores in curve]
+
+
+def main(seeds: list[int]) -> None:
+    corpus = load_corpus()
+    print(corpus)
+    print(f"{torch.get_num_threads()} threads")
+    for seed in seeds:
+        training = Training(dataclasses.replace(LIVE, seed=seed), corpus)
+        clock, processor = time.perf_counter(), time.process_time()
+        for _ in training:
+            if best(training.curves["induction_score"])[-1] > FORMED:
+                break
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        curves = training.curves
+        induction, previous = best(curves["induction_score"])[-1], best(curves["previous_token_score"])[-1]
+        print(
+            f"seed {seed}: step {training.step}, {clock:.0f} s ({processor:.0f} s of processor time); "
+            f"induction {induction:.2f}, previous token {previous:.2f}, "
+            f"held-out loss {curves['heldout_loss'][-1]:.2f}, "
+            f"in-context-learning score {curves['in_context_learning_score'][-1]:+.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main([int(seed) for seed in sys.argv[1:]] or [0, 1, 2, 3, 4])
