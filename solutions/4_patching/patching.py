@@ -1187,10 +1187,10 @@ for ax, (change, values) in zip(panels, by_input.items(), strict=True):
 # $$\bar\Delta(x^{c}) - \bar\Delta(x) \;\approx\; \big(x^{c} - x\big) \cdot \frac{\partial \bar\Delta}{\partial x}
 # \qquad x,\, x^{c},\, \tfrac{\partial \bar\Delta}{\partial x}: [\text{batch pos} \dots]$$
 #
-# where $x^c$ is the clean activation. This is *attribution patching* (Nanda, 2023): one run over the clean prompts, one over the
-# corrupted ones, one backward pass. The product is taken element by element. Sum it over what is patched
-# together: the dimensions of a vector, and the prompts (each prompt's own share is in the gradient of a mean
-# already).
+# where $x^c$ is the clean activation. This is *attribution patching* (Nanda, 2023): one run over the clean
+# prompts, one over the corrupted ones, one backward pass. The product is taken element by element. Sum it over
+# what is patched together: the dimensions of a vector, and the prompts (each prompt's own share is in the
+# gradient of a mean already).
 
 # %% [markdown]
 # ### Exercise · attribution patching    ●●○   12 min
@@ -1201,7 +1201,8 @@ for ax, (change, values) in zip(panels, by_input.items(), strict=True):
 #
 # <details><summary>Hint 1</summary>
 # In the corrupted run, a hook for all names that keeps the tensor, <code>seen[hook.name] =
-# x.requires_grad_()</code>, and returns nothing. (<code>requires_grad_</code> is needed if the model's weights are frozen.)
+# x.requires_grad_()</code>, and returns nothing. (<code>requires_grad_</code> is needed if the model's weights
+# are frozen.)
 # </details>
 # <details><summary>Hint 2</summary>
 # <code>torch.autograd.grad(mean_difference, list(seen.values()))</code> returns a gradient for each of them.
@@ -1273,10 +1274,10 @@ print("correlation by layer: " + "   ".join(
 ))
 
 # %% [markdown]
-# **What to see here.** Each point is a patch; on the dashed line the estimate is right. `z` and `v` of layer 1 lie on it
-# exactly: after them all is a sum, and a gradient is exact for a sum. Most other points are near zero in both. A
-# few are badly wrong: large effects estimated at a quarter of their size. Look at the axes of `q`, too: a
-# correlation of points that are all near zero says nothing.
+# **What to see here.** Each point is a patch; on the dashed line the estimate is right. `z` of layer 1 lies on it
+# exactly: after it all is a sum, and a gradient is exact for a sum. Most other points are near zero in both. But of
+# the large effects before layer 1's attention, some are estimated far too low, and some too high. And beware of
+# `q`: its correlation is the best of all, over points that are all near zero. Look before you believe a number.
 
 # %% [markdown]
 # ### Exercise · find where attribution fails    ●●○   6 min
@@ -1314,8 +1315,9 @@ for layer in range(n_layers):
 
 # %% [markdown]
 # **What to see here.** The same message fails twice: at `A`, where it starts, and at `B`, where 0.4 has put it. At
-# `C` and `D` the estimate is fine, if a little high. So "early" and "late" is not the reason.
-#
+# `C` and `D` the estimate is fine, if a little high. So it is not "early" against "late".
+
+# %% [markdown]
 # ## Why a gradient misses it
 #
 # Both messages end in the keys of 1.3 and 1.6, inside a *softmax*. Let $p$ be the attention weight on a place.
@@ -1323,8 +1325,8 @@ for layer in range(n_layers):
 #
 # $$p = \frac{1}{1 + e^{-m}}, \qquad m = \log \frac{p}{1 - p}, \qquad \frac{\partial p}{\partial m} = p\,(1 - p)$$
 #
-# A patched key moves $m$; the others stay. Near $p = 0$ the slope is nearly zero: the gradient says "nothing you do here matters".
-# It is true for a small step and false for a large one. The softmax is *saturated*.
+# A patched key moves $m$; the others stay. Near $p = 0$ the slope is nearly zero: the gradient says "nothing you
+# do here matters". It is true for a small step and false for a large one. The softmax is *saturated*.
 
 # %% [markdown]
 # ### Exercise · how wrong, and which way?    ●●○   7 min
@@ -1333,7 +1335,8 @@ for layer in range(n_layers):
 # predicts another change. Return the predicted change divided by the true one.
 #
 # <details><summary>Hint 1</summary>
-# True change: <code>after - before</code>. Predicted: the slope at <code>before</code>, times the change of the margin.
+# True change: <code>after - before</code>. Predicted: the slope at <code>before</code>, times the change of the
+# margin.
 # </details>
 # <details><summary>Hint 2</summary>
 # The margin changes by <code>log(after / (1 - after)) - log(before / (1 - before))</code>; the slope is
@@ -1397,8 +1400,8 @@ ax_measured.legend(fontsize=9);
 # %% [markdown]
 # **What to see here.** Right: one formula with two attention weights explains the error of every prompt. At `B`
 # the weight is near zero before the patch and large after it. The gradient stands on the flat foot of the curve
-# and sees a fraction. At `D` the weight starts high and falls; there the slope is steep and the estimate too
-# high, within a factor of two or so.
+# and sees a fraction. At `D` the weight starts high and falls; there the slope is steep, and the estimate is
+# mostly too high.
 #
 # So: trust attribution for what enters the output through sums (`z`, `v` near the end), and as a *list of
 # suspects* elsewhere. What it ranks high is worth an exact patch. What it ranks low may be a saturated softmax.
@@ -1409,7 +1412,8 @@ ax_measured.legend(fontsize=9);
 # ## When there is no second text
 #
 # A counterfactual takes thought, and for many facts there is none that fits token by token. *Causal tracing*
-# (Meng et al., *Locating and Editing Factual Associations in GPT*, section 2) makes one with **noise**. Three runs over the *same* tokens:
+# (Meng et al., *Locating and Editing Factual Associations in GPT*, section 2) makes one with **noise**. Three
+# runs over the *same* tokens:
 #
 # 1. *clean*: as it is;
 # 2. *corrupted*: noise is added to the embeddings of the *subject*, the tokens that the answer depends on;
@@ -1494,16 +1498,19 @@ plots.matrix(
 )
 for what, values in [("clean", p_clean), ("with noise", p_noisy)]:
     mean, error = mean_and_error(values)
-    print(f"P(right half) {what:<11} {mean:.3f} ± {error:.3f}")
+    print(f"P(right half), {what:<24} {mean:.3f} ± {error:.3f}")
+for layer in range(n_layers):
+    for position in subject:
+        print(f"P(right half), {labels[position]} restored in layer {layer:<6} {restored_p[layer, position]:.3f}")
 
 # %% [markdown]
-# **What to see here.** Restoring `B` helps most: it holds what is to be copied. In layer 0 that is not enough,
-# for the noise on `A` still spoils how `B` is found. In layer 1 it is not enough either: the noisy
-# `A` stays in the stream and draws attention to itself.
+# **What to see here.** In layer 0 both tokens help: `A` says *where* to look, `B` is *what* to fetch. One layer
+# later `A` is worth nothing any more: 0.4 has put its message beside `B`. No single vector brings all of it back,
+# as the rest of the name stays noisy.
 #
-# Compare with the maps of `swap_first`. There `B` was untouched and the question was *where*; here the whole name is
-# destroyed and the question is *everything about it*. Noise needs no second text, and this is its price: it asks
-# many questions at once, with embeddings that no token has. How strong the noise is, is up to you, and the
+# Compare with the maps of `swap_first`. There `B` was untouched and the question was *where*; here the whole name
+# is destroyed and the question is *everything about it*. Noise needs no second text, and this is its price: it
+# asks many questions at once, with embeddings that no token has. How strong the noise is, is up to you, and the
 # map depends on it (Zhang and Nanda, *Towards Best Practices of Activation Patching*, 2024).
 
 # %% [markdown]
@@ -1569,7 +1576,7 @@ def path_patch(
 check("path_patch")
 
 # %%
-few = slice(0, 24)  # prompts: every cell is a run
+few = slice(0, 16)  # prompts: every cell is a run
 start = logit_diff(two(corrupted[few]), right[few], wrong[few])
 gap = logit_diff(two(clean[few]), right[few], wrong[few]).mean() - start.mean()
 receivers = [(last, head, kind) for kind in "qkv" for head in range(n_heads)]
@@ -1596,25 +1603,28 @@ for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:5]:
     print(f"  {sender[0]}.{sender[1]}->{'.'.join(map(str, receiver))}  {mean:.3f} ± {error:.3f}")
 
 # %% [markdown]
-# **What to see here.** Of 192 edges between the layers four stand out, and all of them end in keys: from 0.4, and
-# a little from 0.7, to 1.3 and 1.6. That is the missing link. (Their shares do not sum to what 0.4 restores as a whole:
-# each edge is patched alone, and a softmax is not a sum.)
+# **What to see here.** Of all edges between the layers four stand out, and all of them end in keys: from 0.4, and
+# a little from 0.7, to 1.3 and 1.6. That is the missing link. (Their shares do not sum to what 0.4 restores as a
+# whole: each edge is patched alone, and a softmax is not a sum.)
 
 # %% [markdown]
 # ## Every edge from one gradient
 #
 # Path patching costs a run per edge. Put both ideas together: the change along an edge, times the gradient at its
-# end. Let $\delta^s = \text{out}^{s,\text{clean}} - \text{out}^{s}$ `[batch pos d_model]` be how the sender's output
-# differs, with $\text{out}^s = z^s W_O^s$ for a head and the embedding for `embed`. For the keys of receiver $r$:
+# end. Let $\delta^s = \text{out}^{s,\text{clean}} - \text{out}^{s}$ `[batch pos d_model]` be how the sender's
+# output differs, with $\text{out}^s = z^s W_O^s$ for a head and the embedding for `embed`. For the keys of
+# receiver $r$:
 #
 # $$\text{effect}(s \to r.k) \approx \sum_{\text{batch, pos}} \big(\delta^s\, W_K^r\big) \cdot \frac{\partial \bar\Delta}{\partial k^r},
 # \qquad \text{effect}(s \to \text{logits}) = \frac{1}{\text{batch}} \sum_{\text{batch}} \delta^s_{n-1} \cdot u$$
 #
-# with $u = W_U[:, r_i] - W_U[:, w_i]$ as in direct attribution. Again two forward passes and one backward pass, for *every edge of the model*
-# (Syed, Rager and Conmy, *Attribution Patching Outperforms Automated Circuit Discovery*, 2023).
+# with $u = W_U[:, r_i] - W_U[:, w_i]$ as in direct attribution. Again two forward passes and one backward pass,
+# for *every edge of the model* (Syed, Rager and Conmy, *Attribution Patching Outperforms Automated Circuit
+# Discovery*, 2023).
 #
-# Names of edges: senders are `embed` and heads such as `0.4`; receivers `1.6.q`, `1.6.k`, `1.6.v` and `logits`. An edge is
-# `"0.4->1.6.k"`, `"embed->0.4.v"`, `"1.6->logits"`, `"embed->logits"`. `edge_names(model)` lists them all.
+# Names of edges: senders are `embed` and heads such as `0.4`; receivers `1.6.q`, `1.6.k`, `1.6.v` and `logits`.
+# An edge is `"0.4->1.6.k"`, `"embed->0.4.v"`, `"1.6->logits"`, `"embed->logits"`. `edge_names(model)` lists them
+# all.
 
 # %% [markdown]
 # ### Exercise · every edge    ●●●   15 min
@@ -1622,8 +1632,8 @@ for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:5]:
 # Return the estimate of every edge, in nats, clean into corrupted.
 #
 # <details><summary>Hint 1</summary>
-# Gradients at q, k, v of every layer in the corrupted run, as in <code>attribution_patch</code>; z of every layer in
-# both runs.
+# Gradients at q, k, v of every layer in the corrupted run, as in <code>attribution_patch</code>; z of every layer
+# in both runs.
 # </details>
 # <details><summary>Hint 2</summary>
 # A dictionary of changes by sender: <code>{"embed": model.W_E[clean] - model.W_E[corrupted]}</code>, and after each
@@ -1701,17 +1711,18 @@ edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].it
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
 
 # %% [markdown]
-# **What to see here.** The gradient ranks the edges as path patching does, though not to scale: the softmax again. Read the left list
-# as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and 1.6, and they
-# write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a **hypothesis**: a
-# *circuit*, a few edges out of all. It can be wrong in what it leaves out.
+# **What to see here.** The gradient ranks the edges as path patching does, though not to scale: the softmax
+# again. Read the left list as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
+# 1.6, and they write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a
+# **hypothesis**: a *circuit*, a few edges out of all. It can be wrong in what it leaves out.
 
 # %% [markdown]
 # ## What the circuit leaves out
 #
-# Test it by its complement. Run the model so that every edge **in** the circuit carries what its sender says now, in this very
-# run, and every edge **outside** carries what its sender says in the corrupted run. The `embed` of this run is the clean one.
-# With all edges it is the clean run; with none, the corrupted one. With $\bar\Delta$ the mean over the prompts:
+# Test it by its complement. Run the model so that every edge **in** the circuit carries what its sender says now,
+# in this very run, and every edge **outside** carries what its sender says in the corrupted run. The `embed` of
+# this run is the clean one. With all edges it is the clean run; with none, the corrupted one. With $\bar\Delta$
+# the mean over the prompts:
 #
 # $$\text{unexplained} = \frac{\bar\Delta_\text{clean} - \bar\Delta_\text{circuit}}{\bar\Delta_\text{clean} - \bar\Delta_\text{corrupted}}
 # \qquad 0: \text{all explained}, \quad 1: \text{nothing}$$
@@ -1725,17 +1736,18 @@ print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f
 # `circuit` is a list of edges by name. Take the mean over the prompts before you divide.
 #
 # <details><summary>Hint 1</summary>
-# As everything is linear but the attention itself, keep *changes*: for each sender, its output now minus its output in
-# the corrupted run. A receiver's input is the corrupted one plus the changes of the senders whose edges are in the circuit.
+# As everything is linear but the attention itself, keep *changes*: for each sender, its output now minus its
+# output in the corrupted run. A receiver's input is the corrupted one plus the changes of the senders whose edges
+# are in the circuit.
 # </details>
 # <details><summary>Hint 2</summary>
-# A run with hooks: at q, k, v start from the corrupted cache and add <code>change @ W[layer, head]</code> for the edges in
-# the circuit; at z record the change of each head, <code>(z - corrupted_cache[hook.name])[:, :, head] @
+# A run with hooks: at q, k, v start from the corrupted cache and add <code>change @ W[layer, head]</code> for the
+# edges in the circuit; at z record the change of each head, <code>(z - corrupted_cache[hook.name])[:, :, head] @
 # model.W_O[layer, head]</code>. Layers come in order, so what is recorded is what may be read.
 # </details>
 # <details><summary>Hint 3</summary>
-# The logits are the corrupted ones plus <code>change @ model.W_U</code> for the edges to <code>logits</code>. (Those that the
-# run with hooks returns are of no use.)
+# The logits are the corrupted ones plus <code>change @ model.W_U</code> for the edges to <code>logits</code>.
+# (Those that the run with hooks returns are of no use.)
 # </details>
 
 # %% exercise="unexplained_effect"
@@ -1810,15 +1822,17 @@ for what, circuit in variations.items():
     print(f"{share:>11.1%}   {len(circuit):>5}   {what}")
 
 # %% [markdown]
-# **What to see here.** Five edges explain most of it. Without the first of them nothing at all: the chain is broken. By
-# the queries: nothing. And adding every other edge among the same heads hardly helps, so what is missing is another head.
+# **What to see here.** Five edges explain most of it. Without the first of them nothing at all: the chain is
+# broken. By the queries: nothing. And adding every other edge among the same heads hardly helps, so what is
+# missing is another head.
 
 # %% [markdown]
 # ### Exercise · find the smallest circuit    ●●●   20 min
 #
-# Return the edges of a circuit that leaves at most 5% unexplained (and explains at most 105%), as small as you can make it. The check runs
-# it on fresh prompts: a point for at most 64 edges, one more for at most 16, one more for at most 9. How you search is up to you.
-# Work in a cell of your own with `effects` and `unexplained_effect`, then write down what you found.
+# Return the edges of a circuit that leaves at most 5% unexplained (and explains at most 105%), as small as you
+# can make it. The check runs it on fresh prompts: a point for at most 64 edges, one more for at most 16, one more
+# for at most 9. How you search is up to you. Work in a cell of your own with `effects` and `unexplained_effect`,
+# then write down what you found.
 #
 # <details><summary>Hint 1</summary>
 # <code>ranked</code> holds all edges, strongest first. Take the first n of them: at which n does the unexplained share fall
@@ -1829,7 +1843,8 @@ for what, circuit in variations.items():
 # <code>embed</code> to <code>logits</code> carries nothing.
 # </details>
 # <details><summary>Hint 3</summary>
-# Five edges are in the table above. The rest of the answer takes the same way through the second previous-token head, 0.7.
+# Five edges are in the table above. The rest of the answer takes the same way through the second previous-token
+# head, 0.7.
 # </details>
 
 # %% exercise="smallest_circuit"
@@ -1848,7 +1863,7 @@ def smallest_circuit() -> list[str]:
 check("smallest_circuit")
 
 # %%
-sizes = [0, *range(1, 15), 20, 30, 50, 80, 130, len(ranked)]
+sizes = [*range(13), 20, 40, 80, len(ranked)]
 curve = [float(unexplained_effect(two, ranked[:n], clean, corrupted, right, wrong)) for n in sizes]
 fresh = draw_pairs(two, 128, torch.Generator().manual_seed(3))
 found = list(smallest_circuit())
@@ -1859,7 +1874,7 @@ plots.lines(
     "How much a circuit leaves unexplained",
     "edges in the circuit + 1 (log scale)",
     "unexplained share of the logit difference",
-    levels={"5%": 0.05},
+    levels={"asked for": 0.05},
     logx=True,
     markers=True,
     ax=ax,
@@ -1871,23 +1886,26 @@ print(f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplain
 print("\n".join(f"  {edge}" for edge in found))
 
 # %% [markdown]
-# **What to see here.** The curve falls in steps, each where a chain is completed. Then it is flat: the other edges, nearly all of the
-# model, have nothing to do with this question. What the steps left over is many small things, some of which push the other way.
+# **What to see here.** The curve falls in steps, each where a chain is completed. Then it is flat: the other
+# edges, nearly all of the model, have nothing to do with this question. What the steps left over is many small
+# things, some of which push the other way.
 #
-# How much to believe? The circuit explains *this* difference, between *these* texts. It says nothing of what clean and corrupted
-# share (head 0.6, for one; you have seen what its ablation costs). It is one that passes, and need not be the only one. And it
-# explains a mean: a prompt here and there may go another way.
+# How much to believe? The circuit explains *this* difference, between *these* texts. It says nothing of what
+# clean and corrupted share (head 0.6, for one; you have seen what its ablation costs). It is one that passes, and
+# need not be the only one. And it explains a mean: a prompt here and there may go another way.
 
 # %% [markdown]
 # ## GPT-2 small
 #
-# Your functions speak TransformerLens' names, so they run on its models. With the package and a network the cell below loads GPT-2
-# small (12 layers, 144 heads); without, it says so, and you lose nothing that is needed later. Wang et al. asked it:
-# *When Mary and John went to the store, John gave a drink to* … ` Mary`, not ` John`. Corrupted: the second `John` is `Mary`.
+# Your functions speak TransformerLens' names, so they run on its models. With the package and a network the cell
+# below loads GPT-2 small (12 layers, 144 heads); without, it says so, and you lose nothing that is needed later.
+# Wang et al. asked it: *When Mary and John went to the store, John gave a drink to* … ` Mary`, not ` John`.
+# Corrupted: the second `John` is `Mary`.
 #
-# What is different there: a LayerNorm before every reader, which makes reading not quite linear. Logit differences and activation patches do
-# not mind. Direct attribution, path patching and edges do: each vector has to be divided by the *scale* that the LayerNorm used in this
-# very run (`ln_final.hook_scale`), and MLPs and biases write, too.
+# What is different there: a LayerNorm before every reader, which makes reading not quite linear. Logit
+# differences and activation patches do not mind. Direct attribution, path patching and edges do: each vector has
+# to be divided by the *scale* that the LayerNorm used in this very run (`ln_final.hook_scale`), and MLPs and
+# biases write, too.
 
 # %%
 from utils.gpt2 import load_gpt2
@@ -1921,14 +1939,16 @@ if gpt2 is not None:
     plots.matrix(writes, *names_of, "GPT-2: direct attribution", "head", "layer", "nats", ax=right_ax)
 
 # %% [markdown]
-# If you have it: left, heads of layers 7 and 8 light up in the middle of the model and write little to the output; right, heads of layers 9 to 11
-# write the name, and some write against it. In the paper they are *S-inhibition*, *name mover* and *negative name mover* heads.
+# If you have it, compare with the paper (section 3 and its figure of the circuit): *S-inhibition* heads in layers
+# 7 and 8 carry the answer and write little of it to the output; *name movers* in layers 9 and 10 write the name;
+# *negative name movers* in layers 10 and 11 write against it.
 
 # %% [markdown]
 # ## What you have shown
 #
-# Three ways to the same circuit: by where heads **look** (chapter 3's scores, here on random tokens that are repeated), by what their **weights**
-# could tell each other (composition, above the baseline $1/\sqrt{d_\text{model}}$), and by what happens when an **edge** is patched.
+# Three ways to the same circuit: by where heads **look** (chapter 3's scores, here on random tokens that are
+# repeated), by what their **weights** could tell each other (composition, above the baseline
+# $1/\sqrt{d_\text{model}}$), and by what happens when an **edge** is patched.
 
 # %%
 half = torch.randint(1, two.cfg.d_vocab, (16, 50), generator=torch.Generator().manual_seed(4))
@@ -1954,9 +1974,14 @@ for what, values in ways.items():
     order = values.flatten().argsort(descending=True)[:4].tolist()
     strongest[what] = [f"0.{i // n_heads}->1.{i % n_heads}" for i in order]
     print(f"{what:<30} strongest four: {', '.join(strongest[what])}")
-print("The same two edges on top:", len({tuple(sorted(pairs_[:2])) for pairs_ in strongest.values()}) == 1)
+print("The same four in all three:", len({frozenset(four) for four in strongest.values()}) == 1)
 
 # %% [markdown]
+# **What to see here.** All three name the same four connections. They do not order them alike. The weights put 0.7
+# beside 0.4: they say what *could* be heard, and nothing of how sharply a head looks back. Patterns say who looks
+# where, and nothing of what is passed on. The third measures the answer itself, in these texts. None of the three
+# is the truth; that they agree is what makes it likely.
+#
 # | claim | where it is from | what to compare |
 # |---|---|---|
 # | Induction heads read a previous-token head through their keys | *A Mathematical Framework*, "Induction Heads" | `k` patched alone; the edges of path patching |
@@ -1979,10 +2004,11 @@ for what, measured in rows:
     print(f"{what:<54} {measured:>22}   two_layer")
 
 # %% [markdown]
-# **Read on.** Kevin Wang and others, *Interpretability in the Wild* (2022): a circuit of 26 heads in GPT-2 small, with path patching and how
-# to test a circuit. Kevin Meng and others, *Locating and Editing Factual Associations in GPT* (2022), section 2. Arthur Conmy and others, *Towards
-# Automated Circuit Discovery* (2023): a search over edges that tests each. Stefan Heimersheim and Neel Nanda, *How to use and interpret
-# activation patching* (2024): what to do and what not, in twenty pages. Fred Zhang and Neel Nanda, *Towards Best Practices of Activation
+# **Read on.** Kevin Wang and others, *Interpretability in the Wild* (2022): a circuit of 26 heads in GPT-2 small,
+# with path patching and how to test a circuit. Kevin Meng and others, *Locating and Editing Factual Associations
+# in GPT* (2022), section 2. Arthur Conmy and others, *Towards Automated Circuit Discovery* (2023): a search over
+# edges that tests each. Stefan Heimersheim and Neel Nanda, *How to use and interpret activation patching* (2024):
+# what to do and what not, in twenty pages. Fred Zhang and Neel Nanda, *Towards Best Practices of Activation
 # Patching* (2024). Lawrence Chan and others, *Causal Scrubbing* (2022): hypotheses finer than edges.
 
 # %%

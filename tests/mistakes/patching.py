@@ -759,6 +759,11 @@ def a_new_query_in_the_keys(change):
     return {"swap_first": "k", "swap_second": "v", "new_query": "k"}[change]
 
 
+@mistake("input_that_lights_up", hint="The new last token changes what is looked *for*. What can be fetched at each place is the same in both texts: the names have not changed.")
+def a_new_query_in_the_values(change):
+    return {"swap_first": "k", "swap_second": "v", "new_query": "v"}[change]
+
+
 @mistake("input_that_lights_up", hint="Exchanging the first halves leaves the last token alone, so what is looked for stays. What changes is what stands before each second half: how a place is found.")
 def first_halves_in_the_queries(change):
     return {"swap_first": "q", "swap_second": "v", "new_query": "k"}[change]
