@@ -21,7 +21,7 @@ def random_model(rng, n_layers=2, n_heads=3, d_vocab=11, d_model=8, d_head=4):
     )
     with torch.no_grad():
         for weight in model.parameters():
-            weight.copy_(0.7 * torch.randn(weight.shape, generator=rng))
+            weight.copy_(0.5 * torch.randn(weight.shape, generator=rng))
     return model.requires_grad_(False)
 
 
