@@ -810,9 +810,8 @@ def wide_case(rng, n_layers=2, n_heads=3, n_pos=5, batch=3):
     token is the same in both."""
     while True:
         model = random_model(rng, n_layers, n_heads)
-        for weight in model.blocks.parameters():
-            weight *= 0.7  # so that three layers do not magnify rounding
         clean, corrupted = random_tokens(rng, batch, n_pos), random_tokens(rng, batch, n_pos)
+        model.W_U.mul_(2 / model(clean).std())
         corrupted[:, -1] = clean[:, -1]
         right, wrong = two_answers(rng, batch)
         ends = [mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted)]
@@ -1112,8 +1111,6 @@ def test_is_near_1_for_small_changes_in_either_direction(submission, rng):
 def trace_case(rng, n_layers=2, batch=3, n_pos=5, subject=(1, 3)):
     model = random_model(rng, n_layers)
     tokens, answer = random_tokens(rng, batch, n_pos), two_answers(rng, batch)[0]
-    for weight in model.blocks.parameters():
-        weight *= 0.7
     model.W_U.div_(model(tokens).std())  # so that no probability is next to 0 or 1
     noise = 2 * torch.randn(batch, len(subject), model.cfg.d_model, generator=rng)
     return model, tokens, list(subject), noise, answer
