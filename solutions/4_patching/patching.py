@@ -33,6 +33,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from utils import Transformer, check, get_act_name, hint, progress, reveal
+from utils.edges import edge_names
+from utils.patching import LogitDiff, sweep
 
 # %% [markdown]
 # The text is a piece of Python. A class takes two arguments with made-up names of two tokens each, and stores
@@ -43,9 +45,7 @@ from utils import Transformer, check, get_act_name, hint, progress, reveal
 import time
 
 from utils import load_model, plots
-from utils.edges import edge_names
 from utils.gates import gate_model
-from utils.patching import LogitDiff, sweep
 from utils.prompts import TEMPLATE, draw_names, draw_pairs, make_pairs
 
 one, two = (load_model(name).requires_grad_(False) for name in ("one_layer", "two_layer"))
@@ -1814,7 +1814,7 @@ variations = {
         edge for edge in effects
         if all(end[:3] in ("0.4", "1.3", "1.6", "emb", "log") for end in edge.split("->"))
     ],
-    "everything": list(effects),
+    "everything": edge_names(two),
 }
 print("unexplained   edges   circuit")
 for what, circuit in variations.items():
