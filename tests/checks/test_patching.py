@@ -534,7 +534,7 @@ def test_clean_into_clean_changes_nothing_and_everything_is_the_clean_run(submis
 @exercise("activation_patch", points=1)
 def test_the_first_stream_at_one_position_is_one_token_exchanged(submission, rng):
     model, clean, corrupted, cache = twins(rng)
-    for pos in (0, random_number(rng, 1, 5), 5):
+    for pos in (random_number(rng, 1, 5), 0, 5):
         mixed = corrupted.clone()
         mixed[:, pos] = clean[:, pos]
         got = submission.activation_patch(model, corrupted, cache, get_act_name("resid_pre", 0), pos)
@@ -547,7 +547,7 @@ def test_a_head_of_the_last_layer_changes_the_logits_by_what_it_adds(submission,
     model, _, corrupted, cache = twins(rng)
     logits, own = model.run_with_cache(corrupted)
     name = get_act_name("z", 1)
-    for head, pos in ((0, None), (2, None), (0, 0), (1, random_number(rng, 1, 6))):
+    for head, pos in ((0, None), (2, None), (1, random_number(rng, 1, 5)), (0, 0)):
         want = logits.clone()
         where = slice(None) if pos is None else pos
         news = cache[name][:, where, head] - own[name][:, where, head]
@@ -561,7 +561,7 @@ def test_patches_queries_keys_and_values_of_one_head(submission, rng):
     model, _, corrupted, cache = twins(rng)
     _, own = model.run_with_cache(corrupted)
     for kind in "qkvz":
-        name, head, pos = get_act_name(kind, 0), random_number(rng, 0, 3), random_number(rng, 0, 6)
+        name, head, pos = get_act_name(kind, 0), random_number(rng, 0, 3), random_number(rng, 1, 5)
         mixed = own[name].clone()
         for prompt in range(len(corrupted)):
             mixed[prompt, pos, head] = cache[name][prompt, pos, head]
