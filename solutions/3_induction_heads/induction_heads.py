@@ -1025,7 +1025,7 @@ if len(toy[2]) > 100:
 training = Training(LIVE, corpus)
 
 # %%
-FORMED = 0.5  # mean weight of the best head on what followed last time
+FORMED = 0.4  # mean weight of the best head on what followed last time
 
 
 def formed(curves: dict[str, list]) -> bool:

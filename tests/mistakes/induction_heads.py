@@ -1207,6 +1207,12 @@ def without_pairs(model, tokens):
     return direct, singles, torch.zeros_like(pairs)
 
 
+@mistake("path_expansion_2l", hint="The terms of layer 1 are what its heads really wrote, pairs and all, and the pairs are 0. Take apart what a head of layer 1 moves: what comes from the embedding, and what each head of layer 0 wrote.")
+def pairs_within_singles(model, tokens):
+    direct, singles, pairs = _expansion(model, tokens, x_of_second=lambda x, first: x + first.sum(0))
+    return direct, singles, torch.zeros_like(pairs)
+
+
 @mistake("path_expansion_2l", hint="The terms are still in the residual stream. Unembed each: `@ model.W_U`.")
 def terms_not_unembedded(model, tokens):
     return _expansion(model, tokens, W_U=torch.eye(model.cfg.d_model))
@@ -1337,6 +1343,12 @@ def removes_whole_layers(model, tokens, heads):
 @mistake("ablated_loss", hint="All heads are taken from layer 0. The layer is in the name of the hook: `blocks.{layer}.attn.hook_z`.")
 def always_in_layer_zero(model, tokens, heads):
     return _run_without(model, tokens, [_remove(0, (EVERY, EVERY, head)) for _, head in heads])
+
+
+@mistake("ablated_loss", hint="Head numbers are removed from *every* layer. A pair (layer, head) means that head of that layer alone.")
+def removes_it_from_every_layer(model, tokens, heads):
+    layers = range(model.cfg.n_layers)
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for layer in layers for _, head in heads])
 
 
 @mistake("ablated_loss", hint="`z[:, head]` is a position. The heads are the third axis: `z[:, :, head]`.")

@@ -42,7 +42,7 @@ def block_by_block_in_float64(n_ctx, d_model):
 
 @variant("previous_token_head")
 def least_squares_step(n_ctx, d_model):
-    w = sinusoids(200, d_model).double()
+    w = sinusoids(n_ctx, d_model).double()
     step = torch.linalg.lstsq(w[1:], w[:-1], driver="gelsd").solution
     return 200 * step.float(), torch.eye(d_model)
 
