@@ -93,9 +93,11 @@ def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-
     try:
         got = torch.as_tensor(got)
     except (TypeError, ValueError, RuntimeError):
-        fail(f"{_cap(what)} should be numbers; your answer gave {describe(got)}.")
+        fail(f"{_cap(what)} should be numbers; your answer gave {describe(got)}.{_stack(got)}")
     if got.shape != want.shape:
         fail(f"{_cap(what).rstrip(',')} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
+    if got.is_complex():
+        fail(f"{_cap(what).rstrip(',')} should be real; yours is complex (dtype {got.dtype}): take `.real`.")
     got, want = got.double(), want.double()
     off = ~torch.isclose(got, want, rtol=rtol, atol=atol)
     if not off.any():
@@ -110,6 +112,14 @@ def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-
         f"{_cap(what)} should be {_number(want[at].item())}; "
         f"yours is {_number(value)}{n_off}.{note}"
     )
+
+
+def _stack(value: Any) -> str:
+    """What to do about a list where one tensor is wanted; nothing for other values."""
+    if not isinstance(value, list | tuple):
+        return ""
+    call = "torch.stack" if list(_within(value, Tensor)) else "torch.tensor"
+    return f" Make one tensor of it: `{call}(...)`."
 
 
 def _cap(text: str) -> str:
@@ -179,7 +189,7 @@ def problem(
     """One of PROBLEMS, as an exception."""
     first_line = ": ".join(filter(None, (raised[0], *raised[1].strip().splitlines()[:1])))[:300]
     message = PROBLEMS[kind].format(
-        name=name, raised=first_line, detail=detail,
+        name=name, raised=first_line.rstrip("."), detail=detail,
         seconds=SECONDS, gigabytes=MEMORY // limits.GIGABYTE,
     )
     return AnswerError(message, kind, raised, line)
@@ -385,7 +395,9 @@ def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int]) -> No
     if isinstance(value, bool | int | float) and not dims:
         return
     if not isinstance(value, Tensor):
-        raise AnswerError(f"`{name}` should return a tensor; it returned {describe(value)}.")
+        raise AnswerError(
+            f"`{name}` should return a tensor; it returned {describe(value)}.{_stack(value)}"
+        )
     kinds = {kind.rstrip("0123456789") for kind in want.dtypes}
     kind = str(value.dtype).removeprefix("torch.").rstrip("0123456789")
     if kind.replace("bfloat", "float") not in {k.replace("bfloat", "float") for k in kinds}:
@@ -476,10 +488,10 @@ def run_checks(
                     result.unsolved |= error.kind in UNSOLVED
                     stopped = message if error.kind in FINAL else None
                 except Exception as error:  # the check could not read what the answer returned
-                    last = submission.calls[-1] if submission.calls else None
+                    value = submission.calls[-1].value if submission.calls else None
                     message = (
                         f"The check could not use what `{check.exercise}` returned "
-                        f"({describe(last and last.value)}): {type(error).__name__}: {error}"
+                        f"({describe(value)}): {type(error).__name__}: {str(error).rstrip('.')}.{_stack(value)}"
                     )
             passed = message is None
             calls.append((passed, submission.calls))

@@ -1064,8 +1064,8 @@ for n, (name, trigger, target) in enumerate(zip(memory_names, triggers, targets)
     print(f"{name:<24} {chances[0]:>12.1%} {chances[1]:>12.1%}     {active[..., n][on].mean():>16.2f} {active[..., n][~on].mean():>10.3f}")
 
 # %% [markdown]
-# **What to see here.** Each neuron answers its own key, and then speaks its value, whatever the rest of the model wanted
-# to say. Hand-made neurons are tidy. Those of trained models rarely are, and where attention is linear with its
+# **What to see here.** Each neuron answers its own key, and then votes for its value. A vote is added to all other votes and does not
+# silence them: where the model was sure of something else, the target stays unlikely even so. Hand-made neurons are tidy. Those of trained models rarely are, and where attention is linear with its
 # pattern fixed, an MLP is not: so the core of this course leaves MLPs out.
 
 # %% [markdown]

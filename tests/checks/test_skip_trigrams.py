@@ -72,6 +72,8 @@ def pieces_of_code(rng, n, length):
 
 def ids(got, what, d_vocab):
     """Token or head numbers as a list of integers."""
+    if (got.dtype == torch.bool) if isinstance(got, torch.Tensor) else any(isinstance(i, bool) for i in got):
+        fail(f"{what} holds True and False; it should hold the numbers of those that are True.")
     try:
         numbers = [int(i) for i in got]
     except (TypeError, ValueError):
@@ -800,11 +802,13 @@ def test_is_1_for_a_head_that_copies_and_minus_1_for_one_that_avoids_it(submissi
 
 @exercise("copying_score", points=1)
 def test_a_large_vocabulary_takes_no_longer(submission, rng):
-    model = trained()
-    head = int(torch.randint(model.cfg.n_heads, (1,), generator=rng))
-    small = (model.W_O[0, head] @ model.W_U).double() @ (model.W_E @ model.W_V[0, head]).double()
-    got = submission.copying_score(model, 0, head)
-    expect(got, score_of_table(small), f"the copying score of head {head} of the trained model", atol=1e-3)
+    large = random_model(rng, d_vocab=4000, n_heads=1)  # its full table has 16 million entries
+    head = int(torch.randint(trained().cfg.n_heads, (1,), generator=rng))
+    cases = ((trained(), head, f"head {head} of the trained model"), (large, 0, "a head with a vocabulary of 4,000"))
+    scores = [submission.copying_score(model, 0, h) for model, h, _ in cases]
+    for got, (model, h, what) in zip(scores, cases):
+        small = (model.W_O[0, h] @ model.W_U).double() @ (model.W_E @ model.W_V[0, h]).double()
+        expect(got, score_of_table(small), f"the copying score of {what}", atol=1e-3)
 
 
 @exercise("matching_score", points=1)
@@ -950,6 +954,36 @@ def test_finds_them_in_a_model_made_for_this_check(submission, rng):
         check_heads(submission.copying_heads(model), want, 6, "a model made with two copying heads")
 
 
+def eigenvalues_against_diagonal(rng, sign):
+    """A model of three heads, and their order. Head 0 has the sign by its eigenvalues and not by its
+    diagonal, head 1 by its diagonal and not by its eigenvalues, head 2 by neither."""
+    pairs = torch.tensor([
+        [[5.0, 4.5], [-3.5, -3.0]],  # eigenvalues 0.5 and 1.5
+        [[1.0, 5.0], [-5.0, 1.0]],  # eigenvalues 1 + 5i and 1 - 5i
+        [[-2.0, 0.5], [0.5, -1.0]],
+    ])
+    model = Transformer(Config(6, 6, 1, 3, 6, 4)).requires_grad_(False)
+    model.W_E.copy_(torch.eye(6))
+    model.W_U.copy_(torch.eye(6))
+    attn = model.blocks[0].attn
+    attn.W_V.copy_(torch.eye(6).expand(3, 6, 6))
+    order, tokens = torch.randperm(3, generator=rng).tolist(), torch.randperm(6, generator=rng)
+    for h, i in enumerate(order):
+        scales = (0.5 + torch.rand(3, generator=rng)).tolist()
+        attn.W_O[h] = sign * torch.block_diag(*(scale * pairs[i] for scale in scales))[tokens][:, tokens]
+    return model, order
+
+
+@exercise("copying_heads", points=1)
+def test_goes_by_eigenvalues_where_the_diagonal_says_otherwise(submission, rng):
+    answers = []
+    for _ in range(3):
+        model, order = eigenvalues_against_diagonal(rng, 1)
+        answers.append((submission.copying_heads(model), {order.index(0)}))
+    for got, want in answers:
+        check_heads(got, want, 3, "a model where the diagonal says otherwise than the eigenvalues")
+
+
 @exercise("copying_heads", points=1)
 def test_finds_none_where_there_are_none(submission, rng):
     model = planted(rng, [core(rng, sign) for sign in (0, -1, 0)])
@@ -1002,6 +1036,17 @@ def test_small_eigenvalues_can_be_the_most_negative_on_balance(submission, rng):
         check_anti(got, scores, "a model where one head's eigenvalues are small and all negative")
 
 
+@exercise("anti_copying_head", points=1)
+def test_goes_by_eigenvalues_where_the_diagonal_is_lower(submission, rng):
+    answers = []
+    for _ in range(4):
+        model, _ = eigenvalues_against_diagonal(rng, -1)
+        answers.append((submission.anti_copying_head(model), model))
+    for got, model in answers:
+        scores = [score_of_table(ov_table(model, 0, h)) for h in range(3)]
+        check_anti(got, scores, "a model where the diagonal says otherwise than the eigenvalues")
+
+
 # positional_heads ---------------------------------------------------------------------------
 
 
@@ -1020,8 +1065,8 @@ def slow_overlaps(model, tokens):
     return overlaps
 
 
-def check_positional(submission, model, tokens, what):
-    got = set(ids(submission.positional_heads(model, tokens), "The answer", model.cfg.n_heads))
+def check_positional(got, model, tokens, what):
+    got = set(ids(got, "The answer", model.cfg.n_heads))
     for head, overlap in enumerate(slow_overlaps(model, tokens)):
         if abs(overlap - 0.7) < 1e-3:
             continue  # too close to call
@@ -1052,25 +1097,33 @@ def test_finds_them_in_a_trained_model_whose_heads_are_shuffled(submission, rng)
     positional = {h for h, overlap in enumerate(slow_overlaps(trained(), tokens)) if overlap > 0.7}
     while {h for h, old in enumerate(order) if old in positional} == positional:
         model, order = shuffled(rng, trained())
-    check_positional(submission, model, tokens, "the trained model with its heads shuffled")
+    got = submission.positional_heads(model, tokens)
+    check_positional(got, model, tokens, "the trained model with its heads shuffled")
 
 
 @exercise("positional_heads", points=1)
 def test_finds_the_heads_that_tokens_do_not_move(submission, rng):
     model = half_positional(rng)
     tokens = random_tokens(rng, model, batch=4, pos=10)
-    check_positional(submission, model, tokens, "a model made with positional heads")
+    got = submission.positional_heads(model, tokens)
+    check_positional(got, model, tokens, "a model made with positional heads")
 
 
 @exercise("positional_heads", points=1)
 def test_sharp_attention_need_not_be_positional(submission, rng):
-    model = half_positional(rng)
-    attn = model.blocks[0].attn
-    attn.W_Q.mul_(3.0)  # all heads attend sharply now
-    tokens = random_tokens(rng, model, batch=4, pos=12)
-    check_positional(submission, model, tokens, "a model whose heads all attend sharply")
-    attn.W_Q.mul_(0.001)  # and now to all tokens alike, as positions alone would
-    check_positional(submission, model, tokens, "a model whose heads all attend evenly")
+    sharp = half_positional(rng)
+    sharp.blocks[0].attn.W_Q.mul_(3.0)
+    even = copy.deepcopy(sharp)
+    even.blocks[0].attn.W_Q.mul_(0.001)  # attends to all tokens alike, as positions alone would
+    tokens = random_tokens(rng, sharp, batch=4, pos=12)
+    cases = (
+        (sharp, tokens, "a model whose heads all attend sharply"),
+        (even, tokens, "a model whose heads all attend evenly"),
+        (even, tokens[:, :2], "a model whose heads all attend evenly, on texts of two tokens"),
+    )
+    answers = [submission.positional_heads(model, tokens) for model, tokens, _ in cases]
+    for got, case in zip(answers, cases):  # all answers before the first verdict: more to tell mistakes apart by
+        check_positional(got, *case)
 
 
 # forced_skip_trigrams -----------------------------------------------------------------------

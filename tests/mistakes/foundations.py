@@ -833,6 +833,16 @@ def neurons_before_positions(x, W_in, W_out):
     return _values((x @ W_in).relu(), W_out).transpose(0, 1)
 
 
+@mistake("mlp_as_neurons", hint="The new axis is in the wrong place: each activation multiplies its neuron's whole row of `W_out`, so it needs a *last* axis of size 1, `activations[..., None]`.")
+def axis_before_the_neurons(x, W_in, W_out):
+    return (x @ W_in).relu()[:, None] * W_out
+
+
+@mistake("mlp_as_neurons", hint="The last two axes are exchanged: neurons come before dimensions, `[pos d_mlp d_model]`.")
+def neurons_after_dimensions(x, W_in, W_out):
+    return (x @ W_in).relu()[:, None] * W_out.T
+
+
 @mistake("mlp_as_neurons", hint="These are only the activations, how strongly each key matches. Multiply each by the neuron's value, its row of `W_out`.")
 def only_the_activations(x, W_in, W_out):
     return (x @ W_in).relu()

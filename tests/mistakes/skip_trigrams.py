@@ -1,6 +1,8 @@
 """Known wrong answers to chapter 2, each with the hint it deserves. A learner whose answer does
 what one of these does is shown its hint."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -53,6 +55,11 @@ def scores_with_one_matrix(x_q, x_k, W_Q, W_K):
 def scores_as_cosines(x_q, x_k, W_Q, W_K):
     q, k = F.normalize(x_q @ W_Q, dim=-1), F.normalize(x_k @ W_K, dim=-1)
     return q @ k.transpose(1, 2)
+
+
+@mistake("attention_scores", hint="`.T` of a batch turns round all three sizes, the batch too. Exchange the last two: `k.transpose(-1, -2)`, or `k.mT`.")
+def scores_with_the_batch_turned_round(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_K).T / W_Q.shape[-1] ** 0.5
 
 
 # causal_pattern -----------------------------------------------------------------------------
@@ -380,6 +387,11 @@ def positional_of_head_0(model, layer, head):
     return _qk(model, layer, 0, model.W_pos, model.W_pos) / model.cfg.d_head**0.5
 
 
+@mistake("positional_qk", hint="You set what lies in the future to 0. Leave it as it is: masking is done to the whole score, later, and not with 0.")
+def positional_with_zeros_in_the_future(model, layer, head):
+    return (_qk(model, layer, head, model.W_pos, model.W_pos) / model.cfg.d_head**0.5).tril()
+
+
 # score_terms --------------------------------------------------------------------------------
 
 
@@ -572,6 +584,14 @@ def heads_one_after_the_other(model, tokens, embed):
     return x @ model.W_U
 
 
+@mistake("freeze_patterns", hint="Every layer gets the patterns of the last one: a function made in a loop sees the loop's variable as it is at the end. Bind it, `lambda pattern, hook, l=l: ...`, or use `hook.name`, which is a key of the cache.")
+def all_layers_get_the_last_pattern(model, tokens, embed):
+    _, cache = model.run_with_cache(tokens)
+    last = cache["pattern", model.cfg.n_layers - 1]
+    hooks = [("hook_embed", lambda x, hook: embed), (_is_pattern, lambda pattern, hook: last)]
+    return model.run_with_hooks(tokens, fwd_hooks=hooks)
+
+
 # predict_skip_trigrams ----------------------------------------------------------------------
 
 
@@ -679,6 +699,12 @@ def weights_among_all_tokens(model, head, source, k):
     query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
     pattern = (query @ key.T / model.cfg.d_head**0.5).softmax(-1)
     return _top(pattern[:, source], k), _top(_ov(model, 0, head)[source], k)
+
+
+@mistake("skip_trigrams", hint="You subtract the mean over destinations, and then read a row of QK. It is the other way round: subtract each row's mean, over sources, and read the source's column.")
+def row_of_qk_less_the_mean_of_columns(model, head, source, k):
+    query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
+    return _top(key @ (query[source] - query.mean(0)), k), _top(_ov(model, 0, head)[source], k)
 
 
 # product_eigenvalues ------------------------------------------------------------------------
@@ -814,6 +840,18 @@ def only_the_qk_trace(model, layer, head):
     return ((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head])).trace()
 
 
+@mistake("matching_score", hint="You take the diagonal of the table. Its sum is that of the eigenvalues, but the sum of its absolute values is not: below the line belong those of the eigenvalues.")
+def matching_by_the_diagonal(model, layer, head):
+    own = _qk(model, layer, head, model.W_E, model.W_E).diagonal()
+    return own.sum() / own.abs().sum()
+
+
+@mistake("matching_score", hint="The score is still complex: the imaginary parts cancel in the sum, so take `.real`.")
+def complex_matching_score(model, layer, head):
+    e = torch.linalg.eigvals((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
+    return e.sum() / e.abs().sum()
+
+
 # diagonal_score -----------------------------------------------------------------------------
 
 
@@ -903,6 +941,12 @@ def one_too_few(model, layer, head, k):
     return _share(_ov(model, layer, head), k - 1)
 
 
+@mistake("top_k_copy_score", hint="You compare each entry with the diagonal entry of its *column*, `[None]`. Row a is compared with its own: `M.diagonal()[:, None]`.")
+def compares_with_the_diagonal_of_columns(model, layer, head, k):
+    M = _ov(model, layer, head)
+    return ((M > M.diagonal()[None]).sum(-1) < k).float().mean()
+
+
 # copying_heads ------------------------------------------------------------------------------
 
 
@@ -958,6 +1002,12 @@ def yes_or_no_for_each(model):
     return [int(score > 0.5) for score in _scores(model)]
 
 
+@mistake("copying_heads", hint="You go by the diagonal, the rival score. By eigenvalues, other heads can be above 0.5: divide the trace by the absolute values of the eigenvalues.")
+def heads_with_a_high_diagonal(model):
+    diagonals = [_ov(model, 0, h).diagonal() for h in range(model.cfg.n_heads)]
+    return [h for h, own in enumerate(diagonals) if own.sum() > 0.5 * own.abs().sum()]
+
+
 # anti_copying_head --------------------------------------------------------------------------
 
 
@@ -1002,6 +1052,12 @@ def the_lowest_score(model):
 def lowest_in_the_stream(model):
     scores = [float(_balance(model.W_O[0, h] @ model.W_V[0, h])) for h in range(model.cfg.n_heads)]
     return scores.index(min(scores))
+
+
+@mistake("anti_copying_head", hint="You go by the diagonal, the rival score. By eigenvalues, another head can be lower: divide the trace by the absolute values of the eigenvalues.")
+def lowest_diagonal_score(model):
+    diagonals = [_ov(model, 0, h).diagonal() for h in range(model.cfg.n_heads)]
+    return int(torch.stack([own.sum() / own.abs().sum() for own in diagonals]).argmin())
 
 
 # positional_heads ---------------------------------------------------------------------------
@@ -1056,6 +1112,12 @@ def heads_that_look_nearby(model, tokens):
 @mistake("positional_heads", hint="You return a yes or no for each head. Return the numbers of the heads.")
 def yes_or_no_for_each_position_head(model, tokens):
     return [int(overlap > 0.7) for overlap in _overlaps(model, tokens)]
+
+
+@mistake("positional_heads", hint="You take the mean over sources, too. The overlap at a destination is the *sum* over sources, `.sum(-1)`; then comes the mean over destinations and texts.")
+def overlap_averaged_over_sources(model, tokens):
+    n = tokens.shape[1]
+    return [h for h, overlap in enumerate(_overlaps(model, tokens)) if overlap / n > 0.7]
 
 
 # forced_skip_trigrams -----------------------------------------------------------------------
@@ -1127,6 +1189,22 @@ def softmax_over_all_sources(model, head, a1, b1, a2, b2):
     query, key = model.W_E @ model.W_Q[0, head], model.W_E @ model.W_K[0, head]
     weights = (query @ key.T / model.cfg.d_head**0.5).softmax(-1)
     return _effect(weights[[b1, b2]][:, [a1, a2]].T, _ov(model, 0, head)[[a1, a2]])
+
+
+@mistake("forced_skip_trigrams", hint="You subtract the mean over *destinations*, the mean of a column. The pull compares sources: subtract the mean of the row, over all sources.")
+def pull_centred_over_destinations(model, head, a1, b1, a2, b2):
+    query = (model.W_E @ model.W_Q[0, head]) / model.cfg.d_head**0.5
+    key = model.W_E @ model.W_K[0, head]
+    pull = (key[[a1, a2]] @ (query[[b1, b2]] - query.mean(0)).T).exp()
+    return _effect(pull, _ov(model, 0, head)[[a1, a2]])
+
+
+@mistake("forced_skip_trigrams", hint="You subtract the mean of the whole QK table. Each destination has its own: the mean of its row, over all sources.")
+def pull_centred_over_the_table(model, head, a1, b1, a2, b2):
+    query = (model.W_E @ model.W_Q[0, head]) / model.cfg.d_head**0.5
+    key = model.W_E @ model.W_K[0, head]
+    pull = (key[[a1, a2]] @ query[[b1, b2]].T - query.mean(0) @ key.mean(0)).exp()
+    return _effect(pull, _ov(model, 0, head)[[a1, a2]])
 
 
 # skip_trigram_costs -------------------------------------------------------------------------
@@ -1335,6 +1413,16 @@ def subtracts_its_path(model, tokens, layer, head):
     return logits - cache["result", layer][:, :, head] @ model.W_U
 
 
+@mistake("ablate_head", hint="You replace the head's output by its mean over the text. Here, ablating means zero.")
+def ablates_with_the_mean_of_the_text(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, :, head] = z[:, :, head].mean(1, keepdim=True)
+        return z
+
+    return _with_z(model, tokens, layer, change)
+
+
 # head_importance ----------------------------------------------------------------------------
 
 
@@ -1421,3 +1509,9 @@ def ablations_pile_up(model, tokens):
         return _loss(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens) - base
 
     return _table(model, upto)
+
+
+@mistake("head_importance", hint="Your losses are in bits: they are too large by 1 / log 2. Nats come from the natural logarithm, as `F.cross_entropy` takes it.")
+def importance_in_bits(model, tokens):
+    base = _loss(model(tokens), tokens)
+    return _table(model, lambda layer, h: (_loss(_without(model, tokens, layer, h), tokens) - base) / math.log(2))

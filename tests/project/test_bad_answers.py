@@ -92,6 +92,23 @@ def test_nan_is_explained():
     assert "should be 0; yours is nan. NaN comes from 0 / 0" in says
 
 
+def test_a_complex_number_is_not_taken_for_its_real_part():
+    namespace = {}
+    exec("import torch\ndef conditional_entropy(counts):\n    return torch.tensor(0.0 + 0j)", namespace)
+    assert "should be real; yours is complex (dtype torch.complex64): take `.real`" in messages(
+        check("conditional_entropy", namespace)
+    )
+
+
+def test_a_list_for_a_tensor_is_told_how_to_become_one():
+    rows = "return [torch.zeros(d_vocab, dtype=torch.int64)] * d_vocab"
+    assert "returned a list of length 3. Make one tensor of it: `torch.stack(...)`." in messages(told(rows))
+    assert "Make one tensor of it: `torch.tensor(...)`." in messages(told("return [[0] * d_vocab] * d_vocab"))
+    namespace = {}  # without annotations, the check itself meets the list
+    exec(f"import torch\ndef bigram_counts(tokens, d_vocab):\n    {rows}", namespace)
+    assert "Make one tensor of it: `torch.stack(...)`." in messages(check("bigram_counts", namespace))
+
+
 def test_wrong_types_for_other_annotations():
     assert "should return a list; it returned 3" in messages(told("return 3", "positions_that_matter"))
     assert "list of whole numbers" in messages(told("return ['a']", "positions_that_matter"))
