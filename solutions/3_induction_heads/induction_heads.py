@@ -859,6 +859,9 @@ for name, model in (("one layer", one), ("two layers", two)):
         print(f"{name:<11} {kind:<10} {', '.join(found) or '-'}")
 
 # %% [markdown]
+# **What to see here.** One layer can look back, by position. To look up what followed takes two, and in this model the heads that do it are all in the second.
+
+# %% [markdown]
 # ## On real code
 #
 # Random tokens are a test, not the use. Here is a piece of a program in which names come back. The first cell loads the figures' own
@@ -888,7 +891,7 @@ plots.attention(
 )
 
 # %% [markdown]
-# **What to see here.** The previous-token head is a stripe. Choose an induction head and point at the last `.`: much of its weight is on tokens that
+# **What to see here.** The previous-token head is a stripe. Choose an induction head and point at the last `.`: its largest weight is on a token that
 # came after an earlier `self.`. How strict are these heads? Count, over all tokens of this text that have come before:
 
 # %%

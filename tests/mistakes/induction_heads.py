@@ -451,6 +451,11 @@ def against_the_present_token(model, tokens):
     return -_picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, :-1])
 
 
+@mistake("per_token_loss", hint="You compare each logit with the token at its *own* position, and leave out the first. Position i predicts token i + 1: `logits[:, :-1]` against `tokens[:, 1:]`.")
+def against_the_present_token_from_the_second_on(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, 1:], tokens[:, 1:])
+
+
 @mistake("per_token_loss", hint="You compare logits with the token *before*: drop the last position of the logits and the first of the tokens, not the other way round.")
 def against_the_token_before(model, tokens):
     return -_picked(model(tokens).log_softmax(-1)[:, 1:], tokens[:, :-1])
