@@ -160,7 +160,8 @@ PROBLEMS = {
     "recursion": "`{name}` calls itself without end (RecursionError).",
     "exit": "`{name}` calls exit(). An answer returns its result instead.",
     "time": "`{name}` had not finished after {seconds:g} seconds and was stopped. Is there a loop "
-    "that never ends, or one over every token where a tensor operation would do?",
+    "that never ends, one over every token where a tensor operation would do, or a matrix far larger "
+    "than it need be?",
     "dead": "`{name}` ended the whole Python process: a crash, or a call that kills it.",
     "garbled": "`{name}` disturbed the program that runs it, so nothing it returned could be read.",
     "too large": "`{name}` returned far more data than any check asks for.",

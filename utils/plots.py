@@ -399,21 +399,6 @@ def by_head(
     return panels
 
 
-def eigenvalues(circuits: Mapping[str, Tensor], title: str, ax=None):
-    """Eigenvalues of several circuits in the complex plane, each circuit scaled so that its largest
-    is 1: to the right of the dashed line they copy, or match the same."""
-    ax = ax or axes(size=(4.6, 3.8))
-    for i, (name, values) in enumerate(circuits.items()):
-        values = values.detach() / values.detach().abs().max()
-        style = {"marker": "os^Dv"[i % 5], "color": COLORS[i % len(COLORS)]}
-        ax.scatter(values.real, values.imag, s=22, alpha=0.7, lw=0, label=name, **style)
-    ax.axvline(0, color="#555555", ls="--", lw=1)
-    ax.set(title=title, xlabel="real part", ylabel="imaginary part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-    ax.set(xticks=[-1, -0.5, 0, 0.5, 1], yticks=[-1, -0.5, 0, 0.5, 1])
-    ax.legend(fontsize=9)
-    return ax
-
-
 class _Html:
     """What a notebook shows as HTML and a terminal as text, with a picture where HTML cannot go."""
 

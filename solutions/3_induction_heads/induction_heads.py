@@ -10,7 +10,7 @@
 # # 3 · Induction heads: two layers compose
 #
 # Show a two-layer transformer a sequence of random tokens that it has never seen. Then show it the
-# first token of that sequence again. It will tell you the second. No training data taught it this
+# same sequence again. The second time each token costs it several nats less. No training data taught it this
 # sequence: it has learned to *look up what came next last time*. The mechanism takes two attention heads,
 # one in each layer, and you will build it, find it and watch it appear.
 #
@@ -247,6 +247,9 @@ right.figure.colorbar(image, ax=right, label="attention weight");
 # | `model.blocks[0].attn.W_O[0, :d_vocab, room.one_back] = ...` | and writes into another |
 # | `model.W_U[room.two_back] = ...` | the logits are read from a room |
 #
+# To read weights, not to write them, take all layers at once: `model.W_V[layer, head]` is the same matrix as `model.blocks[layer].attn.W_V[head]`,
+# `[d_model d_head]`; so with `W_Q`, `W_K`, and `W_O` `[d_head d_model]`.
+#
 # (A trained model has no rooms, only directions. Rotate the whole stream, as in chapter 1, and ours would have none either.)
 #
 # The first circuit is *V-composition*: both heads look one back, and the second moves on what the first has
@@ -280,11 +283,11 @@ plots.rooms(
 #
 # <details><summary>Hint 1</summary>
 # Both heads have the same <code>W_Q</code> and <code>W_K</code>: those of the exercise before, for the 16 pairs of the room
-# <code>position</code>. <code>attn = model.blocks[layer].attn</code>; <code>attn.W_Q[0, room.position, :32] = 100 * rotation(-frequencies)</code>.
+# <code>position</code>. Their frequencies are <code>10_000 ** (-torch.arange(0, 32, 2) / room.d_model)</code>.
 # </details>
 # <details><summary>Hint 2</summary>
-# <code>frequencies = 10_000 ** (-torch.arange(0, 32, 2) / room.d_model)</code>. The key is
-# <code>torch.eye(32)</code> from the same room.
+# With <code>attn = model.blocks[layer].attn</code>: <code>attn.W_Q[0, room.position, :32] = 100 * rotation(-frequencies)</code>.
+# The key is <code>torch.eye(32)</code> from the same room.
 # </details>
 # <details><summary>Hint 3</summary>
 # Values: layer 0 goes from <code>room.token</code> to <code>room.one_back</code>, layer 1 from <code>room.one_back</code> to
@@ -344,7 +347,8 @@ for ax, values, title in zip(panels, (A0, A1, A1 @ A0), ("Layer 0", "Layer 1", "
 # $$\text{score}[d, s] \propto \text{token}_d \cdot \text{previous}_s$$
 #
 # One trap: queries and keys read $x + w$. In every room the sinusoids murmur, up to 1 in each dimension. A token
-# that is to be heard by a query or a key must speak louder, say with 100.
+# that is to be heard by a query or a key must speak louder. So let the *embedding* put 100 into the room `token`, not 1. (A larger $W_Q$ does not
+# help here: it makes the murmur louder, too.)
 
 # %%
 plots.rooms(
@@ -427,7 +431,8 @@ alphabet = "^abcdefghijklmnopqrstuvwxyz"  # ^ is token 0, at the start
 show_circuit(induction_circuit(27, 32), "^quickquickqui", alphabet)
 
 # %% [markdown]
-# **What to see here.** The first line of predictions is one step ahead of the text, from the second `q` on. In layer 1 each letter then looks one
+# **What to see here.** From the second `q` on, the predictions are one step ahead of the text. (Before it no key fits the query, so
+# those letters mean nothing.) In layer 1 each letter then looks one
 # place *after* its earlier occurrences: one in the second round, two in the third. Now take the `^` away:
 
 # %%
@@ -452,8 +457,9 @@ print("logits:", ", ".join(f"{alphabet[i]} {logits[0, 5, i]:.1f}" for i in logit
 # now read by layer 1's **queries**: *Q-composition*.
 #
 # This needs positions that can be moved by a head, so they must be in the residual stream. That is what the config calls
-# `standard` positions: $x = \text{embedding} + w$, with a table $W_\text{pos}$ `[n_ctx d_model]` that is ours to fill. By hand the simplest is one dimension per
-# position. Then a step forward is a matrix with ones just above the diagonal.
+# `standard` positions: $x = \text{embedding} + w$, with $w$ a row of the table `model.W_pos` `[n_ctx d_model]`. In this empty model it is 0, and yours to
+# fill: `model.W_pos[:, room.position] = ...`. By hand the simplest is one dimension per
+# position, the identity. Then a step forward is a matrix with ones just above the diagonal.
 #
 # Layer 0 must not find the present token itself, which is always like itself. Positions can forbid it: a
 # negative score where the query's position is the key's.
@@ -473,7 +479,8 @@ plots.rooms(
 # %% [markdown]
 # ### Exercise · the pointer circuit    ●●●   12 min
 #
-# The same behaviour, by the queries. The head has room for tokens and positions side by side: `d_head = d_vocab + n_ctx`.
+# Fill in the weights, `W_pos` among them, for the same behaviour, by the queries. The head has room for tokens and positions side by side:
+# `d_head = d_vocab + n_ctx`.
 # A sequence may come three times: then several earlier places fit, and any of them will do.
 #
 # <details><summary>Hint 1</summary>
@@ -559,6 +566,8 @@ for build in (two_back_virtual_head, induction_circuit, pointer_induction):
 
 # %% [markdown]
 # ### Exercise · repeated random tokens    ●○○   4 min
+#
+# Return a batch of sequences: `length` tokens drawn from `generator`, each of the `d_vocab` equally likely, then the same tokens again.
 #
 # <details><summary>Hint 1</summary>
 # <code>torch.randint(d_vocab, shape, generator=generator)</code> draws all tokens of the first copy at once.
@@ -732,6 +741,8 @@ check("previous_token_score")
 # %% [markdown]
 # ### Exercise · the duplicate-token score    ●○○   3 min
 #
+# Return one number per head: the mean weight from the tokens of the second copy to the same token in the first. `length` is $L$.
+#
 # <details><summary>Hint 1</summary>
 # The same token stands <code>length</code> positions back.
 # </details>
@@ -754,7 +765,8 @@ check("duplicate_token_score")
 # %% [markdown]
 # ### Exercise · the induction score    ●●○   4 min
 #
-# Take care where the stripe begins: a token of the *first* copy has nothing to look back to.
+# Return one number per head: the mean weight from the tokens of the second copy to the one *after* the same token in the first. Take care where the
+# stripe begins: a token of the *first* copy has nothing to look back to.
 #
 # <details><summary>Hint 1</summary>
 # From <code>d</code> to <code>d - length + 1</code> is <code>length - 1</code> back.
@@ -847,6 +859,9 @@ for name, model in (("one layer", one), ("two layers", two)):
         print(f"{name:<11} {kind:<10} {', '.join(found) or '-'}")
 
 # %% [markdown]
+# **What to see here.** One layer can look back, by position. To look up what followed takes two, and in this model the heads that do it are all in the second.
+
+# %% [markdown]
 # ## On real code
 #
 # Random tokens are a test, not the use. Here is a piece of a program in which names come back. The first cell loads the figures' own
@@ -876,10 +891,26 @@ plots.attention(
 )
 
 # %% [markdown]
-# **What to see here.** Choose an induction head and point at the last `.`: it looks at the tokens that came after earlier
-# `self.`. Point at the second `rows` and so on: always one past an earlier occurrence. The previous-token head is a
-# stripe. (Where a token has no earlier occurrence, an induction head gives its weight to a few early places, such as the start or a line
-# break: weights add up to 1, so it must look somewhere.)
+# **What to see here.** The previous-token head is a stripe. Choose an induction head and point at the last `.`: its largest weight is on a token that
+# came after an earlier `self.`. How strict are these heads? Count, over all tokens of this text that have come before:
+
+# %%
+ids = code_tokens[0].tolist()
+after_same = [[s + 1 for s in range(d) if ids[s] == ids[d]] for d in range(len(ids))]  # one past each earlier occurrence
+seen = [d for d, places in enumerate(after_same) if places]
+new = [d for d, places in enumerate(after_same) if not places and d > 0]
+for layer, h in found["induction"]:
+    pattern = patterns[layer][0, h]
+    most = sum(int(pattern[d].argmax()) in after_same[d] for d in seen)
+    weight = sum(pattern[d, after_same[d]].sum().item() for d in seen) / len(seen)
+    print(
+        f"{plots.head_name(layer, h)}, tokens that came before: looks most at one past an earlier occurrence {most} times of {len(seen)}, "
+        f"weight there {weight:.2f}, on the start {pattern[seen, 0].mean():.2f}; new tokens: weight on the start {pattern[new, 0].mean():.2f}"
+    )
+
+# %% [markdown]
+# **What to see here.** On real code induction is a tendency, not a law: one past an earlier occurrence is the usual place, not the only
+# one. At a new token there is nothing to find, and weights add up to 1 all the same; more of them go to the start then.
 
 # %%
 def top(logits: Tensor, k: int = 6) -> str:
@@ -980,8 +1011,8 @@ torch.set_num_threads(threads)
 # ### Exercise · the step of the phase change    ●●○   7 min
 #
 # Put a number on it. A curve is a list of (step, value) at even distances, with noise. Return the step at which it falls most steeply, where
-# steepness is judged over a stretch of about a twentieth of the curve. A long, gentle slope may lower the value more in
-# total: it is not what we look for.
+# steepness is judged over a stretch of about a twentieth of the curve: the *middle* of the fall, to within a fiftieth of the curve. A long,
+# gentle slope may lower the value more in total: it is not what we look for.
 #
 # <details><summary>Hint 1</summary>
 # Neighbouring points differ mostly by noise. Compare the mean of the k points before a place with the mean of the k points
@@ -1102,6 +1133,8 @@ print(f"{plots.head_name(1, induction_heads[1])} ({score['induction'][1, inducti
 # %% [markdown]
 # ### Exercise · the composition score    ●○○   3 min
 #
+# Return this score of a writer `W_A` and a reader `W_B`, one number.
+#
 # <details><summary>Hint 1</summary>
 # <code>torch.linalg.matrix_norm(M)</code>, or <code>M.norm()</code>, is the Frobenius norm.
 # </details>
@@ -1148,7 +1181,8 @@ for d in (64, 256, 1024):
 # %% [markdown]
 # ### Exercise · composition scores of all pairs    ●●●   12 min
 #
-# Entry `[i, j]` is for head i of layer 0 and head j of layer 1, **minus the baseline** $1/\sqrt{d_\text{model}}$. One check has a model with 2,048 dimensions,
+# Return the table of scores for one `kind`: `"Q"`, `"K"` or `"V"`. Entry `[i, j]` is for head i of layer 0 and head j of layer 1, **minus the
+# baseline** $1/\sqrt{d_\text{model}}$. One check has a model with 2,048 dimensions,
 # which only the factors get through in time.
 #
 # <details><summary>Hint 1</summary>
@@ -1215,10 +1249,14 @@ for ax, (kind, values) in zip(panels, composition.items(), strict=True):
     plots.matrix(values, numbers, numbers, title, "head of layer 1", "head of layer 0", "score - baseline", ax=ax, limit=largest)
 for pair in composition["K"].flatten().topk(3).indices.tolist():
     i, j = divmod(pair, n_heads)
-    print(f"K-composition {plots.head_name(0, i)} → {plots.head_name(1, j)}: {composition['K'][i, j]:+.3f} over {model.cfg.d_model**-0.5:.4f}")
+    print(
+        f"K-composition {plots.head_name(0, i)} → {plots.head_name(1, j)}: {composition['K'][i, j]:+.3f} over {model.cfg.d_model**-0.5:.4f}. "
+        f"Weights: {plots.head_name(0, i)} previous token {score['previous'][0, i]:.2f}, {plots.head_name(1, j)} induction {score['induction'][1, j]:.2f}"
+    )
 
 # %% [markdown]
-# **What to see here.** The darkest cells of all three panels are in the middle one, and they lead from the previous-token heads to the induction heads. You have found the circuit
+# **What to see here.** The darkest cells of all three panels are in the middle one, and they lead to the induction heads: from the previous-token head, and from
+# one that gives the token before a smaller part of its attention. (The weights printed beside them are from behaviour; the scores are not.) You have found the circuit
 # without running the model once. Training chose the keys.
 
 # %% [markdown]
@@ -1234,7 +1272,7 @@ for pair in composition["K"].flatten().topk(3).indices.tolist():
 # %% [markdown]
 # ### Exercise · the composed QK circuit    ●●○   6 min
 #
-# Head `prev_head` is in layer 0, `ind_head` in layer 1. Leave out the factor $1/\sqrt{d_\text{head}}$.
+# Return $C$. Head `prev_head` ($i$) is in layer 0, `ind_head` ($j$) in layer 1. Leave out the factor $1/\sqrt{d_\text{head}}$.
 #
 # <details><summary>Hint 1</summary>
 # Two thin matrices <code>[d_vocab d_head]</code>: queries of all tokens, and keys of all tokens as the earlier head passes them on.
@@ -1277,7 +1315,8 @@ print(f"Tokens whose best match is the token itself: {on_diagonal(composed):.1%}
 print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 
 # %% [markdown]
-# **What to see here.** Left, a diagonal: the keys carry the name of the token before, and the query asks for its own. Right, the same head without its
+# **What to see here.** Left, a diagonal: the keys carry the name of the token before, and the query asks for its own. Among these common tokens it is easy
+# to see; among all tokens the best match is the token itself for the share printed above, many times chance and far from all. Right, the same head without its
 # partner: no diagonal.
 
 # %% [markdown]
@@ -1291,7 +1330,8 @@ print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 # %% [markdown]
 # ### Exercise · eigenvalues through the small product    ●●○   4 min
 #
-# Return the r eigenvalues, complex, in any order.
+# Return the r eigenvalues of `left @ right` that can be other than 0, complex, in any order. One check has a vocabulary so large that `left @ right` itself
+# is out of reach.
 #
 # <details><summary>Hint 1</summary>
 # Which order of the two factors gives a matrix <code>[r r]</code>?
@@ -1329,11 +1369,13 @@ def copying(j: int) -> Tensor:
 
 best_two = induction_heads[:2]
 left, right = plots.axes(2, size=(4.6, 3.9))
-plots.eigenvalues(
-    {f"{plots.head_name(0, prev_head)} → {plots.head_name(1, j)}": matching(prev_head, j) for j in best_two},
-    "QK: does it match the same token?", ax=left,
-)
-plots.eigenvalues({plots.head_name(1, j): copying(j) for j in best_two}, "OV: does it copy?", ax=right)
+spectra = {
+    "QK: does it match the same token?": {f"{plots.head_name(0, prev_head)} → {plots.head_name(1, j)}": matching(prev_head, j) for j in best_two},
+    "OV: does it copy?": {plots.head_name(1, j): copying(j) for j in best_two},
+}
+for ax, (title, values) in zip((left, right), spectra.items(), strict=True):
+    scaled = {name: z / z.abs().max() for name, z in values.items()}
+    plots.complex_plane(scaled, title, "real part (largest = 1)", "imaginary part", ax=ax)
 
 same_token = [eigenvalue_score(matching(prev_head, j)) for j in range(n_heads)]
 copies = [eigenvalue_score(copying(j)) for j in range(n_heads)]
@@ -1342,25 +1384,29 @@ ax = plots.points(
     "QK eigenvalue score (matching the same token)", "OV eigenvalue score (copying)",
     labels={j: plots.head_name(1, j) for j in range(n_heads)},
 )
-ax.set(xlim=(-1.1, 1.15), ylim=(-1.1, 1.15));
+ax.set(xlim=(-1.1, 1.15), ylim=(-1.1, 1.15))
+print("head   matching  copying  K-composition  induction score")
+for j in sorted(range(n_heads), key=lambda j: same_token[j] + copies[j], reverse=True)[:4]:
+    print(f"{plots.head_name(1, j):<6} {same_token[j]:8.2f} {copies[j]:8.2f} {composition['K'][prev_head, j]:+14.3f} {score['induction'][1, j]:16.2f}")
 
 # %% [markdown]
-# **What to see here.** The induction heads are in the upper right corner: they match and they copy. Either alone is not enough: a head
-# that copies whatever it sees, and one that finds the right place and takes nothing from it, would both be of no use here. (A head close to
-# them may be there by its shape only: the score divides the size out.)
+# **What to see here.** The induction heads are in the upper right corner: they match and they copy. A head needs both. One
+# that copies whatever it sees does not know where to look; one that finds the right place may take nothing from it. But both together are not
+# enough: the list may hold a head with high scores and no induction. Eigenvalue scores divide sizes out, so they do not say how *strongly* a head matches.
+# Its K-composition does.
 
 # %% [markdown]
 # ### Exercise · find the circuit from its weights    ●●○   7 min
 #
-# Now forget the patterns. Given a model of two layers, return `(i, j)`: the pair of heads, i of layer 0 and j of layer 1, that forms its strongest induction
-# circuit, from the weights alone. The check measures whether i does look back and j does induction, on the shipped model with its heads in
+# Now forget the patterns. Given a model of two layers, return `(i, j)`: the pair of heads, i of layer 0 and j of layer 1, with the **largest K-composition
+# score**. That, and nothing else: not what the pair matches, nor whether j copies. The check measures whether i does look back and j does induction, on the shipped model with its heads in
 # another order, and on models made for the check, in which other pairs compose by other ways, and some heads are simply loud.
 #
 # <details><summary>Hint 1</summary>
-# Which of the three kinds of composition did the heatmaps show between these heads?
+# The writer is W_V W_O of layer 0. What reads it by the keys is W_K W_Qᵀ of layer 1.
 # </details>
 # <details><summary>Hint 2</summary>
-# The pair with the largest K-composition score. Norms must be divided out, or the loudest heads win.
+# It is the largest entry of what <code>composition_scores</code> returns for <code>"K"</code>. Norms must be divided out, or the loudest heads win.
 # </details>
 # <details><summary>Hint 3</summary>
 # <code>divmod(scores.argmax().item(), n_heads)</code> turns the place of the largest entry into row and column.
@@ -1399,6 +1445,9 @@ print(f"by behaviour {plots.head_name(0, prev_head)} and {plots.head_name(1, ind
 
 # %% [markdown]
 # ### Exercise · the OV circuit of a virtual head    ●○○   2 min
+#
+# Return the matrix $W_{OV}$ of the virtual head that head `head0` of layer 0 and head `head1` of layer 1 make together: a row of the residual stream times this
+# matrix is what the second writes of what the first wrote.
 #
 # <details><summary>Hint 1</summary>
 # A row vector meets <code>head0</code>, of layer 0, first.
@@ -1485,6 +1534,11 @@ for name in sorted(by_path, key=by_path.get, reverse=True)[:6]:
     print(f"  through {name:<10} {by_path[name]:+.1f}")
 
 # %% [markdown]
+# **What to see here.** The last token is `.`, and what often follows a `.` says little about the guess: the direct path is nearly idle. The strongest path goes
+# through one induction head alone. It takes the token from where it looks, with no detour. Some pairs help, too: virtual heads, which
+# carry something that layer 0 had moved there before.
+
+# %% [markdown]
 # ## What each order is worth
 #
 # Are virtual heads important? The paper's answer is a procedure, *term importance*. Freeze the patterns as the model computed them. Then:
@@ -1498,7 +1552,8 @@ for name in sorted(by_path, key=by_path.get, reverse=True)[:6]:
 # %% [markdown]
 # ### Exercise · term importance    ●●●   10 min
 #
-# Return the three mean losses, in nats per token: orders 0, up to 1, up to 2.
+# Return the three mean losses, in nats per token: orders 0, up to 1, up to 2. Do not sum what `path_expansion_2l` returns: that is right, but it
+# unembeds all pairs of heads, which takes minutes and gigabytes on the texts below.
 #
 # <details><summary>Hint 1</summary>
 # You need no paths one by one. Either follow the procedure with two hooks, at <code>hook_pattern</code> (return the saved pattern) and at <code>hook_attn_out</code>
@@ -1563,10 +1618,11 @@ for layer in range(2):
 print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}, heads of layer 1 {alone[1]:+.2f}")
 
 # %% [markdown]
-# **What to see here.** The paper's two-layer model has the same order of things: paths through one head carry most of the gain, pairs of heads far less. The
-# surprise is how one can say so of a chapter about composition: induction composes in the *pattern* (by keys), and the patterns are frozen here. Along the
-# values, the induction head copies the token in one step: an order-1 path. V-composition is what order 2 counts, and it
-# is worth a fraction of that.
+# **What to see here.** Paths through one head carry most of the gain, and among them those of layer 1; pairs of heads add far less. The paper found the same
+# in its model. (The first row starts from a uniform guess. There the direct path was worth more than the virtual heads; here it is worth a little less. It was not trained to work alone.)
+#
+# How can pairs be worth so little in a chapter about composition? Induction composes in the *pattern* (by keys), and the patterns are frozen here. Along the
+# values, the induction head copies the token in one step: an order-1 path. Order 2 counts V-composition only.
 
 # %% [markdown]
 # ## What breaks without them
@@ -1642,9 +1698,9 @@ for name, losses in lines_by_position.items():
     print(f"{name:<34} loss {losses.mean():.3f}; in-context learning beyond the zero-layer model {ablated_icl[name]:+.3f} nats")
 
 # %% [markdown]
-# **What to see here.** Without its induction heads, the two-layer model loses its whole advantage over one layer, and after the first few
-# tokens it no longer gets better as it reads on: the slope is gone. The induction heads *are* its in-context learning, nearly all of it. Removing as
-# many other heads of the same layer raises the loss too, and leaves the slope.
+# **What to see here.** Without its induction heads, the two-layer model no longer gets better as it reads on: the slope is gone, and its loss is above that of one layer.
+# The induction heads *are* its in-context learning, nearly all of it. Removing as
+# many other heads of the same layer raises the loss too, but less, and leaves the slope.
 
 # %% [markdown]
 # ## Three ways, one answer
@@ -1668,10 +1724,10 @@ plots.by_head(
         "loss of second copy\nwithout it (nats)": cause,
     },
     [plots.head_name(*h) for h in all_heads],
-    "Behaviour, weights, cause: the same heads",
+    "Behaviour, weights, cause",
     {
-        "previous token": [i for i in range(n_heads) if behaviour[i] > 0.25],
-        "induction": [n_heads + j for j in range(n_heads) if behaviour[n_heads + j] > 0.25],
+        "previous token": [i for i in range(n_heads) if behaviour[i] > 0.4],
+        "induction": [n_heads + j for j in range(n_heads) if behaviour[n_heads + j] > 0.4],
     },
 )
 
@@ -1680,54 +1736,64 @@ def first(values: Tensor, k: int) -> str:
     return ", ".join(plots.head_name(*all_heads[i]) for i in values.topk(k).indices.tolist())
 
 
-n_inductive = len(inductive)
-for layer, k, what in ((0, 1, "layer 0, first"), (1, n_inductive, f"layer 1, first {n_inductive}")):
+for layer in range(2):
     part = torch.tensor([h[0] == layer for h in all_heads])
-    columns = [first(v.where(part, -torch.inf), k) for v in (behaviour, by_weights, cause)]
-    print(f"{what:<16} by behaviour {columns[0]:<10} by weights {columns[1]:<10} by cause {columns[2]}")
+    columns = [first(v.where(part, -torch.inf), 3) for v in (behaviour, by_weights, cause)]
+    print(f"layer {layer}, first three:  by behaviour {columns[0]:<14}  by weights {columns[1]:<14}  by cause {columns[2]}")
+print("head   loss without it (nats)   behaviour   weights")
+for i in cause.topk(5).indices.tolist():
+    print(f"{plots.head_name(*all_heads[i]):<6} {cause[i]:+22.2f} {behaviour[i]:11.2f} {by_weights[i]:+9.3f}")
 of_layer_1 = {"QK matching": same_token, "OV copying": copies}
 for what, values in of_layer_1.items():
     print(f"{what}, induction heads: " + ", ".join(f"{plots.head_name(*h)} {values[h[1]]:.2f}" for h in inductive))
 
 # %% [markdown]
-# **What to see here.** Three kinds of evidence that share no assumption point at the same heads. A score could be a coincidence of
-# random tokens, a large product of weights could be an accident of norms, an ablation could break something by the way. All three at
-# once are hard to explain but by the circuit you built by hand. (A bar that is tall in the last row alone is a head that something else here
-# depends on. Which, and how, is a question for chapter 4.)
+# **What to see here.** By each of the three measures, the same two heads come first in layer 0, and the same two in layer 1. Behaviour and cause were measured on the same
+# repeated tokens; the weights know of no text at all. A score could be a coincidence of those tokens, a large product of weights an accident of norms, an ablation could
+# break something by the way. All three at once are hard to explain but by the circuit you built by hand.
+#
+# They do not agree on every head. The third of layer 0 by cause costs nearly as much as an induction head, yet it does not look back,
+# and later keys hardly read it. Something here depends on it. What, and how, is a question for chapter 4.
 
 # %% [markdown]
 # ## What you have shown
 #
-# | claim | where it is from | what to compare |
+# What the papers found, in our words; your numbers for each are printed below.
+#
+# | | in the paper | where |
 # |---|---|---|
-# | Induction heads predict what followed last time, on any sequence | *A Mathematical Framework*, "Induction Heads" | loss of the first and the second copy |
-# | They arise by K-composition with a previous-token head | the same, "How Induction Heads Work" | K-composition of the pair, next best kind |
-# | Their QK circuit matches the same token, their OV circuit copies | the same, "Checking the Mechanistic Theory" | eigenvalue scores |
-# | Paths through one head matter most, virtual heads far less | the same, "Term Importance Analysis" | marginal nats by order |
-# | One layer cannot; two layers learn in context | *In-context Learning and Induction Heads*, "Model Analysis Table" | in-context-learning scores |
-# | They form suddenly, and in-context learning with them | the same, "Argument 1" | steps of the phase change |
+# | 1 | Induction heads continue a repeated sequence even when its tokens are random | *A Mathematical Framework*, "Two-Layer Attention-Only Transformers", on induction heads |
+# | 2 | Composition is mostly K-composition: the keys of the induction heads read a previous-token head; queries and values read little | the same, on Q-, K- and V-composition |
+# | 3 | QK circuit and OV circuit of an induction head have mostly positive eigenvalues: it matches the same, and it copies | the same, on checking the mechanism |
+# | 4 | Paths through one head are worth most, virtual heads least: the direct path and single heads deserve the attention | the same, on the importance of terms |
+# | 5 | Models of one layer form no induction heads and learn less in context; from two layers on they do | *In-context Learning and Induction Heads* |
+# | 6 | Induction heads form in a short stretch early in training, and in-context learning improves in that stretch | the same, Argument 1 |
+# | 7 | Without its induction heads, a small model loses most of its in-context learning | the same, Argument 3 |
+#
+# Where we differ: in 2, the keys lead here as well, but queries or values read more than chance, too; in 4, our direct path is worth even less than our virtual heads.
 
 # %%
 copy_losses = per_token_loss(model, repeated)
 next_best = max(float(composition["Q"].max()), float(composition["V"].max()))
 pair = f"{plots.head_name(0, prev_head)} → {plots.head_name(1, ind_head)}"
 rows = [
-    ("Loss of first and second copy (nats per token)", f"{copy_losses[:, : length - 1].mean():.2f}, {copy_losses[:, length:].mean():.2f}", "two layers"),
-    ("The same, one layer", f"{per_token_loss(one, repeated)[:, : length - 1].mean():.2f}, {per_token_loss(one, repeated)[:, length:].mean():.2f}", "one layer"),
-    (f"Previous-token score, {plots.head_name(0, prev_head)}", f"{score['previous'][0, prev_head]:.2f}", "repeated tokens"),
-    ("Induction scores, " + ", ".join(plots.head_name(*h) for h in inductive), ", ".join(f"{score['induction'][h]:.2f}" for h in inductive), "repeated tokens"),
-    (f"K-composition {pair}, over the baseline", f"{composition['K'][prev_head, ind_head]:+.3f}", "weights"),
-    ("Largest Q- or V-composition of any pair", f"{next_best:+.3f}", "weights"),
-    (f"QK matching, OV copying of {plots.head_name(1, ind_head)}", f"{same_token[ind_head]:.2f}, {copies[ind_head]:.2f}", "weights"),
-    ("Marginal nats of orders 0, 1, 2", ", ".join(f"{m:+.2f}" for m in marginal), "held-out text"),
-    ("In-context learning beyond zero layers: one layer", f"{icl['one layer'] - icl['zero layers']:+.3f}", "held-out text"),
-    ("... two layers", f"{ablated_icl['two layers']:+.3f}", "held-out text"),
-    ("... two layers without induction heads", f"{list(ablated_icl.values())[2]:+.3f}", "held-out text"),
-    ("Your training: steps, seconds", f"{training.step:,}, {training.seconds:.0f}", "trained live"),
+    (1, "Loss of first and second copy, two layers (nats per token)", f"{copy_losses[:, : length - 1].mean():.2f}, {copy_losses[:, length:].mean():.2f}", "repeated tokens"),
+    (1, f"Previous-token score, {plots.head_name(0, prev_head)}", f"{score['previous'][0, prev_head]:.2f}", "repeated tokens"),
+    (1, "Induction scores, " + ", ".join(plots.head_name(*h) for h in inductive), ", ".join(f"{score['induction'][h]:.2f}" for h in inductive), "repeated tokens"),
+    (2, f"K-composition {pair}, over the baseline", f"{composition['K'][prev_head, ind_head]:+.3f}", "weights"),
+    (2, "Largest Q- or V-composition of any pair", f"{next_best:+.3f}", "weights"),
+    (3, f"QK matching, OV copying of {plots.head_name(1, ind_head)}", f"{same_token[ind_head]:.2f}, {copies[ind_head]:.2f}", "weights"),
+    (4, "Marginal nats: direct, one head, two heads", ", ".join(f"{m:+.2f}" for m in marginal), "held-out text"),
+    (5, "Loss of first and second copy, one layer", f"{per_token_loss(one, repeated)[:, : length - 1].mean():.2f}, {per_token_loss(one, repeated)[:, length:].mean():.2f}", "repeated tokens"),
+    (5, "In-context learning beyond zero layers: one layer", f"{icl['one layer'] - icl['zero layers']:+.3f}", "held-out text"),
+    (5, "... two layers", f"{ablated_icl['two layers']:+.3f}", "held-out text"),
+    (6, "Shipped model: first step with half of the final induction score", f"{half_way(curves['step'], scores['induction'].flatten(1).amax(1).tolist()):,} of {curves['step'][-1]:,}", "training"),
+    (6, "Your training: steps, seconds", f"{training.step:,}, {training.seconds:.0f}", "training"),
+    (7, "In-context learning without induction heads", f"{list(ablated_icl.values())[2]:+.3f}", "held-out text"),
 ]
 print(f"models: {'yours' if TAKE == 'mine' else 'shipped'}")
-for what, measured, where in rows:
-    print(f"{what:<52} {measured:>24}   {where}")
+for number, what, measured, where in rows:
+    print(f"{number}  {what:<65} {measured:>20}   {where}")
 
 # %% [markdown]
 # **Read on.** Nelson Elhage and others, *A Mathematical Framework for Transformer Circuits* (2021), "Two-Layer Attention-Only

@@ -116,7 +116,7 @@ def check_tokens_behind(submission, rng, cases):
         case = f"With {n_layers} layer{'s' * (n_layers > 1)}, for the score from {dest} to {src}"
         idle, missing = sorted(set(got) - set(want)), sorted(set(want) - set(got))
         require(not idle, f"{case}, you name {idle}; in a fresh model, changing the token there moves nothing.")
-        require(not missing, f"{case}, {missing} is missing; in a fresh model, changing the token there moves the score.")
+        require(not missing, f"{case}, positions {missing} are missing; in a fresh model, changing the token there moves the score.")
 
 
 @exercise("tokens_behind_score", points=1)
@@ -305,6 +305,8 @@ def check_continues(submission, rng, name, d_vocab, n_ctx, period, length):
     there = f"token {text[s1]}" + (f", after token {text[s1 - 1]}" if s1 else ", the first of all")
     if s1 % period == (q + 1) % period and s1 > 0 and weight1 > 0.9:
         advice = "That is the right place: look at what the head takes from there, and where the logits are read."
+    elif s1 % period == (q + 1) % period and s1 > 0:
+        advice = "That is the right place, but its score is too close to the others: make what is compared louder."
     else:
         advice = f"It should look at position {q + 1}."
     fail(
@@ -363,7 +365,7 @@ def test_first_head_looks_back_and_second_after_the_earlier_occurrence(submissio
     after = second.diagonal(-(period - 1), dim1=-2, dim2=-1)[..., 2:].mean((0, -1)).max().item()
     p = period + 3
     place = look(second[0], p)[0]
-    soft = " The place is right, but its score is too close to the others: make tokens louder, or W_Q larger."
+    soft = " The place is right, but its score is too close to the others: embed the tokens louder."
     require(
         after > 0.9,
         "The head of layer 1 should look at the token after the earlier occurrence; on average it gives that "
@@ -620,9 +622,9 @@ def check_found(submission, model, tokens, kind):
             scores[layer, head] = score
     for where in sorted(got):
         require(where in scores, f"There is no head {where} in a model of {model.cfg.n_layers} layers with {model.cfg.n_heads} heads.")
-        require(scores[where] > 0.35, f"Head {where} is among your {kind} heads; its mean weight is {scores[where]:.2f}.")
+        require(scores[where] > 0.35, f"Head {where} is among your {kind} heads; its mean weight, over the positions of its kind, is {scores[where]:.2f}.")
     for where, score in scores.items():
-        require(score < 0.45 or where in got, f"Head {where} is missing among your {kind} heads; its mean weight is {score:.2f}.")
+        require(score < 0.45 or where in got, f"Head {where} is missing among your {kind} heads; its mean weight, over the positions of its kind, is {score:.2f}.")
 
 
 def planted(rng, n_heads=4, d_vocab=24, n_ctx=32):
@@ -685,6 +687,24 @@ def test_finds_nothing_where_there_is_nothing(submission, rng):
         check_found(submission, model, tokens, kind)
 
 
+@exercise("find_heads", points=1)
+def test_counts_the_second_copy_alone(submission, rng):
+    """Sequences a b a b. A head that looks at every `a` does what induction would at the first `b`, which
+    is in the first copy, and not in the second; a head that looks at every `b` the other way round."""
+    model = Transformer(Config(d_vocab=8, d_model=8, n_layers=2, n_heads=4, d_head=8, n_ctx=8, positional_embedding_type="standard"))
+    sees_a, sees_b = torch.randperm(4, generator=rng)[:2].tolist()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.W_E.copy_(torch.eye(8))
+        for head, liked in ((sees_a, slice(0, 4)), (sees_b, slice(4, 8))):
+            attn = model.blocks[integer(rng, 0, 1)].attn
+            attn.W_Q[head, :, 0] = 1000
+            attn.W_K[head, liked, 0] = 1
+    once = torch.stack([torch.randint(4, (6,), generator=rng), torch.randint(4, 8, (6,), generator=rng)], dim=1)
+    check_found(submission, model, once.repeat(1, 2), "induction")
+
+
 # one_layer_shows ----------------------------------------------------------------------------
 
 
@@ -742,14 +762,14 @@ def test_does_not_take_looking_back_for_looking_up(submission, rng):
 
 def curve_with_drop(rng, n, every, size, noise, slope, start=0):
     """A noisy curve with a gentle slope in its first third and one sharp drop after that; and the step
-    of the drop, and its width, in steps."""
+    of the drop, and how far from it an answer may be, in steps."""
     place = integer(rng, int(0.5 * n), int(0.85 * n))
     width = max(0.6, n / 120)
     i = torch.arange(n).double()
     values = 6 - slope * (i / (0.4 * n)).clamp(max=1) - size * torch.sigmoid((i - place) / width)
     values += noise * torch.randn(n, generator=rng).double()
     steps = [start + every * int(k) for k in range(n)]
-    return list(zip(steps, values.tolist(), strict=True)), steps[place], every * max(2, n // 20)
+    return list(zip(steps, values.tolist(), strict=True)), steps[place], every * max(2, n // 50)
 
 
 def check_phase(submission, curve, want, tolerance, what):
@@ -836,7 +856,7 @@ def naive_composition(model, kind):
 
 
 def check_composition(submission, model, kind):
-    what = f'composition_scores(model, "{kind}") of a model with {model.cfg.n_heads} heads and {model.cfg.d_model} dimensions'
+    what = f'the table of composition_scores(model, "{kind}") of a model with {model.cfg.n_heads} heads and {model.cfg.d_model} dimensions'
     expect(submission.composition_scores(model, kind), naive_composition(model, kind), what, rtol=1e-3, atol=1e-4)
 
 
@@ -895,7 +915,7 @@ def test_each_entry_is_a_query_times_a_key(submission, rng):
             query = W["W_E"][a] @ W["W_Q"][1, j]
             key = ((W["W_E"][b] @ W["W_V"][0, i]) @ W["W_O"][0, i]) @ W["W_K"][1, j]
             want[a, b] = query @ key
-    expect(got, want, f"composed_qk(model, {i}, {j})", rtol=1e-3, atol=1e-4)
+    expect(got, want, f"the table of composed_qk(model, {i}, {j})", rtol=1e-3, atol=1e-4)
 
 
 @exercise("composed_qk", points=1)

@@ -293,6 +293,20 @@ def layers_exchanged(d_vocab, n_ctx):
     return model
 
 
+@mistake("induction_circuit", hint="The gain is in the second head's `W_Q`, which makes the sinusoids in the room louder, too. Put it into the embedding: `model.W_E[:, room.token] = 100 * torch.eye(d_vocab)`.")
+def gain_in_the_query(d_vocab, n_ctx):
+    _, model = _induction(d_vocab, n_ctx, loud=1.0)
+    model.blocks[1].attn.W_Q *= 100
+    return model
+
+
+@mistake("induction_circuit", hint="The gain is in the first head's `W_V`: the keys are loud, and the query, the present token, is still drowned by the sinusoids. Put it into the embedding, which makes both louder.")
+def gain_in_the_first_values(d_vocab, n_ctx):
+    _, model = _induction(d_vocab, n_ctx, loud=1.0)
+    model.blocks[0].attn.W_V *= 100
+    return model
+
+
 # pointer_induction --------------------------------------------------------------------------
 
 
@@ -437,6 +451,11 @@ def against_the_present_token(model, tokens):
     return -_picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, :-1])
 
 
+@mistake("per_token_loss", hint="You compare each logit with the token at its *own* position, and leave out the first. Position i predicts token i + 1: `logits[:, :-1]` against `tokens[:, 1:]`.")
+def against_the_present_token_from_the_second_on(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, 1:], tokens[:, 1:])
+
+
 @mistake("per_token_loss", hint="You compare logits with the token *before*: drop the last position of the logits and the first of the tokens, not the other way round.")
 def against_the_token_before(model, tokens):
     return -_picked(model(tokens).log_softmax(-1)[:, 1:], tokens[:, :-1])
@@ -529,6 +548,16 @@ def absolute_difference(losses, early, late):
     return (_mean(losses, late) - _mean(losses, early)).abs()
 
 
+@mistake("in_context_learning_score", hint="This is the ratio of the two means. The score is their difference, in nats.")
+def ratio_of_the_means(losses, early, late):
+    return _mean(losses, late) / _mean(losses, early)
+
+
+@mistake("in_context_learning_score", hint="`losses[:, early]` picks two single positions. `early` is a stretch: `losses[:, early[0]:early[1]]`.")
+def pair_as_an_index(losses, early, late):
+    return losses[:, list(late)].mean() - losses[:, list(early)].mean()
+
+
 # previous_token_score -----------------------------------------------------------------------
 
 
@@ -577,6 +606,11 @@ def largest_along_the_stripe(pattern):
     return _stripe(pattern, 1).mean(0).amax(-1)
 
 
+@mistake("previous_token_score", hint="You add up the weights along the stripe. Take their mean.")
+def sum_along_the_stripe(pattern):
+    return _stripe(pattern, 1).sum(-1).mean(0)
+
+
 # duplicate_token_score ----------------------------------------------------------------------
 
 
@@ -621,6 +655,11 @@ def duplicate_in_the_future(pattern, length):
     return _stripe(pattern, -length).mean((0, -1))
 
 
+@mistake("duplicate_token_score", hint="You add up the weights along the stripe. Take their mean.")
+def sum_over_duplicates(pattern, length):
+    return _stripe(pattern, length).sum(-1).mean(0)
+
+
 # induction_score ----------------------------------------------------------------------------
 
 
@@ -663,6 +702,11 @@ def how_often_induction_is_first(pattern, length):
 @mistake("induction_score", hint="This is the score on the first text of the batch. Average over all of them.")
 def induction_of_the_first_text(pattern, length):
     return _stripe(pattern, length - 1)[0, :, 1:].mean(-1)
+
+
+@mistake("induction_score", hint="You add up the weights along the stripe. Take their mean.")
+def sum_over_the_second_copy(pattern, length):
+    return _stripe(pattern, length - 1)[..., 1:].sum(-1).mean(0)
 
 
 # find_heads ---------------------------------------------------------------------------------
@@ -738,6 +782,13 @@ def length_of_both_copies(model, tokens, kind):
     return _pairs(_scores(model, tokens, kind, back, back) > 0.4)
 
 
+@mistake("find_heads", hint="For induction, the stripe L - 1 back begins one place too early, at the last token of the first copy. Leave its first entry out.")
+def whole_induction_stripe(model, tokens, kind):
+    length = tokens.shape[1] // 2
+    back = {"previous": 1, "duplicate": length, "induction": length - 1}
+    return _pairs(_scores(model, tokens, kind, first=back) > 0.4)
+
+
 # one_layer_shows ----------------------------------------------------------------------------
 
 
@@ -795,6 +846,25 @@ def index_in_the_list(curve):
 def neighbouring_points(curve):
     k, falls = _falls(curve, 1)
     return curve[k + int(falls.argmax())][0]
+
+
+@mistake("phase_change_step", hint="This is the largest fall from one point to the next, mostly noise. Compare means over a stretch of points.")
+def largest_step_down(curve):
+    values = [value for _, value in curve]
+    return curve[max(range(len(curve) - 1), key=lambda i: values[i] - values[i + 1])][0]
+
+
+@mistake("phase_change_step", hint="You compare two single points, a stretch apart: noise decides between places, and you return where the stretch *begins*. Compare means before and after a place, and return that place.")
+def two_points_a_stretch_apart(curve):
+    values = [value for _, value in curve]
+    k = max(2, len(curve) // 20)
+    return curve[max(range(len(curve) - k), key=lambda i: values[i] - values[i + k])][0]
+
+
+@mistake("phase_change_step", hint="This is where the first of the two stretches begins. The fall is between them: k points further on.")
+def beginning_of_the_stretch(curve):
+    k, falls = _falls(curve, max(2, len(curve) // 20))
+    return curve[int(falls.argmax())][0]
 
 
 @mistake("phase_change_step", hint="This is where the curve is lowest, near its end. Look for where it *falls* the most.")
@@ -1110,6 +1180,38 @@ def loudest_reader(model):
     return _strongest(product / norm_A[:, None])
 
 
+def _small_product_score(left, right):
+    """Sum over sum of sizes of the eigenvalues of left @ right."""
+    values = torch.linalg.eigvals(right @ left)
+    return (values.sum(-1).real / values.abs().sum(-1)).nan_to_num()
+
+
+def _matching(model):
+    """How well each pair matches the same token, [i, j]."""
+    moved = model.W_E @ model.W_V[0] @ model.W_O[0]  # [i d_vocab d_model]
+    keys, queries = moved[:, None] @ model.W_K[1], model.W_E @ model.W_Q[1]
+    return _small_product_score(queries, keys.mT)
+
+
+def _copying(model):
+    return _small_product_score(model.W_E @ model.W_V[1], model.W_O[1] @ model.W_U)
+
+
+@mistake("find_pair_by_weights", hint="This is the pair that *matches* best. Asked is the largest K-composition score: how much the keys read, whatever they match.")
+def by_what_the_pair_matches(model):
+    return _strongest(_matching(model))
+
+
+@mistake("find_pair_by_weights", hint="You add matching and copying scores. Asked is the largest K-composition score, and nothing else.")
+def by_matching_and_copying(model):
+    return _strongest(_matching(model) + _copying(model))
+
+
+@mistake("find_pair_by_weights", hint="You multiply the K-composition score by how well the second head copies. Asked is the largest K-composition score, and nothing else.")
+def by_composition_times_copying(model):
+    return _strongest(_composed(model, "K") * _copying(model))
+
+
 # virtual_head_ov ----------------------------------------------------------------------------
 
 
@@ -1145,6 +1247,11 @@ def virtual_transposed(model, head0, head1):
 @mistake("virtual_head_ov", hint="Only the second head is there. What it acts on is what the first has written.")
 def second_head_alone(model, head0, head1):
     return _ov(model, 1, head1)
+
+
+@mistake("virtual_head_ov", hint="W_O and W_V are the wrong way round within each head: a row vector goes into a head by W_V, `[d_model d_head]`, and comes out by W_O. The result is `[d_model d_model]`.")
+def out_before_in(model, head0, head1):
+    return model.W_O[0, head0] @ model.W_V[0, head0] @ model.W_O[1, head1] @ model.W_V[1, head1]
 
 
 @mistake("virtual_head_ov", hint="This is what the second head reads through its *keys*, which decides where it looks. What it moves goes through W_V and W_O.")
@@ -1302,6 +1409,13 @@ def order_one_of_layer_one_alone(model, tokens):
     return torch.stack([_loss(x, tokens) for x in (direct, direct + second, direct + first + second + pairs)])
 
 
+@mistake("term_importance", hint="These are the differences from order to order. Return the three losses; the text takes their differences.")
+def differences_of_orders(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    a, b, c = (_loss(x, tokens) for x in (direct, direct + first + second, direct + first + second + pairs))
+    return torch.stack([a, b - a, c - b])
+
+
 # ablated_loss -------------------------------------------------------------------------------
 
 
@@ -1394,3 +1508,9 @@ def removes_only_the_scores(model, tokens, heads):
 
         hooks.append((f"blocks.{layer}.attn.hook_q", no_query))
     return _run_without(model, tokens, hooks)
+
+
+@mistake("ablated_loss", hint="You remove the heads one at a time and average the losses. Remove all of them in one run: heads can stand in for each other.")
+def mean_of_single_removals(model, tokens, heads):
+    runs = [_run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head))]) for layer, head in heads]
+    return torch.stack(runs or [_run_without(model, tokens, [])]).mean(0)
