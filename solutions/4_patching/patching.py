@@ -328,12 +328,12 @@ plots.matrix(
 # wrote, so to remove is to replace. For an activation $x$ (with shape `[batch pos n_heads d_head]` if it belongs
 # to heads) there are three usual substitutes:
 #
-# $$x \leftarrow 0 \qquad\quad x_{i,p} \leftarrow \frac{1}{m} \sum_{j=1}^{m} x^{\text{ref}}_{j,p} \qquad\quad
+# $$x \leftarrow 0 \qquad\quad x_{i,p} \leftarrow \frac{1}{N} \sum_{j=1}^{N} x^{\text{ref}}_{j,p} \qquad\quad
 # x_i \leftarrow x^{\text{other}}_i$$
 #
-# *Zero*; the *mean* over $m$ reference prompts, position $p$ by position; *resampled*, what it is in another
-# prompt. In all of them the rest of the model runs on as usual and reads the substitute. A hook does the
-# replacing:
+# *Zero*; the *mean* over $N$ reference prompts, position $p$ by position; *resampled*, what it is in another
+# prompt ($i$ counts the prompts). In all of them the rest of the model runs on as usual and reads the substitute.
+# A hook does the replacing:
 #
 # ```python
 # def halve(z, hook):
@@ -341,6 +341,9 @@ plots.matrix(
 #
 # logits = model.run_with_hooks(tokens, fwd_hooks=[(get_act_name("z", 0), halve)])
 # ```
+#
+# A hook may also write into `z` itself and return nothing. In your answers change a copy (`z = z.clone()`) and
+# return it: a cache holds the very tensors that the hooks saw, so what is written into one changes there, too.
 #
 # In the exercises, `name` is the full name of an activation, such as `"blocks.0.attn.hook_z"`, and `head` one
 # head of it, or `None` for all of the activation. `head` is only given for `q`, `k`, `v` and `z`, where heads are
@@ -390,7 +393,9 @@ check("zero_ablate")
 # </details>
 # <details><summary>Hint 2</summary>
 # <code>_, cache = model.run_with_cache(reference, names_filter=name)</code>, then
-# <code>cache[name].mean(0)</code>: one dimension less, the batch. It fits every prompt of <code>tokens</code>.
+# <code>cache[name].mean(0)</code>: one dimension less, the batch. Written into a part of a copy,
+# <code>x[:, :, head] = mean[:, head]</code>, it goes to every prompt by itself. A hook that returns it whole must
+# give it the batch back: <code>mean.expand_as(x)</code>.
 # </details>
 
 # %% exercise="mean_ablate"
@@ -676,8 +681,9 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # %% [markdown]
 # **What to see here.** Left: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
 # comes at once. It is tempting to say "layer 1 does the work". But look right: when layer 1 begins, the two runs
-# *do* differ, and not only where the tokens differ (`A` and `C`): also at the second halves, `B` and `D`. Layer 0
-# has written something there, for layer 1 and not for the output.
+# *do* differ, and not only where the tokens differ (`A` and `C`): also after them, at the second halves `B` and `D`
+# most, then at the tokens that follow these, and so on, ever less. Layer 0 has written something there, for layer 1
+# and not for the output.
 #
 # (The right half need not be the likeliest token of all. The name might as well end here, or go on with `s` or
 # `_`. The logit difference only asks which of two halves is preferred. That makes it a clean question, and no
@@ -1006,7 +1012,7 @@ def patch_heads(run: Tensor, cache: dict[str, Tensor], heads: list[str]) -> Floa
     """Logit differences of a run with the outputs of several heads taken from a cache."""
 
     def take(layer: int, head: int):
-        def patch(z, hook):
+        def patch(z, hook):  # writes into z itself: no cache is kept of this run
             z[:, :, head] = cache["z", layer][:, :, head]
 
         return get_act_name("z", layer), patch
@@ -1052,7 +1058,7 @@ for head in (0, 4, 6, 7):
     def ablate(x: Tensor, hook, head: int = head) -> None:
         x[:, :, head] = reference[:, head]
 
-    with two.hooks([(z, ablate)]):
+    with two.hooks([(z, ablate)]):  # these hooks act in every run inside the `with`
         _, cache = two.run_with_cache(clean)
     shares = direct_logit_attribution(cache, two, right, wrong)[1]
     changes = shares.mean(0)[1] - direct["clean"].mean(0)[1 + n_heads :]

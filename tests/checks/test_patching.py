@@ -5,7 +5,7 @@ import functools
 
 import torch
 
-from utils.checking import exercise, expect, fail, require
+from utils.checking import describe, exercise, expect, fail, require
 from utils.corpus import load_tokenizer
 from utils.gates import gate_model
 from utils.model import Config, Transformer, get_act_name
@@ -86,6 +86,7 @@ def listed(got, options, what):
 def test_two_prompts_by_hand(submission, rng):
     logits = torch.tensor([[[9.0, 9, 9], [1, 2, 4]], [[9, 9, 9], [5, 3, 0]]])
     got = submission.logit_diff(logits, torch.tensor([2, 0]), torch.tensor([0, 1]))
+    require(isinstance(got, torch.Tensor), f"The differences should be a tensor [batch]; they are {describe(got)}.")
     expect(got, [3.0, 2.0], "the difference for last logits [1, 2, 4] and [5, 3, 0], right 2 and 0, wrong 0 and 1,")
 
 
@@ -128,7 +129,10 @@ def course_reader(rng):
 def made_pairs(submission, rng, template, n=4):
     model = course_reader(rng)
     names = [tuple(name) for name in draw_names(model, n, rng)]
-    return model, names, submission.clean_and_corrupted(model, template, names)
+    made = submission.clean_and_corrupted(model, template, names)
+    for value, what in zip(made, ("clean prompts", "corrupted prompts", "right answers", "wrong answers"), strict=True):
+        require(isinstance(value, torch.Tensor), f"The {what} should be a tensor of token ids; you gave {describe(value)}.")
+    return model, names, made
 
 
 def written(template, first, second, query):

@@ -119,6 +119,12 @@ def answers_exchanged(model, template, names):
     return _pairs(model, template, names, _exchanged, answers=(3, 1))
 
 
+@mistake("clean_and_corrupted", hint="Clean and corrupted prompts are exchanged: the clean ones hold the names as they are, `A` `B` and `C` `D`.")
+def prompts_exchanged(model, template, names):
+    clean, corrupted, right, wrong = _pairs(model, template, names, _exchanged)
+    return corrupted, clean, right, wrong
+
+
 @mistake("clean_and_corrupted", hint="Your answers are the first halves. The query is a first half already; the answer is what follows it, a second half.")
 def answers_are_first_halves(model, template, names):
     return _pairs(model, template, names, _exchanged, answers=(0, 2))
@@ -259,6 +265,12 @@ def mean_over_heads(model, tokens, name, reference, head=None):
     return _replace(model, tokens, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
 
 
+@mistake("mean_ablate", hint="You replace a position: `x[:, head]`. Heads are the third dimension, `x[:, :, head]`.")
+def mean_at_a_position(model, tokens, name, reference, head=None):
+    mean = _cached(model, reference, name).mean(0)
+    return _replace(model, tokens, name, mean[_all(head)], (slice(None), _all(head)))
+
+
 @mistake("mean_ablate", hint="You take the first reference prompt instead of the mean over all of them.")
 def first_reference_prompt(model, tokens, name, reference, head=None):
     first = _cached(model, reference, name)[0]
@@ -315,6 +327,11 @@ def resample_is_not_returned(model, tokens, name, other, head=None):
 @mistake("resample_ablate", hint="These are the logits of the other prompts. Run over `tokens`, and replace one activation.")
 def runs_the_other_prompts(model, tokens, name, other, head=None):
     return model(other)
+
+
+@mistake("resample_ablate", hint="You replace a position: `x[:, head]`. Heads are the third dimension, `x[:, :, head]`.")
+def resamples_a_position(model, tokens, name, other, head=None):
+    return _replace(model, tokens, name, _cached(model, other, name)[:, _all(head)], (slice(None), _all(head)))
 
 
 @mistake("resample_ablate", hint="You zero the activation. It is to be as in the run over `other`.")
@@ -381,6 +398,11 @@ def shares_of_wrong_minus_right(cache, model, right, wrong):
 @mistake("direct_logit_attribution", hint="You sum over the positions. The answer is given at the last one: `cache[...][:, -1]`.")
 def shares_of_all_positions(cache, model, right, wrong):
     return _shares(cache, model, right, wrong, at=lambda x: x.sum(1))
+
+
+@mistake("direct_logit_attribution", hint="The heads' shares are added up over the positions. Of the heads, too, only what they write at the last one counts: `cache[\"z\", layer][:, -1]`.")
+def heads_of_all_positions(cache, model, right, wrong):
+    return _shares(cache, model, right, wrong)[0], _shares(cache, model, right, wrong, at=lambda x: x.sum(1))[1]
 
 
 @mistake("direct_logit_attribution", hint="You read the first position; the answer is given at the last one.")
