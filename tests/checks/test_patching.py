@@ -1405,6 +1405,17 @@ def left_unexplained(circuit, rng, n=80):
     return (end - mean_diff(last, right, wrong)) / (end - start)
 
 
+def idle_edges(circuit):
+    """Those that are no part of a chain from `embed` to `logits`."""
+    edges = [(writer, reader.rsplit(".", 1)[0]) for writer, reader in (edge.split("->") for edge in sorted(circuit))]
+    hears, is_heard = {"embed"}, {"logits"}
+    for _ in range(shipped().cfg.n_layers):
+        hears |= {reader for writer, reader in edges if writer in hears}
+        is_heard |= {writer for writer, reader in edges if reader in is_heard}
+    pairs = zip(sorted(circuit), edges, strict=True)
+    return [edge for edge, (writer, reader) in pairs if writer not in hears or reader not in is_heard]
+
+
 def check_circuit(submission, rng, most):
     got = submission.smallest_circuit()
     if not isinstance(got, list | tuple | set) or not all(isinstance(edge, str) for edge in got):
@@ -1413,15 +1424,17 @@ def check_circuit(submission, rng, most):
     strange = sorted(circuit - edges)
     require(not strange, f"{strange[:3]} are no edges of the two-layer model. (For example, '0.4->1.6.k' is one.)")
     require(bool(circuit), "A circuit without edges explains nothing.")
+    idle = idle_edges(circuit)
+    note = f" No chain from embed to logits goes through {', '.join(idle[:4])}: nothing is carried there." if idle else ""
     require(
         len(circuit) <= most,
-        f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.",
+        f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.{note}",
     )
     left = left_unexplained(circuit, rng)
     require(
         abs(left) <= 0.05,
         f"On 80 fresh prompts your {len(circuit)} edges explain {1 - left:.1%} of the difference between clean and "
-        "corrupted; 95% to 105% are asked for.",
+        f"corrupted; 95% to 105% are asked for.{note}",
     )
 
 
