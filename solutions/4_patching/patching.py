@@ -682,7 +682,7 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # **What to see here.** Left: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
 # comes at once. It is tempting to say "layer 1 does the work". But look right: when layer 1 begins, the two runs
 # *do* differ, and not only where the tokens differ (`A` and `C`): also after them, at the second halves `B` and `D`
-# most, then at the tokens that follow these, and so on, ever less. Layer 0 has written something there, for layer 1
+# most, then, fading, at the tokens that follow these. Layer 0 has written something there, for layer 1
 # and not for the output.
 #
 # (The right half need not be the likeliest token of all. The name might as well end here, or go on with `s` or
