@@ -53,8 +53,9 @@ def draw_names(model: Transformer, n: int, generator: torch.Generator) -> list[N
     names = []
     while len(names) < n:
         firsts, seconds = [f" {word}" for word in two_of(FIRST_HALVES)], two_of(SECOND_HALVES)
+        different = len({half.strip() for half in firsts + seconds}) == 4  # no "testtest"
         # Some halves melt together: " file" + "name" is one token, " line" + "spec" is " lines" + "pec".
-        if all(model.to_str_tokens(a + b, prepend_bos=False) == [a, b] for a in firsts for b in seconds):
+        if different and all(model.to_str_tokens(a + b, prepend_bos=False) == [a, b] for a in firsts for b in seconds):
             names.append(Names(firsts[0], seconds[0], firsts[1], seconds[1]))
     return names
 

@@ -21,7 +21,7 @@
 # - follow the answer from a head to a connection between heads, and test a whole circuit against what it leaves
 #   out.
 #
-# **Time**: about three and a half hours. **Needs**: chapters 2 and 3. **Follows**: *Interpretability in the Wild*
+# **Time**: about four hours. **Needs**: chapters 2 and 3. **Follows**: *Interpretability in the Wild*
 # (Wang et al., 2022), *Locating and Editing Factual Associations in GPT* (Meng et al., 2022), *How to use and
 # interpret activation patching* (Heimersheim and Nanda, 2024).
 
@@ -328,12 +328,12 @@ plots.matrix(
 # wrote, so to remove is to replace. For an activation $x$ (with shape `[batch pos n_heads d_head]` if it belongs
 # to heads) there are three usual substitutes:
 #
-# $$x \leftarrow 0 \qquad\quad x_{i,p} \leftarrow \frac{1}{m} \sum_{j=1}^{m} x^{\text{ref}}_{j,p} \qquad\quad
+# $$x \leftarrow 0 \qquad\quad x_{i,p} \leftarrow \frac{1}{N} \sum_{j=1}^{N} x^{\text{ref}}_{j,p} \qquad\quad
 # x_i \leftarrow x^{\text{other}}_i$$
 #
-# *Zero*; the *mean* over $m$ reference prompts, position $p$ by position; *resampled*, what it is in another
-# prompt. In all of them the rest of the model runs on as usual and reads the substitute. A hook does the
-# replacing:
+# *Zero*; the *mean* over $N$ reference prompts, position $p$ by position; *resampled*, what it is in another
+# prompt ($i$ counts the prompts). In all of them the rest of the model runs on as usual and reads the substitute.
+# A hook does the replacing:
 #
 # ```python
 # def halve(z, hook):
@@ -341,6 +341,9 @@ plots.matrix(
 #
 # logits = model.run_with_hooks(tokens, fwd_hooks=[(get_act_name("z", 0), halve)])
 # ```
+#
+# A hook may also write into `z` itself and return nothing. In your answers change a copy (`z = z.clone()`) and
+# return it: a cache holds the very tensors that the hooks saw, so what is written into one changes there, too.
 #
 # In the exercises, `name` is the full name of an activation, such as `"blocks.0.attn.hook_z"`, and `head` one
 # head of it, or `None` for all of the activation. `head` is only given for `q`, `k`, `v` and `z`, where heads are
@@ -390,7 +393,9 @@ check("zero_ablate")
 # </details>
 # <details><summary>Hint 2</summary>
 # <code>_, cache = model.run_with_cache(reference, names_filter=name)</code>, then
-# <code>cache[name].mean(0)</code>: one dimension less, the batch. It fits every prompt of <code>tokens</code>.
+# <code>cache[name].mean(0)</code>: one dimension less, the batch. Written into a part of a copy,
+# <code>x[:, :, head] = mean[:, head]</code>, it goes to every prompt by itself. A hook that returns it whole must
+# give it the batch back: <code>mean.expand_as(x)</code>.
 # </details>
 
 # %% exercise="mean_ablate"
@@ -676,8 +681,9 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # %% [markdown]
 # **What to see here.** Left: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
 # comes at once. It is tempting to say "layer 1 does the work". But look right: when layer 1 begins, the two runs
-# *do* differ, and not only where the tokens differ (`A` and `C`): also at the second halves, `B` and `D`. Layer 0
-# has written something there, for layer 1 and not for the output.
+# *do* differ, and not only where the tokens differ (`A` and `C`): also after them, at the second halves `B` and `D`
+# most, then, fading, at the tokens that follow these. Layer 0 has written something there, for layer 1
+# and not for the output.
 #
 # (The right half need not be the likeliest token of all. The name might as well end here, or go on with `s` or
 # `_`. The logit difference only asks which of two halves is preferred. That makes it a clean question, and no
@@ -1006,7 +1012,7 @@ def patch_heads(run: Tensor, cache: dict[str, Tensor], heads: list[str]) -> Floa
     """Logit differences of a run with the outputs of several heads taken from a cache."""
 
     def take(layer: int, head: int):
-        def patch(z, hook):
+        def patch(z, hook):  # writes into z itself: no cache is kept of this run
             z[:, :, head] = cache["z", layer][:, :, head]
 
         return get_act_name("z", layer), patch
@@ -1052,7 +1058,7 @@ for head in (0, 4, 6, 7):
     def ablate(x: Tensor, hook, head: int = head) -> None:
         x[:, :, head] = reference[:, head]
 
-    with two.hooks([(z, ablate)]):
+    with two.hooks([(z, ablate)]):  # these hooks act in every run inside the `with`
         _, cache = two.run_with_cache(clean)
     shares = direct_logit_attribution(cache, two, right, wrong)[1]
     changes = shares.mean(0)[1] - direct["clean"].mean(0)[1 + n_heads :]
@@ -1070,9 +1076,10 @@ for head in (0, 4, 6, 7):
 # ## From a head to a connection
 #
 # Head 0.4 carries the answer, 1.3 and 1.6 give it. Are they *connected*? A head reads the stream three times.
-# With $x$ the stream entering its layer and $w$ the positions (which our queries and keys read, and values do not):
+# With $x$ the stream entering its layer and $W_\text{pos}$ `[pos d_model]` the positions (which our queries and keys
+# read, and values do not):
 #
-# $$q = (x + w)\, W_Q \qquad k = (x + w)\, W_K \qquad v = x\, W_V \qquad [\text{batch pos}\; d_\text{head}]$$
+# $$q = (x + W_\text{pos})\, W_Q \qquad k = (x + W_\text{pos})\, W_K \qquad v = x\, W_V \qquad [\text{batch pos}\; d_\text{head}]$$
 #
 # *What do I look for? Where is it found? What do I fetch there?* Each of the three is an activation with a hook of
 # its own. So patch one and leave the other two corrupted. In chapter 3 you read off the weights through which of
@@ -1082,8 +1089,9 @@ for head in (0, 4, 6, 7):
 # ### Exercise · predict: which input lights up?    ●●○   5 min
 #
 # Patch `q`, `k` or `v` of single heads in **layer 1**, clean into corrupted. For each of the three changes of
-# `make_pairs` (`"swap_first"`, `"swap_second"`, `"new_query"`) one of the three inputs brings the clean answer
-# back and the other two do nothing. Which one? Commit first. The check measures, on fresh names.
+# `make_pairs` (`"swap_first"`, `"swap_second"`, `"new_query"`) one of the three inputs matters: in a single head it
+# brings back a part of the clean answer, in all heads together all of it. The other two do next to nothing. Which
+# one? Commit first. The check patches all heads together, on fresh names.
 #
 # <details><summary>Hint 1</summary>
 # Think through what an induction head does at the last position: it looks for a place that comes after an
@@ -1137,7 +1145,7 @@ def patch_qkv(
     prompt = torch.arange(len(clean))
 
     def score(logits):
-        return (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
+        return (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean().item()
 
     def patched(kind, head):
         name = get_act_name(kind, layer)
@@ -1197,7 +1205,8 @@ for ax, (change, values) in zip(panels, by_input.items(), strict=True):
 #
 # Estimate the effect, in nats, of patching clean into corrupted: for every layer's `resid_pre` at each position,
 # `[pos]`; and for `q`, `k`, `v`, `z` of each head at each position, `[pos n_heads]`. Return a dictionary with the
-# full names as keys. Do not normalise. (`run_with_cache` detaches what it keeps; a hook sees the tensor itself.)
+# full names as keys. Do not normalise. (`run_with_cache` detaches what it keeps; a hook sees the tensor itself, with
+# its gradient. Detach what you return.)
 #
 # <details><summary>Hint 1</summary>
 # In the corrupted run, a hook for all names that keeps the tensor, <code>seen[hook.name] =
@@ -1252,7 +1261,7 @@ kinds = ("resid_pre", "q", "k", "v", "z")
 exact = {kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds}
 exact_seconds = time.perf_counter() - before
 estimated = {
-    kind: torch.stack([torch.as_tensor(estimates[get_act_name(kind, layer)]) for layer in range(n_layers)])
+    kind: torch.stack([torch.as_tensor(estimates[get_act_name(kind, layer)]).detach() for layer in range(n_layers)])
     for kind in kinds
 }
 correlations = {}
@@ -1392,16 +1401,20 @@ for i, (head, position) in enumerate([(3, varying[1]), (6, varying[1]), (3, vary
     ax_measured.scatter(
         by_formula, ratio, s=14, alpha=0.6, lw=0, color=plots.COLORS[i], label=f"1.{head}, key at {labels[position]}"
     )
-    print(f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, {p_after.mean():.2f} after (means)")
+    print(
+        f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, {p_after.mean():.2f} after (means); "
+        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio {ratio.max():.1f}"
+    )
 ax_measured.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
 ax_measured.set(title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured", xscale="log", yscale="log")
 ax_measured.legend(fontsize=9);
 
 # %% [markdown]
 # **What to see here.** Right: one formula with two attention weights explains the error of every prompt. At `B`
-# the weight is near zero before the patch and large after it. The gradient stands on the flat foot of the curve
-# and sees a fraction. At `D` the weight starts high and falls; there the slope is steep, and the estimate is
-# mostly too high.
+# the weight is mostly near zero before the patch and large after it. The gradient stands on the flat foot of the
+# curve and sees a fraction. At `D` the weight falls. Where it falls from the middle of the curve the slope is steep
+# and the estimate too high, in some prompts several times; where it falls from near 1 the curve is flat again, and
+# the estimate too low. 1.3 starts higher than 1.6, so it has more of the latter.
 #
 # So: trust attribution for what enters the output through sums (`z`, `v` near the end), and as a *list of
 # suspects* elsewhere. What it ranks high is worth an exact patch. What it ranks low may be a saturated softmax.
@@ -1422,7 +1435,9 @@ ax_measured.legend(fontsize=9);
 # $$x^0_{s} \leftarrow x^0_{s} + \varepsilon_s \quad (s \in \text{subject}), \qquad
 # x^{l}_{p} \leftarrow x^{l,\text{clean}}_{p} \qquad x, \varepsilon: [\text{batch}\; d_\text{model}]$$
 #
-# Measured is the probability of the answer. Where restoring helps, there the subject's information stands.
+# Measured is the probability of the answer, as in the paper: facts have no natural wrong answer to subtract. (So the
+# pitfall of probabilities is back: what brings half of the logits will look like less than half.) Where restoring
+# helps, there the subject's information stands.
 
 # %% [markdown]
 # ### Exercise · causal tracing    ●●○   12 min
@@ -1470,7 +1485,7 @@ def causal_trace(
             return x
 
         hooks = [("hook_embed", add_noise), (name, restore)]
-        return probability(model.run_with_hooks(tokens, fwd_hooks=hooks)).mean()
+        return probability(model.run_with_hooks(tokens, fwd_hooks=hooks)).mean().item()
 
     logits, cache = model.run_with_cache(tokens)
     corrupted = model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", add_noise)])
@@ -1502,11 +1517,28 @@ for what, values in [("clean", p_clean), ("with noise", p_noisy)]:
 for layer in range(n_layers):
     for position in subject:
         print(f"P(right half), {labels[position]} restored in layer {layer:<6} {restored_p[layer, position]:.3f}")
+comma = subject[-1] + 1
+print(f"P(right half), the comma after B restored in layer {last}: {restored_p[last, comma]:.3f}")
+
+
+def add_noise(x: Tensor, hook) -> Tensor:
+    x = x.clone()
+    x[:, subject] += noise
+    return x
+
+
+with two.hooks([("hook_embed", add_noise)]):
+    _, noisy_cache = two.run_with_cache(clean)
+for head in (3, 6):
+    for what, cache in [("clean", clean_cache), ("with noise", noisy_cache)]:
+        a, b, c = cache["pattern", last][:, head, -1, [*subject, comma]].mean(0)
+        print(f"1.{head}, {what:<10}  looks at A {a:.2f}, at B {b:.2f}, at the comma {c:.2f} (mean attention weights)")
 
 # %% [markdown]
 # **What to see here.** In layer 0 both tokens help: `A` says *where* to look, `B` is *what* to fetch. One layer
-# later `A` is worth nothing any more: 0.4 has put its message beside `B`. No single vector brings all of it back,
-# as the rest of the name stays noisy.
+# later `A` is worth nothing any more: 0.4 has put its message beside `B`. The comma after `B` helps a little there,
+# though it knows nothing: noise makes the places around `B` draw attention to themselves (last lines), and a
+# restored comma no longer does. No single vector brings all of it back, as the rest of the name stays noisy.
 #
 # Compare with the maps of `swap_first`. There `B` was untouched and the question was *where*; here the whole name
 # is destroyed and the question is *everything about it*. Noise needs no second text, and this is its price: it
@@ -1518,9 +1550,9 @@ for layer in range(n_layers):
 #
 # 0.4 writes; the keys of 1.6 read. Between writer and reader there is nothing but a sum: the stream is the
 # embedding plus what every head has added, and queries, keys and values are linear in it. So *one* connection can
-# be patched alone. For a sender $s$ in a lower layer and one input of the receiver $r$, say its keys:
+# be patched alone. For a sender $S$ in a lower layer and one input of the receiver $R$, say its keys:
 #
-# $$k^{r} \leftarrow k^{r} + \big(z^{s,\text{clean}} - z^{s}\big)\, W_O^{s}\, W_K^{r} \qquad [\text{batch pos}\; d_\text{head}]$$
+# $$k^{R} \leftarrow k^{R} + \big(z^{S,\text{clean}} - z^{S}\big)\, W_O^{S}\, W_K^{R} \qquad [\text{batch pos}\; d_\text{head}]$$
 #
 # All else runs as in the corrupted text. Heads between sender and receiver must *not* see the clean sender,
 # or we would measure paths through them as well: they are *frozen*. Behind the receiver all is free. This is
@@ -1577,9 +1609,12 @@ check("path_patch")
 
 # %%
 few = slice(0, 16)  # prompts: every cell is a run
+pairs_of_few = clean[few], corrupted[few], right[few], wrong[few]
 start = logit_diff(two(corrupted[few]), right[few], wrong[few])
 gap = logit_diff(two(clean[few]), right[few], wrong[few]).mean() - start.mean()
-receivers = [(last, head, kind) for kind in "qkv" for head in range(n_heads)]
+# All keys of layer 1, and the queries and values of the two heads that give the answer.
+receivers = [(last, head, "k") for head in range(n_heads)]
+receivers += [(last, head, kind) for kind in "qv" for head in (3, 6)]
 paths = {}
 for sender in [(0, head) for head in range(n_heads)]:
     for receiver in receivers:
@@ -1601,22 +1636,27 @@ print("The strongest edges, share of clean minus corrupted ± standard error")
 for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:5]:
     mean, error = mean_and_error(paths[sender, receiver])
     print(f"  {sender[0]}.{sender[1]}->{'.'.join(map(str, receiver))}  {mean:.3f} ± {error:.3f}")
+source = {z: clean_cache[z][few]}
+whole = logit_diff(activation_patch(two, corrupted[few], source, z, None, 4), right[few], wrong[few])
+print(f"  the edges from 0.4 to the keys of 1.3 and 1.6, added up: {through[4, [3, 6]].sum():.3f}")
+print(f"  0.4 patched for all its readers: {(whole - start).mean() / gap:.3f}")
 
 # %% [markdown]
-# **What to see here.** Of all edges between the layers four stand out, and all of them end in keys: from 0.4, and
-# a little from 0.7, to 1.3 and 1.6. That is the missing link. (Their shares do not sum to what 0.4 restores as a
-# whole: each edge is patched alone, and a softmax is not a sum.)
+# **What to see here.** Of these edges four stand out, and all of them end in keys: from 0.4, and a little from 0.7,
+# to 1.3 and 1.6. That is the missing link. (The two shares of 0.4 add up to nearly all that it restores as a whole:
+# 1.3 and 1.6 stand side by side, and what they write is added. Two edges into the *same* keys need not add up: they
+# meet in a softmax.)
 
 # %% [markdown]
 # ## Every edge from one gradient
 #
 # Path patching costs a run per edge. Put both ideas together: the change along an edge, times the gradient at its
-# end. Let $\delta^s = \text{out}^{s,\text{clean}} - \text{out}^{s}$ `[batch pos d_model]` be how the sender's
-# output differs, with $\text{out}^s = z^s W_O^s$ for a head and the embedding for `embed`. For the keys of
-# receiver $r$:
+# end. Let $\delta^S = \text{out}^{S,\text{clean}} - \text{out}^{S}$ `[batch pos d_model]` be how the sender's
+# output differs, with $\text{out}^S = z^S W_O^S$ for a head and the embedding for `embed`. For the keys of
+# receiver $R$:
 #
-# $$\text{effect}(s \to r.k) \approx \sum_{\text{batch, pos}} \big(\delta^s\, W_K^r\big) \cdot \frac{\partial \bar\Delta}{\partial k^r},
-# \qquad \text{effect}(s \to \text{logits}) = \frac{1}{\text{batch}} \sum_{\text{batch}} \delta^s_{n-1} \cdot u$$
+# $$\text{effect}(S \to R.k) \approx \sum_{\text{batch, pos}} \big(\delta^S\, W_K^R\big) \cdot \frac{\partial \bar\Delta}{\partial k^R},
+# \qquad \text{effect}(S \to \text{logits}) = \frac{1}{\text{batch}} \sum_{\text{batch}} \delta^S_{n-1} \cdot u$$
 #
 # with $u = W_U[:, r_i] - W_U[:, w_i]$ as in direct attribution. Again two forward passes and one backward pass,
 # for *every edge of the model* (Syed, Rager and Conmy, *Attribution Patching Outperforms Automated Circuit
@@ -1700,10 +1740,11 @@ ax_bars.barh(ranked[:14][::-1], [effects[edge] for edge in ranked[:14][::-1]], c
 ax_bars.axvline(0, color="black", lw=0.8)
 ax_bars.set(title=f"The strongest 14 of {len(effects)} edges", xlabel="estimated effect (nats)", ylabel="edge")
 by_path = (through.flatten() * gap).tolist()
-by_gradient = [effects[edge] for edge in between]
+on_few = edge_attribution(two, *pairs_of_few)  # the prompts of path patching
+by_gradient = [float(on_few[edge]) for edge in between]
 strong = sorted(range(len(between)), key=lambda i: -abs(by_path[i]))[:4]
 plots.points(
-    by_path, by_gradient, "Edges between the layers", "path patching (nats)", "gradient (nats)",
+    by_path, by_gradient, f"Edges between the layers ({len(start)} prompts)", "path patching (nats)", "gradient (nats)",
     labels={i: between[i] for i in strong}, ax=ax_scatter,
 )
 ax_scatter.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
@@ -1711,8 +1752,8 @@ edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].it
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
 
 # %% [markdown]
-# **What to see here.** The gradient ranks the edges as path patching does, though not to scale: the softmax
-# again. Read the left list as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
+# **What to see here.** Right: the gradient puts the same four edges far above all others as path patching does. How
+# strong each of the four is, and which is the strongest, it gets only roughly: the softmax again. Read the left list as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
 # 1.6, and they write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a
 # **hypothesis**: a *circuit*, a few edges out of all. It can be wrong in what it leaves out.
 
@@ -1827,12 +1868,12 @@ for what, circuit in variations.items():
 # missing is another head.
 
 # %% [markdown]
-# ### Exercise · find the smallest circuit    ●●●   20 min
+# ### Exercise · find the smallest circuit    ●●○   10 min
 #
 # Return the edges of a circuit that leaves at most 5% unexplained (and explains at most 105%), as small as you
 # can make it. The check runs it on fresh prompts: a point for at most 64 edges, one more for at most 16, one more
-# for at most 9. How you search is up to you. Work in a cell of your own with `effects` and `unexplained_effect`,
-# then write down what you found.
+# for at most 9. You have the tools: a list of suspects, `ranked`, and a test, `unexplained_effect`. Work in a cell
+# of your own, then write down what you found.
 #
 # <details><summary>Hint 1</summary>
 # <code>ranked</code> holds all edges, strongest first. Take the first n of them: at which n does the unexplained share fall
@@ -1886,9 +1927,10 @@ print(f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplain
 print("\n".join(f"  {edge}" for edge in found))
 
 # %% [markdown]
-# **What to see here.** The curve falls in steps, each where a chain is completed. Then it is flat: the other
-# edges, nearly all of the model, have nothing to do with this question. What the steps left over is many small
-# things, some of which push the other way.
+# **What to see here.** The curve falls in steps, each where a chain is completed. Here the ranking alone leads to a
+# small circuit, with hardly anything to prune. (Where a softmax is saturated, an edge that a chain needs can rank
+# low: then one has to search.) After the steps the curve is flat: the other edges, nearly all of the model, have
+# nothing to do with this question. What the steps left over is many small things, some of which push the other way.
 #
 # How much to believe? The circuit explains *this* difference, between *these* texts. It says nothing of what
 # clean and corrupted share (head 0.6, for one; you have seen what its ablation costs). It is one that passes, and
@@ -1960,7 +2002,7 @@ W_OV = two.W_V[0] @ two.W_O[0]
 W_KQ = two.W_K[last] @ two.W_Q[last].transpose(-1, -2)
 joint = torch.einsum("aij,bjk->abik", W_OV, W_KQ).norm(dim=(-2, -1))
 composition = joint / (W_OV.norm(dim=(-2, -1))[:, None] * W_KQ.norm(dim=(-2, -1))) - two.cfg.d_model**-0.5
-keys = through[:, n_heads : 2 * n_heads]
+keys = through[:, :n_heads]
 ways = {
     "looks: previous × induction": previous[:, None] * induction,
     "weights: K-composition": composition,
@@ -1994,7 +2036,11 @@ print("The same four in all three:", len({frozenset(four) for four in strongest.
 rows = [
     ("q, k, v of 1.3 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 3])),
     ("q, k, v of 1.6 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 6])),
-    *((f"correlation, estimate and exact: {kind}", f"{value:.2f}") for kind, value in correlations.items()),
+    *(
+        (f"correlation, estimate and exact: {kind}", f"{value:.2f}")
+        for kind, value in correlations.items()
+        if kind != "q"  # all its points are near zero
+    ),
     ("correlation, edges by gradient and by path patching", f"{edge_correlation:.2f}"),
     ("strongest edge between heads, by gradient", next(edge for edge in ranked if edge in between)),
     ("edges in your circuit, of all", f"{len(found)} of {len(effects)}"),

@@ -5,7 +5,7 @@ import functools
 
 import torch
 
-from utils.checking import exercise, expect, fail, require
+from utils.checking import describe, exercise, expect, fail, require
 from utils.corpus import load_tokenizer
 from utils.gates import gate_model
 from utils.model import Config, Transformer, get_act_name
@@ -86,6 +86,7 @@ def listed(got, options, what):
 def test_two_prompts_by_hand(submission, rng):
     logits = torch.tensor([[[9.0, 9, 9], [1, 2, 4]], [[9, 9, 9], [5, 3, 0]]])
     got = submission.logit_diff(logits, torch.tensor([2, 0]), torch.tensor([0, 1]))
+    require(isinstance(got, torch.Tensor), f"The differences should be a tensor [batch]; they are {describe(got)}.")
     expect(got, [3.0, 2.0], "the difference for last logits [1, 2, 4] and [5, 3, 0], right 2 and 0, wrong 0 and 1,")
 
 
@@ -128,7 +129,10 @@ def course_reader(rng):
 def made_pairs(submission, rng, template, n=4):
     model = course_reader(rng)
     names = [tuple(name) for name in draw_names(model, n, rng)]
-    return model, names, submission.clean_and_corrupted(model, template, names)
+    made = submission.clean_and_corrupted(model, template, names)
+    for value, what in zip(made, ("clean prompts", "corrupted prompts", "right answers", "wrong answers"), strict=True):
+        require(isinstance(value, torch.Tensor), f"The {what} should be a tensor of token ids; you gave {describe(value)}.")
+    return model, names, made
 
 
 def written(template, first, second, query):
@@ -1401,6 +1405,17 @@ def left_unexplained(circuit, rng, n=80):
     return (end - mean_diff(last, right, wrong)) / (end - start)
 
 
+def idle_edges(circuit):
+    """Those that are no part of a chain from `embed` to `logits`."""
+    edges = [(writer, reader.rsplit(".", 1)[0]) for writer, reader in (edge.split("->") for edge in sorted(circuit))]
+    hears, is_heard = {"embed"}, {"logits"}
+    for _ in range(shipped().cfg.n_layers):
+        hears |= {reader for writer, reader in edges if writer in hears}
+        is_heard |= {writer for writer, reader in edges if reader in is_heard}
+    pairs = zip(sorted(circuit), edges, strict=True)
+    return [edge for edge, (writer, reader) in pairs if writer not in hears or reader not in is_heard]
+
+
 def check_circuit(submission, rng, most):
     got = submission.smallest_circuit()
     if not isinstance(got, list | tuple | set) or not all(isinstance(edge, str) for edge in got):
@@ -1409,15 +1424,17 @@ def check_circuit(submission, rng, most):
     strange = sorted(circuit - edges)
     require(not strange, f"{strange[:3]} are no edges of the two-layer model. (For example, '0.4->1.6.k' is one.)")
     require(bool(circuit), "A circuit without edges explains nothing.")
+    idle = idle_edges(circuit)
+    note = f" No chain from embed to logits goes through {', '.join(idle[:4])}: nothing is carried there." if idle else ""
     require(
         len(circuit) <= most,
-        f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.",
+        f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.{note}",
     )
     left = left_unexplained(circuit, rng)
     require(
         abs(left) <= 0.05,
         f"On 80 fresh prompts your {len(circuit)} edges explain {1 - left:.1%} of the difference between clean and "
-        "corrupted; 95% to 105% are asked for.",
+        f"corrupted; 95% to 105% are asked for.{note}",
     )
 
 

@@ -119,6 +119,12 @@ def answers_exchanged(model, template, names):
     return _pairs(model, template, names, _exchanged, answers=(3, 1))
 
 
+@mistake("clean_and_corrupted", hint="Clean and corrupted prompts are exchanged: the clean ones hold the names as they are, `A` `B` and `C` `D`.")
+def prompts_exchanged(model, template, names):
+    clean, corrupted, right, wrong = _pairs(model, template, names, _exchanged)
+    return corrupted, clean, right, wrong
+
+
 @mistake("clean_and_corrupted", hint="Your answers are the first halves. The query is a first half already; the answer is what follows it, a second half.")
 def answers_are_first_halves(model, template, names):
     return _pairs(model, template, names, _exchanged, answers=(0, 2))
@@ -259,6 +265,12 @@ def mean_over_heads(model, tokens, name, reference, head=None):
     return _replace(model, tokens, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
 
 
+@mistake("mean_ablate", hint="You replace a position: `x[:, head]`. Heads are the third dimension, `x[:, :, head]`.")
+def mean_at_a_position(model, tokens, name, reference, head=None):
+    mean = _cached(model, reference, name).mean(0)
+    return _replace(model, tokens, name, mean[_all(head)], (slice(None), _all(head)))
+
+
 @mistake("mean_ablate", hint="You take the first reference prompt instead of the mean over all of them.")
 def first_reference_prompt(model, tokens, name, reference, head=None):
     first = _cached(model, reference, name)[0]
@@ -315,6 +327,11 @@ def resample_is_not_returned(model, tokens, name, other, head=None):
 @mistake("resample_ablate", hint="These are the logits of the other prompts. Run over `tokens`, and replace one activation.")
 def runs_the_other_prompts(model, tokens, name, other, head=None):
     return model(other)
+
+
+@mistake("resample_ablate", hint="You replace a position: `x[:, head]`. Heads are the third dimension, `x[:, :, head]`.")
+def resamples_a_position(model, tokens, name, other, head=None):
+    return _replace(model, tokens, name, _cached(model, other, name)[:, _all(head)], (slice(None), _all(head)))
 
 
 @mistake("resample_ablate", hint="You zero the activation. It is to be as in the run over `other`.")
@@ -381,6 +398,11 @@ def shares_of_wrong_minus_right(cache, model, right, wrong):
 @mistake("direct_logit_attribution", hint="You sum over the positions. The answer is given at the last one: `cache[...][:, -1]`.")
 def shares_of_all_positions(cache, model, right, wrong):
     return _shares(cache, model, right, wrong, at=lambda x: x.sum(1))
+
+
+@mistake("direct_logit_attribution", hint="The heads' shares are added up over the positions. Of the heads, too, only what they write at the last one counts: `cache[\"z\", layer][:, -1]`.")
+def heads_of_all_positions(cache, model, right, wrong):
+    return _shares(cache, model, right, wrong)[0], _shares(cache, model, right, wrong, at=lambda x: x.sum(1))[1]
 
 
 @mistake("direct_logit_attribution", hint="You read the first position; the answer is given at the last one.")
@@ -792,6 +814,16 @@ def noising(model, clean, corrupted, right, wrong, layer):
     return 1 - _qkv(model, corrupted, clean, right, wrong, layer)
 
 
+@mistake("patch_qkv", hint="Clean and corrupted are exchanged: run over `corrupted`, take activations from `clean`, and let the corrupted run be 0.")
+def qkv_of_exchanged_texts(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, corrupted, clean, right, wrong, layer)
+
+
+@mistake("patch_qkv", hint="Rows are q, k and v, columns are heads. Yours are exchanged.")
+def qkv_transposed(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, layer).T
+
+
 @mistake("patch_qkv", hint="You patch the layer's heads all together, so every cell of a row is the same. One head at a time: `x[:, :, head]`.")
 def all_heads_at_once(model, clean, corrupted, right, wrong, layer):
     return _qkv(model, clean, corrupted, right, wrong, layer, all_heads=True)
@@ -972,6 +1004,11 @@ def slope_alone(before, after):
     return before * (1 - before)
 
 
+@mistake("estimate_over_exact", hint="The change of the margin is missing: a prediction is the slope *times* how far the margin moves.")
+def margin_forgotten(before, after):
+    return before * (1 - before) / (after - before)
+
+
 @mistake("estimate_over_exact", hint="The logarithm of a weight is not its score's margin: the weights of all other places share the rest, 1 - p. Use log(p / (1 - p)).")
 def log_weights_for_margins(before, after):
     return before * (1 - before) * (math.log(after) - math.log(before)) / (after - before)
@@ -996,7 +1033,7 @@ def sign_of_the_margin(before, after):
 # causal_trace -------------------------------------------------------------------------------
 
 
-def _trace(model, tokens, subject_positions, noise, answer, kind="resid_pre", noisy=True, value=None, stacked=None, keep_noise=True, each=False):
+def _trace(model, tokens, subject_positions, noise, answer, kind="resid_pre", noisy=True, value=None, keep_noise=True):
     rows = torch.arange(len(answer))
     value = value or (lambda logits: logits[:, -1].softmax(-1)[rows, answer])
     logits, cache = model.run_with_cache(tokens)
@@ -1024,6 +1061,33 @@ def _trace(model, tokens, subject_positions, noise, answer, kind="resid_pre", no
 @mistake("causal_trace", hint="The restored runs have no noise, so they are all clean. Give each both hooks: the noise and the restoration.")
 def restores_without_noise(model, tokens, subject_positions, noise, answer):
     return _trace(model, tokens, subject_positions, noise, answer, noisy=False)
+
+
+@mistake("causal_trace", hint="Only the first subject position gets noise. `noise[:, i]` belongs to `subject_positions[i]`, for every i.")
+def noise_on_the_first_position(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions[:1], noise[:, :1], answer)
+
+
+@mistake("causal_trace", hint="All subject positions get the same noise, `noise[:, 0]`. Each has its own: `noise[:, i]`.")
+def one_noise_for_all_positions(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, noise[:, :1], answer)
+
+
+@mistake("causal_trace", hint="All prompts get the noise of the first one. Each has its own row of `noise`.")
+def one_noise_for_all_prompts(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, noise[:1], answer)
+
+
+@mistake("causal_trace", hint="You put the map on the scale from corrupted to clean. Here the plain mean probabilities are wanted.")
+def normalised_map(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    return clean, corrupted, (cells - corrupted.mean()) / (clean.mean() - corrupted.mean())
+
+
+@mistake("causal_trace", hint="The map is all zeros: put the mean probability of each restored run into its cell `[layer, pos]`.")
+def empty_map(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    return clean, corrupted, torch.zeros_like(cells)
 
 
 @mistake("causal_trace", hint="You restore the stream that *leaves* a layer. Row `layer` is for the stream that enters it: `resid_pre`.")
@@ -1129,6 +1193,33 @@ def clean_run_with_a_corrupted_edge(model, clean, corrupted, sender, receiver):
     return _receive(model, clean, _sent(model, corrupted, clean, sender), receiver)
 
 
+@mistake("path_patch", hint="You run the clean text and add the change there. Run `corrupted`: only the one edge is clean.")
+def change_added_to_the_clean_run(model, clean, corrupted, sender, receiver):
+    return _receive(model, clean, _sent(model, clean, corrupted, sender), receiver)
+
+
+@mistake("path_patch", hint="The change takes the place of the receiver's whole input. It is one term of a sum: add it to what the receiver reads in the corrupted run (`+=`).")
+def change_for_the_whole_input(model, clean, corrupted, sender, receiver):
+    layer, head, kind = receiver
+    new = _sent(model, clean, corrupted, sender) @ getattr(model, f"W_{kind.upper()}")[layer, head]
+    return _replace(model, corrupted, get_act_name(kind, layer), new, (slice(None), slice(None), head))
+
+
+@mistake("path_patch", hint="The change goes through `W_K` whatever the receiver's input. Queries read through `W_Q`, values through `W_V`.")
+def always_by_the_key_weights(model, clean, corrupted, sender, receiver):
+    layer, head, kind = receiver
+    change = _sent(model, clean, corrupted, sender) @ model.W_K[layer, head]
+    where = (slice(None), slice(None), head)
+    return _replace(model, corrupted, get_act_name(kind, layer), lambda x: x[where] + change, where)
+
+
+@mistake("path_patch", hint="What the receiver's weights make of the change is added to *every* head of its layer. It belongs to one: `x[:, :, receiver[1]]`.")
+def one_heads_change_for_all(model, clean, corrupted, sender, receiver):
+    layer, head, kind = receiver
+    change = _sent(model, clean, corrupted, sender) @ getattr(model, f"W_{kind.upper()}")[layer, head]
+    return _replace(model, corrupted, get_act_name(kind, layer), lambda x: x + change[:, :, None], ...)
+
+
 @mistake("path_patch", hint="The sign is turned: the receiver's input changes by clean minus corrupted.")
 def change_turned_round(model, clean, corrupted, sender, receiver):
     return _receive(model, corrupted, -_sent(model, clean, corrupted, sender), receiver)
@@ -1214,6 +1305,32 @@ def logits_edges_summed(model, clean, corrupted, right, wrong):
 @mistake("edge_attribution", hint="All signs are turned: the change is clean minus corrupted.")
 def edges_turned_round(model, clean, corrupted, right, wrong):
     return {edge: -x for edge, x in _edges(model, clean, corrupted, right, wrong).items()}
+
+
+@mistake("edge_attribution", hint="The edges from `embed` are right, those from heads have the wrong sign: a head's change is clean minus corrupted, too.")
+def heads_turned_round(model, clean, corrupted, right, wrong):
+    found = _edges(model, clean, corrupted, right, wrong)
+    return {edge: x if edge.startswith("embed") else -x for edge, x in found.items()}
+
+
+@mistake("edge_attribution", hint="The edges to `logits` are added up over the positions. The answer is read at the last one: `change[:, -1]`.")
+def logits_read_all_positions(model, clean, corrupted, right, wrong):
+    found = _edges(model, clean, corrupted, right, wrong)
+    new, old = (model.run_with_cache(x)[1] for x in (clean, corrupted))
+    direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
+    changes = {"embed": new["hook_embed"] - old["hook_embed"]}
+    for layer in range(model.cfg.n_layers):
+        for head in range(model.cfg.n_heads):
+            dz = (new["z", layer] - old["z", layer])[:, :, head]
+            changes[f"{layer}.{head}"] = dz @ model.W_O[layer, head]
+    to_logits = {f"{s}->logits": (x.sum(1) * direction).sum(-1).mean().item() for s, x in changes.items()}
+    return found | to_logits
+
+
+@mistake("edge_attribution", hint="The edges into heads are divided by the number of prompts twice: the gradient of a mean has it already. Sum over the prompts.")
+def mean_of_the_mean_of_edges(model, clean, corrupted, right, wrong):
+    found = _edges(model, clean, corrupted, right, wrong)
+    return {edge: x if edge.endswith("logits") else x / len(clean) for edge, x in found.items()}
 
 
 @mistake("edge_attribution", hint="There are edges between heads of one layer. Heads of a layer run side by side: a receiver hears only the embedding and *lower* layers.")
@@ -1313,6 +1430,41 @@ def explained(model, circuit, clean, corrupted, right, wrong):
 @mistake("unexplained_effect", hint="It is the other way round: the edges *in* the circuit carry what is said now, those outside what is said in the corrupted run.")
 def the_complement(model, circuit, clean, corrupted, right, wrong):
     return _left(model, _circuit_run(model, circuit, clean, corrupted, turned=True), clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="Nothing clean enters: in this run the embedding is the clean one, so the change of `embed` is `W_E[clean] - W_E[corrupted]`, for the edges of the circuit.")
+def embedding_from_the_corrupted_text(model, circuit, clean, corrupted, right, wrong):
+    rest = [edge for edge in circuit if not edge.startswith("embed")]
+    return _left(model, _circuit_run(model, rest, clean, corrupted), clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="You add the changes to `x`, the input in this very run, which has heard of lower heads already, by every edge. Start from the corrupted run's: `corrupted_cache[hook.name]`.")
+def starts_from_this_run(model, circuit, clean, corrupted, right, wrong):
+    logits, cache = model.run_with_cache(corrupted)
+    changes = {"embed": model.W_E[clean] - model.W_E[corrupted]}
+
+    def read(x, hook):
+        x, kind = x.clone(), hook.name[-1]
+        for writer, change in changes.items():
+            for head in range(model.cfg.n_heads):
+                if f"{writer}->{hook.layer()}.{head}.{kind}" in circuit:
+                    x[:, :, head] += change @ getattr(model, f"W_{kind.upper()}")[hook.layer(), head]
+        return x
+
+    def write(z, hook):
+        for head in range(model.cfg.n_heads):
+            dz = (z - cache[hook.name])[:, :, head]
+            changes[f"{hook.layer()}.{head}"] = dz @ model.W_O[hook.layer(), head]
+
+    layers = range(model.cfg.n_layers)
+    model.run_with_hooks(
+        corrupted,
+        fwd_hooks=[(get_act_name(kind, i), write if kind == "z" else read) for i in layers for kind in "qkvz"],
+    )
+    for writer, change in changes.items():
+        if f"{writer}->logits" in circuit:
+            logits = logits + change @ model.W_U
+    return _left(model, logits, clean, corrupted, right, wrong)
 
 
 @mistake("unexplained_effect", hint="This is in nats. Divide by the mean difference of clean and corrupted.")
