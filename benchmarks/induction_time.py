@@ -14,7 +14,7 @@ import time
 import torch
 
 from utils.corpus import load_corpus
-from utils.training import LIVE, Training
+from utils.training import LIVE, LIVE_STEPS, Training
 
 FORMED = 0.4  # as in the chapter
 
@@ -32,7 +32,7 @@ def main(seeds: list[int]) -> None:
         training = Training(dataclasses.replace(LIVE, seed=seed), corpus)
         clock, processor = time.perf_counter(), time.process_time()
         for _ in training:
-            if best(training.curves["induction_score"])[-1] > FORMED:
+            if best(training.curves["induction_score"])[-1] > FORMED or training.step == LIVE_STEPS:
                 break
         formed = best(training.curves["induction_score"])[-1] > FORMED
         clock, processor = time.perf_counter() - clock, time.process_time() - processor

@@ -473,13 +473,13 @@ def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], tit
 class LiveTraining:
     """Watch a `training.Training`: a progress bar, and four curves that grow with each evaluation.
 
-    >>> view = LiveTraining(training, "Two layers")
+    >>> view = LiveTraining(training, "Two layers", at_most=1_500)   # steps
     >>> for loss in training: view.update(loss)
     >>> view.close()
     """
 
-    def __init__(self, training, title: str):
-        self.training, self.title = training, title
+    def __init__(self, training, title: str, at_most: int):
+        self.training, self.title, self.at_most = training, title, at_most
         self._bar = self._figure = None
         self._drawn, self._evaluations = 0.0, 0
         self._losses: list[float] = []
@@ -499,7 +499,7 @@ class LiveTraining:
         self._draw()
 
     def _progress(self) -> _Html:
-        training, steps = self.training, self.training.recipe.steps
+        training, steps = self.training, self.at_most
         recent = self._losses[-20:] or [float("nan")]
         text = (
             f"step {training.step:,} of at most {steps:,} · {training.seconds:.0f} s · "

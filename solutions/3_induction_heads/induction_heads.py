@@ -43,7 +43,7 @@ import copy
 import time
 
 from utils import load_corpus, load_curves, load_model, plots
-from utils.training import LIVE, Training, live_steps, next_token_loss
+from utils.training import LIVE, LIVE_STEPS, Training, live_steps, next_token_loss
 
 corpus = load_corpus()
 zero, one, two = (
@@ -1046,7 +1046,7 @@ if len(toy[2]) > 100:
 # %% [markdown]
 # ## The real one
 #
-# The same, on Python's own library: two layers, 128 dimensions, four heads a layer, from random weights, until its induction heads have formed: two to
+# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have formed: two to
 # four minutes on two cores. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
 # the two must come first, previous-token or induction, and why?
 #
@@ -1063,11 +1063,12 @@ def formed(curves: dict[str, list]) -> bool:
     return max(score for layer in curves["induction_score"][-1] for score in layer) > FORMED
 
 
-view = plots.LiveTraining(training, "A two-layer transformer learns Python")
+most = live_steps(LIVE_STEPS)
+view = plots.LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
 try:
     for loss in training:
         view.update(loss)
-        if formed(training.curves) or training.step >= live_steps(LIVE.steps):
+        if formed(training.curves) or training.step >= most:
             break
 except KeyboardInterrupt:
     print(f"Stopped at step {training.step}; run this cell again to go on.")
