@@ -45,7 +45,7 @@ from utils import Config, Transformer, check, hint, progress, reveal
 # and `↵` for a newline.
 
 # %%
-from utils import load_corpus, load_curves, load_model, plots
+from utils import interactive, load_corpus, load_curves, load_model, plots
 
 corpus = load_corpus()
 shipped = load_model("zero_layer")
@@ -479,7 +479,7 @@ def train_live(d_model: int, steps: int, title: str) -> Transformer:
     model = Transformer(Config(d_vocab=d_vocab, d_model=d_model), shipped.tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    curve = plots.LiveCurve(
+    curve = interactive.LiveCurve(
         title,
         "training loss (nats per token)",
         levels={"counted table, held-out": bigram_loss, "floor of the training text": floor},

@@ -42,7 +42,7 @@ from utils.model import sinusoids
 import copy
 import time
 
-from utils import load_corpus, load_curves, load_model, plots
+from utils import interactive, load_corpus, load_curves, load_model, plots
 from utils.training import LIVE, LIVE_STEPS, Training, live_steps, next_token_loss
 
 corpus = load_corpus()
@@ -868,7 +868,7 @@ for name, model in (("one layer", one), ("two layers", two)):
 # script, once for the whole notebook (without network; a picture stands in where scripts are not allowed).
 
 # %%
-plots.load_circuitsvis()
+interactive.load_circuitsvis()
 
 # %%
 code = """class Matrix:
@@ -883,7 +883,7 @@ code_words = two.to_str_tokens(code)
 found = {kind: [tuple(map(int, h)) for h in find_heads(two, repeated, kind)] for kind in ("previous", "induction")}
 shown = found["previous"] + found["induction"]
 patterns = patterns_of(two, code_tokens)
-plots.attention(
+interactive.attention(
     code_words,
     torch.stack([patterns[layer][0, head] for layer, head in shown]),
     [plots.head_name(*h) for h in shown],
@@ -979,7 +979,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     generator, losses = torch.Generator().manual_seed(0), []
-    live = plots.LiveCurve(
+    live = interactive.LiveCurve(
         f"Toy, {n_layers} layer{'s' * (n_layers > 1)}", "training loss (nats per token)",
         levels={"chance, log 64": torch.tensor(64.0).log().item()},
     )
@@ -1064,7 +1064,7 @@ def formed(curves: dict[str, list]) -> bool:
 
 
 most = live_steps(LIVE_STEPS)
-view = plots.LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
+view = interactive.LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
 try:
     for loss in training:
         view.update(loss)
