@@ -15,8 +15,7 @@ import math
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from types import ModuleType
+from dataclasses import dataclass
 from typing import Any
 
 import torch
