@@ -515,10 +515,16 @@ def diagnose(mistakes: Sequence[Callable], checks: Sequence[tuple[bool, Sequence
     """
 
     def repeated(mistake: Callable) -> int:
-        outcomes = [(passed, [_repeats(mistake, call) for call in calls]) for passed, calls in checks]
-        if not any(calls and all(calls) for passed, calls in outcomes if not passed):
+        @functools.cache
+        def repeats(check: int, call: int) -> bool:
+            return _repeats(mistake, checks[check][1][call])
+
+        # Most mistakes differ on the first call of a failed check, and are done with there.
+        every_call = [[(i, j) for j in range(len(calls))] for i, (_, calls) in enumerate(checks)]
+        failed = [at for at, (passed, _) in zip(every_call, checks, strict=True) if not passed]
+        if not any(at and all(repeats(*place) for place in at) for at in failed):
             return 0
-        return sum(sum(calls) for _, calls in outcomes)
+        return sum(repeats(*place) for at in every_call for place in at)
 
     counts = [repeated(mistake) for mistake in mistakes]
     return mistakes[counts.index(max(counts))] if any(counts) else None

@@ -80,5 +80,5 @@ def test_an_answer_that_passes_two_of_three_checks_gets_two_points(course, nbgra
     nbgrader(course, "autograde", chapter.name, "--student", "partial")
     nbgrader(course, "export", "--to", "partial.csv")
     with open(course / "partial.csv") as file:
-        rows = {r["student_id"]: r for r in csv.DictReader(file)}
-    assert float(rows["partial"]["score"]) == 2
+        rows = {(r["student_id"], r["assignment"]): r for r in csv.DictReader(file)}
+    assert float(rows["partial", chapter.name]["score"]) == 2
