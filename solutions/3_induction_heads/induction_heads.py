@@ -23,7 +23,7 @@
 # - say how many nats each kind of path through a two-layer model is worth.
 #
 # **Time**: about three hours, 150 minutes of them for the exercises. Two cells train a model while you watch, for
-# half a minute and for two to four minutes. **Needs**: chapters 1 and 2. **Follows**:
+# half a minute and for two or three minutes. **Needs**: chapters 1 and 2. **Follows**:
 # *A Mathematical Framework for Transformer Circuits*, "Two-Layer Attention-Only Transformers", and *In-context
 # Learning and Induction Heads*.
 
@@ -1046,8 +1046,8 @@ if len(toy[2]) > 100:
 # %% [markdown]
 # ## The real one
 #
-# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have formed: two to
-# four minutes on two cores. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
+# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have formed: two or
+# three minutes on two cores. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
 # the two must come first, previous-token or induction, and why?
 #
 # You may interrupt (■). What was trained stays, and running the second cell again goes on from there.
