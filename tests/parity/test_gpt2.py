@@ -12,8 +12,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from utils import gpt2 as helper
+from utils import plots
+from utils.course import Chapter, load_answers, read_cells, source
 from utils.gpt2 import load_gpt2
 from utils.patching import sweep
+
+CHAPTER = Chapter("4_patching")
+GPT2_CELL = next(text for text in map(source, read_cells(CHAPTER.source)) if "gpt2 = load_gpt2()" in text)
 
 pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
 
@@ -37,7 +42,7 @@ def folder(tmp_path_factory):
     trainer = trainers.BpeTrainer(
         special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator([], trainer)
+    tokenizer.train_from_iterator([GPT2_CELL], trainer)  # so that its names are one token each
     end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **end).save_pretrained(root / "gpt2")
     torch.manual_seed(0)
@@ -225,3 +230,29 @@ def test_the_switch_for_offline_is_put_back(nowhere, capsys):
     before = constants.HF_HUB_OFFLINE
     load_gpt2()
     assert constants.HF_HUB_OFFLINE == before
+
+
+def test_the_chapter_s_own_cell_runs_a_learner_s_functions_on_it(gpt2, capsys):
+    """The last section of chapter 4 with the reference answers, figures and all."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    answers, problems = load_answers(CHAPTER.source)
+    assert problems == {}
+    answers["plots"] = plots
+    exec(GPT2_CELL, answers)
+    assert "GPT-2: mean logit difference clean" in capsys.readouterr().out
+    shape = gpt2.cfg.n_layers, gpt2.cfg.n_heads
+    assert answers["grid"].shape == answers["writes"].shape == shape
+    assert answers["grid"].isfinite().all() and answers["grid"].std() > 0
+    # Direct effects by hand: what each head writes at the end, through the last LayerNorm's scale.
+    tokens, (right, wrong) = answers["tokens"], answers["ids"]
+    with torch.no_grad():
+        _, cache = gpt2.run_with_cache(tokens)
+        scale = cache["ln_final.hook_scale"][:, -1]
+        for layer in range(shape[0]):
+            writes = cache["result", layer][:, -1] / scale[:, None]
+            logits = writes @ gpt2.W_U  # [batch n_heads d_vocab]
+            rows = torch.arange(len(tokens))
+            want = (logits[rows, :, right] - logits[rows, :, wrong]).mean(0)
+            torch.testing.assert_close(answers["writes"][layer], want, rtol=1e-4, atol=1e-5)
