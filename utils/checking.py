@@ -452,11 +452,19 @@ def inputs(check: Callable, seed: int) -> torch.Generator:
 
 
 def run_check(check: Callable, submission: Submission, seed: int = SEED) -> str | None:
-    """Run one check with fresh inputs. None if it passes, else what is wrong."""
+    """Run one check with fresh inputs. None if it passes, else what is wrong.
+
+    The inputs depend on the seed alone: torch's own generator, from which a new model draws its
+    weights, is seeded too, and afterwards is as it was.
+    """
     rng = inputs(check, seed)
     submission.in_place, submission.rng = check.in_place, rng
     try:
-        with _threads(1), limits.time_limit(SECONDS), limits.memory_limit(MEMORY):
+        with (
+            torch.random.fork_rng(devices=[]), _threads(1),
+            limits.time_limit(SECONDS), limits.memory_limit(MEMORY),
+        ):
+            torch.manual_seed(rng.initial_seed() + 1)  # other numbers than rng's
             check(submission, rng)
     except limits.OutOfTime:
         raise problem(check.exercise, "time") from None

@@ -11,9 +11,10 @@ import json
 from collections.abc import Callable
 
 import pytest
+import torch
 from conftest import answered, reference
 
-from utils.checking import Submission, run_checks
+from utils.checking import Submission, run_check, run_checks, same
 from utils.course import Chapter, chapters, load_answers
 from utils.grading import submissions
 from utils.grading.grader import Grader, Job
@@ -68,6 +69,25 @@ def test_answers_that_agree_with_everything_gain_nothing(chapter, grader):
     lies = {name: LIAR.replace("{name}", name) for name in chapter.exercises}
     assert points(grader, chapter, lies) == dict.fromkeys(chapter.exercises, 0)
     assert points(grader, chapter, reference(chapter)) == chapter.exercises
+
+
+@every_chapter
+def test_what_a_check_asks_depends_on_its_seed_alone(chapter):
+    """Not on what ran before it: a new model draws its weights from torch's own generator."""
+    answers = load_answers(chapter.source)[0]
+    changed = []
+    for check in (c for name in chapter.exercise_names for c in chapter.checks(name)):
+        asked = []
+        for history in (1, 2):
+            torch.manual_seed(history)
+            before = torch.get_rng_state()
+            submission = Submission(answers)
+            assert run_check(check, submission, seed=5) is None
+            assert torch.equal(torch.get_rng_state(), before), check.__name__
+            asked.append([(call.name, call.args, call.kwargs) for call in submission.calls])
+        if not (asked[0] and same(*asked)):
+            changed.append(check.__name__)
+    assert changed == []
 
 
 @every_chapter
