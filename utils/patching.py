@@ -8,7 +8,8 @@ same numbers without the work that a patch cannot change:
    linear in the residual stream: only the *change* of the stream goes through the weights.
 3. A token is never seen from before it: what is patched at a position leaves earlier ones alone.
 4. Only what the metric reads is computed in the last layer and the unembedding: for `LogitDiff`
-   at the last position that is one query per head and one direction per prompt.
+   at the last position that is one query per head and one direction per prompt, for
+   `CrossEntropy` the logits of the positions that moved.
 
 What is left is done for many patches at once. Nothing is approximated.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -54,9 +56,32 @@ class LogitDiff:
         return self.each(logits).mean()
 
 
+@dataclass(frozen=True, eq=False)
+class CrossEntropy:
+    """A metric: the loss at every position, averaged over prompts and positions, in nats per token.
+
+    >>> metric = CrossEntropy(targets)      # the token to predict at each position, [batch pos]
+    """
+
+    targets: Int[Tensor, "batch pos"]
+
+    def each(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "batch pos"]:
+        """The loss at each position. Raises ValueError for targets that do not fit the logits."""
+        if self.targets.shape != logits.shape[:-1]:
+            raise ValueError(
+                f"Logits of shape {list(logits.shape)} need targets [batch pos]; "
+                f"got {list(self.targets.shape)}."
+            )
+        return F.cross_entropy(logits.transpose(1, 2), self.targets, reduction="none")
+
+    def __call__(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, ""]:
+        return self.each(logits).mean()
+
+
 Metric = Callable[[Float[Tensor, "batch pos d_vocab"]], Float[Tensor, ""]]
 IN_A_HEAD = ("z", "q", "k", "v", "pattern")
 _MOST = 4_000_000  # numbers in one tensor: patches are taken together as long as they stay in cache
+_MOST_LOGITS = 1_000_000  # the same for logits, of which the metric makes copies
 
 
 @torch.no_grad()
@@ -77,7 +102,7 @@ def sweep(
       the row of one destination).
 
     For the other direction ("noising": corrupted into clean), swap the two. Any metric of the
-    logits will do; a `LogitDiff` is the fast case. Raises ValueError for a model with LayerNorm or
+    logits will do; `LogitDiff` is the fast case, `CrossEntropy` the next. Raises ValueError for a model with LayerNorm or
     MLPs and for other names (patch those with hooks, one by one), for prompts of different shapes,
     and inside `model.hooks(...)`, of which only full forward passes would know.
     """
@@ -152,6 +177,8 @@ class _Rest:
             self.readout = direction / metric.right.numel()
             if metric.right.ndim == 1:
                 self.readout, self.first_row = self.readout[:, None], self.n_pos - 1
+        if isinstance(metric, CrossEntropy):
+            self.losses = metric.each(self.logits)
 
     # From a patch inside a head to the change of that head's output --------------------------
 
@@ -295,23 +322,42 @@ class _Rest:
             rows = max(start, self.first_row)
             readout = self.readout[:, rows - self.first_row :]
             return torch.einsum("nbpd,bpd->n", news[:, :, rows - start :], readout)
-        values = []
-        for moved in news @ self.weights["U"]:  # any other metric gets logits
-            logits = self.logits.clone()
-            logits[:, start:] += moved
-            values.append(self.metric(logits))
-        return torch.stack(values) - self.value
+        changes = []
+        size = max(1, _MOST_LOGITS // (news[0, ..., 0].numel() * self.model.cfg.d_vocab))
+        for part in news.split(size):
+            moves = part @ self.weights["U"]
+            if isinstance(self.metric, CrossEntropy):
+                changes.append(self._more_loss(moves, lambda x: x[:, start:]))
+            else:
+                changes.append(self._other(moves, [slice(start, None)] * len(part)))
+        return torch.cat(changes)
 
     def _read_at(self, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The same if patch n changes it at position `at[n]` alone."""
         if self.readout is None:
-            values = []
-            for moved, p in zip(news @ self.weights["U"], at, strict=True):
-                logits = self.logits.clone()
-                logits[:, p] += moved
-                values.append(self.metric(logits))
-            return torch.stack(values) - self.value
+            moves = (news @ self.weights["U"])[:, :, None]
+            if isinstance(self.metric, CrossEntropy):
+                return self._more_loss(moves, lambda x: x[:, at].transpose(0, 1)[:, :, None])
+            return self._other(moves, [slice(p, p + 1) for p in at.tolist()])
         change = torch.zeros(len(at), dtype=news.dtype)
         n = (at >= self.first_row).nonzero()[:, 0]
         change[n] = torch.einsum("nbd,bnd->n", news[n], self.readout[:, at[n] - self.first_row])
         return change
+
+    def _more_loss(
+        self, moves: Float[Tensor, "n b p d_vocab"], rows: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "n"]:
+        """The same for the loss, where only `rows` of the logits move."""
+        logits = moves + rows(self.logits)
+        targets = rows(self.metric.targets).expand(logits.shape[:-1])
+        losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+        return (losses.view_as(targets) - rows(self.losses)).sum((1, 2)) / self.losses.numel()
+
+    def _other(self, moves: Float[Tensor, "n b p d_vocab"], rows: list[slice]) -> Float[Tensor, "n"]:
+        """The same for any other metric: it gets all logits, moved by `moves[n]` at `rows[n]`."""
+        values = []
+        for move, where in zip(moves, rows, strict=True):
+            logits = self.logits.clone()
+            logits[:, where] += move
+            values.append(self.metric(logits))
+        return torch.stack(values) - self.value

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.model import Config, Transformer, get_act_name
-from utils.patching import IN_A_HEAD, LogitDiff, sweep
+from utils.patching import IN_A_HEAD, CrossEntropy, LogitDiff, sweep
 from utils.pretrained import load_model
 
 SMALL = dict(d_vocab=23, d_model=12, n_heads=3, d_head=5, n_ctx=9, init_range=1.0)
@@ -43,9 +43,9 @@ def tokens(model: Transformer, seed: int, batch: int = 3, n_pos: int = 7) -> Ten
     return torch.randint(model.cfg.d_vocab, (batch, n_pos), generator=generator)
 
 
-def loss(logits: Tensor) -> Tensor:
-    """A metric that is no logit difference and reads every position."""
-    return F.cross_entropy(logits.flatten(0, 1), torch.arange(len(logits.flatten(0, 1))) % 7)
+def penalty(logits: Tensor) -> Tensor:
+    """A metric of no known kind that reads every position, and several of them together."""
+    return (logits[:, 1:] * logits[:, :-1]).mean() + logits.logsumexp(-1).mean()
 
 
 def metrics(model: Transformer) -> dict:
@@ -53,7 +53,8 @@ def metrics(model: Transformer) -> dict:
     return {
         "last position": LogitDiff(right[:, -1], wrong[:, -1]),
         "every position": LogitDiff(right, wrong),
-        "any function of the logits": loss,
+        "loss": CrossEntropy(right),
+        "any function of the logits": penalty,
     }
 
 
@@ -87,7 +88,7 @@ def slow(model, clean, corrupted, metric, name, by_pos, cells=None) -> Tensor:
     return values
 
 
-@pytest.mark.parametrize("which", ["last position", "every position", "any function of the logits"])
+@pytest.mark.parametrize("which", ["last position", "every position", "loss", "any function of the logits"])
 @pytest.mark.parametrize("name, by_pos", PATCHES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_cell_is_one_forward_pass(kind, name, by_pos, which):
@@ -159,18 +160,18 @@ def test_refuses_what_it_would_get_wrong():
     normed = small(n_layers=1, normalization_type="LN")
     for model in (full, normed):
         with pytest.raises(ValueError, match="LayerNorm"):
-            sweep(model, tokens(model, 1), tokens(model, 2), loss, "z")
+            sweep(model, tokens(model, 1), tokens(model, 2), penalty, "z")
     model = small(n_layers=1)
     with pytest.raises(ValueError, match="mlp_out"):
-        sweep(model, tokens(model, 1), tokens(model, 2), loss, "mlp_out")
+        sweep(model, tokens(model, 1), tokens(model, 2), penalty, "mlp_out")
     with pytest.raises(ValueError, match="same shape"):
-        sweep(model, tokens(model, 1, n_pos=6), tokens(model, 2), loss, "z")
+        sweep(model, tokens(model, 1, n_pos=6), tokens(model, 2), penalty, "z")
     hooks = [("blocks.0.attn.hook_z", lambda z, hook: z * 0)]
     with model.hooks(hooks), pytest.raises(ValueError, match="hooks"):
-        sweep(model, tokens(model, 1), tokens(model, 2), loss, "z")
+        sweep(model, tokens(model, 1), tokens(model, 2), penalty, "z")
     without = small(n_layers=0)
     with pytest.raises(ValueError, match="layers"):
-        sweep(without, tokens(without, 1), tokens(without, 2), loss, "z")
+        sweep(without, tokens(without, 1), tokens(without, 2), penalty, "z")
 
 
 # The metric ---------------------------------------------------------------------------------
@@ -205,3 +206,17 @@ def test_a_logit_difference_has_a_gradient():
     want[0, 2, 1] = want[1, 2, 4] = 0.5
     want[0, 2, 2] = want[1, 2, 0] = -0.5
     assert torch.equal(logits.grad, want)
+
+
+def test_a_loss_is_the_mean_over_prompts_and_positions():
+    logits, targets = torch.randn(2, 3, 5), torch.tensor([[0, 4, 2], [1, 1, 3]])
+    want = -logits.log_softmax(-1)[torch.arange(2)[:, None], torch.arange(3), targets]
+    metric = CrossEntropy(targets)
+    torch.testing.assert_close(metric.each(logits), want)
+    torch.testing.assert_close(metric(logits), want.mean())
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 2), (2, 3, 1)])
+def test_a_loss_refuses_targets_that_do_not_fit(shape):
+    with pytest.raises(ValueError, match="need targets"):
+        CrossEntropy(torch.zeros(shape, dtype=torch.long))(torch.zeros(2, 3, 5))
