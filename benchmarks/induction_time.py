@@ -1,14 +1,14 @@
 """When induction heads form in chapter 3's live training: the step, and the seconds, by seed.
 
-    python benchmarks/induction_time.py [SEED ...]      (by default 0 1 2 3 4)
+    python benchmarks/induction_time.py [--seeds 0 1 2 3 4]
 
 Prints for each seed the first evaluation at which some head gives 0.4 of its attention to what
 followed last time, where the chapter's cell stops; the seconds of training until then, by the
 clock and of processor time; and the scores there.
 """
 
+import argparse
 import dataclasses
-import sys
 import time
 
 import torch
@@ -24,7 +24,10 @@ def best(curve: list) -> list[float]:
     return [max(max(layer) for layer in scores) for scores in curve]
 
 
-def main(seeds: list[int]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
+    seeds = parser.parse_args().seeds
     corpus = load_corpus()
     print(corpus)
     print(f"{torch.get_num_threads()} threads")
@@ -48,4 +51,4 @@ def main(seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(seed) for seed in sys.argv[1:]] or [0, 1, 2, 3, 4])
+    main()
