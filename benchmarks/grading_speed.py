@@ -8,6 +8,7 @@ with nothing else in it, so that both sides do the same work. "Executing" is the
 code: nbgrader's `Execute`, timed inside; here the processes that grade, without their start.
 """
 
+import argparse
 import ast
 import json
 import shutil
@@ -126,6 +127,7 @@ def compare(title: str, exercises: list[str]) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     names = Chapter(CHAPTER).exercise_names
     compare(f"one exercise ({names[0]})", [names[0]])
     compare(f"chapter 1, all {len(names)} exercises", list(names))
