@@ -1,4 +1,5 @@
-"""How pytest runs the checks: against the reference answers, or against a file of answers.
+"""How pytest runs the checks, against the reference answers or against a file of answers; and a
+fixture for tests of models.
 
     pytest tests/checks                                  # the reference answers
     pytest tests/checks --submission notebook.ipynb      # a learner's, from a notebook or a .py file
@@ -66,3 +67,13 @@ def pytest_pyfunc_call(pyfuncitem):
     if message is not None:
         pytest.fail(f"{check.exercise}: {message}", pytrace=False)
     return True
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """On small models, two threads mostly wait for each other. One also adds in the same order
+    everywhere, so that the same numbers come out as in a grader."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -20,16 +20,10 @@ from utils.patching import sweep
 CHAPTER = Chapter("4_patching")
 GPT2_CELL = next(text for text in map(source, read_cells(CHAPTER.source)) if "gpt2 = load_gpt2()" in text)
 
-pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On models this small, two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,10 @@ from utils.model import Config, Transformer, get_act_name
 from utils.patching import IN_A_HEAD, LogitDiff, sweep
 from utils.training import recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated"),
+]
 
 STANDARD = dict(positional_embedding_type="standard")
 FULL = dict(attn_only=False, normalization_type="LN", biases=True)
@@ -40,15 +43,6 @@ KINDS = {
     "LayerNorm without MLP": dict(n_layers=2, normalization_type="LN"),
     "relu": dict(n_layers=1, attn_only=False, act_fn="relu"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On models this small, two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def small(**kind) -> Transformer:

@@ -12,6 +12,8 @@ from utils.corpus import load_tokenizer
 from utils.model import Config, Transformer, as_matrix, get_act_name, sinusoids
 from utils.training import Muon, next_token_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FULL = dict(attn_only=False, normalization_type="LN", biases=True)
 STANDARD = dict(positional_embedding_type="standard")
 KINDS = {
@@ -25,15 +27,6 @@ KINDS = {
     "everything, standard positions": FULL | STANDARD,
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On models this small, two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(kind: str = "two layers") -> Transformer:

@@ -9,6 +9,8 @@ from utils.model import Config, Transformer, get_act_name
 from utils.patching import IN_A_HEAD, CrossEntropy, LogitDiff, sweep
 from utils.pretrained import load_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = dict(d_vocab=23, d_model=12, n_heads=3, d_head=5, n_ctx=9, init_range=1.0)
 KINDS = {
     "one layer": dict(n_layers=1),
@@ -18,14 +20,6 @@ KINDS = {
     "biases": dict(n_layers=3, biases=True),
 }
 PATCHES = [("resid_pre", False), *((name, by_pos) for name in IN_A_HEAD for by_pos in (False, True))]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def small(**kind) -> Transformer:

@@ -25,6 +25,8 @@ from utils.training import (
     recipe,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ALWAYS = {"step", "seconds", "heldout_loss", "in_context_learning_score"}
 WITH_HEADS = ALWAYS | {
     "previous_token_score",
@@ -44,15 +46,6 @@ def chain(n: int, seed: int) -> torch.Tensor:
 
 
 TEXT = Corpus(chain(20_000, seed=0), chain(4_000, seed=1), "words that follow words")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two cost more than they bring to problems of this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny(n_layers: int = 2, **changes) -> Recipe:

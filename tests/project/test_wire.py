@@ -36,6 +36,8 @@ from utils.grading.wire import (
 from utils.limits import OutOfTime, time_limit
 from utils.model import ActivationCache, Config, Transformer, as_matrix
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = dict(d_vocab=11, d_model=8, n_heads=2, d_head=4, n_ctx=6)
 FULL = dict(n_layers=2, attn_only=False, normalization_type="LN", biases=True)
 MODELS = {
@@ -50,15 +52,6 @@ MODELS = {
 }
 TOKENS = torch.randint(11, (3, 5), generator=torch.Generator().manual_seed(0))
 DTYPES = wire._DTYPES
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in a worker, so that the same numbers come out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model(kind: str = "one layer", **more) -> Transformer:
