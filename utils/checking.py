@@ -518,8 +518,9 @@ def diagnose(mistakes: Sequence[Callable], checks: Sequence[tuple[bool, Sequence
     """The known mistake that does what the answer did; None if there is none.
 
     `checks` says of each check whether it passed, and which calls it made. A mistake qualifies if it
-    repeats every call of a check that failed; of several, the one that repeats the most calls is
-    meant. (Not all of them: who takes columns for rows may also guard against 0 / 0, or not.)
+    repeats every call of at least half of the checks that failed; of several, the one that repeats
+    the most calls is meant. (Not of all of them: who takes columns for rows may also guard against
+    0 / 0, or not. Not of one alone: in a case made by hand many mistakes may come to the same.)
     """
 
     def repeated(mistake: Callable) -> int:
@@ -529,10 +530,13 @@ def diagnose(mistakes: Sequence[Callable], checks: Sequence[tuple[bool, Sequence
 
         # Most mistakes differ on the first call of a failed check, and are done with there.
         every_call = [[(i, j) for j in range(len(calls))] for i, (_, calls) in enumerate(checks)]
-        failed = [at for at, (passed, _) in zip(every_call, checks, strict=True) if not passed]
-        if not any(at and all(repeats(*place) for place in at) for at in failed):
-            return 0
-        return sum(repeats(*place) for at in every_call for place in at)
+        failed = [at for at, (passed, _) in zip(every_call, checks, strict=True) if at and not passed]
+        differing = 0
+        for at in failed:
+            differing += not all(repeats(*place) for place in at)
+            if 2 * differing > len(failed):
+                return 0
+        return sum(repeats(*place) for at in every_call for place in at) if failed else 0
 
     counts = [repeated(mistake) for mistake in mistakes]
     return mistakes[counts.index(max(counts))] if any(counts) else None

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -107,17 +108,23 @@ _BOX = (
 )
 
 
+_STRESSED = re.compile(r"(?<![\w*])\*(\w[^*\n]*\w|\w)\*(?![\w*])")  # but not 2 * x * y
+
+
 def points_text(points: float) -> str:
     """`1`, `1.5`: points without a needless `.0`."""
     return f"{points:g}"
 
 
 def _inline(text: str) -> str:
-    """Escaped text, in which `this` is code."""
+    """Escaped text, in which `this` is code and *this* is stressed."""
     parts = html.escape(text).split("`")
     if len(parts) % 2 == 0:
         return "`".join(parts)
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
+    return "".join(
+        f"<code>{part}</code>" if i % 2 else _STRESSED.sub(r"<em>\1</em>", part)
+        for i, part in enumerate(parts)
+    )
 
 
 class Report:

@@ -437,6 +437,18 @@ def test_all_tokens_are_equally_likely(submission, rng):
         all(abs(c - n / 5) < limit for c in counts),
         f"Each of 5 tokens should come up about {n // 5} times in {n} draws; yours came up {counts} times.",
     )
+    for i in range(40):
+        require(len(tokens[:, i].unique()) > 1, f"Token {i} is the same in all 30 sequences; each is drawn.")
+    alike = (tokens[:, 1:] == tokens[:, :-1]).double().mean().item()
+    require(
+        0.14 < alike < 0.26,
+        f"Of 5 tokens drawn alike, neighbours are equal in about 20% of places; yours in {alike:.0%}. Draw each independently of the others.",
+    )
+    tokens = torch.as_tensor(submission.repeated_tokens(50, 30, 40, seed_from(rng)))[:, :40]
+    require(
+        any(len(row.unique()) < 40 for row in tokens),
+        "No token comes twice in any of 30 sequences of 40 tokens out of 50. Each is drawn from all, whatever came before it.",
+    )
 
 
 @exercise("repeated_tokens", points=1)
@@ -688,6 +700,28 @@ def test_finds_nothing_where_there_is_nothing(submission, rng):
 
 
 @exercise("find_heads", points=1)
+def test_takes_the_mean_over_all_texts(submission, rng):
+    """A head of the last of three layers that looks at all tokens like its own: half of its weight is
+    on the duplicate in a text of different tokens, and little of it in a text of one token alone."""
+    model = Transformer(Config(d_vocab=8, d_model=8, n_layers=3, n_heads=2, d_head=8, n_ctx=8, positional_embedding_type="standard"))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.W_E.copy_(torch.eye(8))
+        head = integer(rng, 0, 1)
+        model.blocks[2].attn.W_Q[head] = 100 * torch.eye(8)
+        model.blocks[2].attn.W_K[head] = torch.eye(8)
+    different = torch.stack([torch.randperm(8, generator=rng)[:4] for _ in range(12)])
+    same = torch.randint(8, (2, 1), generator=rng).expand(2, 4)
+    for place in (2, 1, 0):  # one text in three: too few
+        once = torch.cat([same[:place], different[:1], same[place:]])
+        check_found(submission, model, once.repeat(1, 2), "duplicate")
+    place = integer(rng, 0, 12)  # twelve in thirteen: enough
+    once = torch.cat([different[:place], same[:1], different[place:]])
+    check_found(submission, model, once.repeat(1, 2), "duplicate")
+
+
+@exercise("find_heads", points=1)
 def test_counts_the_second_copy_alone(submission, rng):
     """Sequences a b a b. A head that looks at every `a` does what induction would at the first `b`, which
     is in the first copy, and not in the second; a head that looks at every `b` the other way round."""
@@ -790,13 +824,20 @@ def test_finds_a_clean_drop(submission, rng):
     for n, every in ((60, 25), (200, 1)):
         curve, want, width = curve_with_drop(rng, n, every, size=2.0, noise=0.0, slope=0.2)
         check_phase(submission, curve, want, width, "A drop without noise")
+    # From 9 to 6, and then from 6 to 3.5: steeper in proportion, not in nats.
+    first, second = integer(rng, 60, 80), integer(rng, 130, 150)
+    curve = [(i, 9 - 3 * (i >= first) - 2.5 * (i >= second)) for i in range(200)]
+    check_phase(submission, curve, first, 4, "A drop of 3 nats, then one of 2.5")
 
 
 @exercise("phase_change_step", points=1)
 def test_is_not_misled_by_noise(submission, rng):
-    for _ in range(4):
+    for spike in (0, 0, 3.0, 3.0):
         curve, want, width = curve_with_drop(rng, 800, 1, size=2.0, noise=0.25, slope=0.3)
-        check_phase(submission, curve, want, width, "A drop in noise")
+        i = integer(rng, 100, 300)
+        curve[i] = (i, curve[i][1] + spike)
+        what = f"A drop in noise, and a single point that is {spike:g} too high" if spike else "A drop in noise"
+        check_phase(submission, curve, want, width, what)
 
 
 @exercise("phase_change_step", points=1)
@@ -1087,6 +1128,33 @@ def test_tells_keys_from_queries_and_values(submission, rng):
 def test_is_not_misled_by_loud_heads(submission, rng):
     for _ in range(2):
         check_planted_pair(submission, rng, loud=True)
+
+
+@exercise("find_pair_by_weights", points=1)
+def test_wants_the_strongest_pair_not_heads_that_do_a_little_with_many(submission, rng):
+    for _ in range(2):
+        while True:
+            model = random_model(rng, n_heads=5, d_model=48, d_head=8, d_vocab=6)
+            writers, readers = (torch.randperm(5, generator=rng).tolist() for _ in range(2))
+            plant_pair(rng, model, "K", writers[0], readers[0])
+            space = torch.linalg.qr(torch.randn(48, 6, generator=rng))[0]
+            with torch.no_grad():
+                W_O, W_K = model.blocks[0].attn.W_O, model.blocks[1].attn.W_K
+                W_O[writers[1:4]] += 2.2 * W_O[writers[1:4]] @ space @ space.T
+                W_K[readers[1:4]] += 2.2 * space @ (space.T @ W_K[readers[1:4]])
+                OV, KQ = (model.W_V[0] @ model.W_O[0]).double(), (model.W_K[1] @ model.W_Q[1].mT).double()
+            scores = (OV[:, None] @ KQ).norm(dim=(-1, -2)) / (OV.norm(dim=(-1, -2))[:, None] * KQ.norm(dim=(-1, -2)))
+            most = scores.flatten().topk(2)
+            sums = int(scores.sum(1).argmax()), int(scores.sum(0).argmax())
+            want = divmod(int(most.indices[0]), 5)
+            if most.values[0] > 1.1 * most.values[1] and sums[0] != want[0] and sums[1] != want[1]:
+                break
+        got = pair_of(submission, model)
+        require(
+            got == want,
+            f"In a model made for this check, heads {want} have the largest K-composition score, {scores[want]:.2f}; yours, {got}, have "
+            f"{scores[got]:.2f}.",
+        )
 
 
 # virtual_head_ov ----------------------------------------------------------------------------

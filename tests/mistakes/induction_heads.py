@@ -183,6 +183,15 @@ def second_head_looks_two_back(d_vocab, n_ctx):
     return model
 
 
+@mistake("two_back_virtual_head", hint="The heads are as empty as they were. `model.W_Q[layer, head]` is a copy made for reading; write into `model.blocks[layer].attn.W_Q[head]`.")
+def written_into_copies(d_vocab, n_ctx):
+    room, model = _two_back(d_vocab, n_ctx)
+    for block in model.blocks:
+        for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O):
+            W.zero_()
+    return model
+
+
 @mistake("two_back_virtual_head", hint="Nothing is embedded: `model.W_E` is still 0, so there is nothing to move.")
 def nothing_embedded(d_vocab, n_ctx):
     _, model = _two_back(d_vocab, n_ctx)
@@ -346,7 +355,7 @@ def pointer_moved_twice(d_vocab, n_ctx):
     return _pointer(d_vocab, n_ctx, steps=2)[1]
 
 
-@mistake("pointer_induction", hint="The first head may look at the present place, which is always like itself. Give it a negative score there, larger than that of a match.")
+@mistake("pointer_induction", hint="The first head may look at the present place, which is always like itself. Give it a negative score there, no smaller than that of a match.")
 def finds_itself(d_vocab, n_ctx):
     return _pointer(d_vocab, n_ctx, itself=0.0)[1]
 
@@ -775,6 +784,22 @@ def above_somewhere(model, tokens, kind):
     return _pairs(torch.stack(most) > 0.4)
 
 
+@mistake("find_heads", hint="You look for previous-token heads in layer 0 only, and for the others in layer 1 only. Look for every kind in every layer.")
+def each_kind_in_its_usual_layer(model, tokens, kind):
+    usual = 0 if kind == "previous" else 1
+    return [(layer, head) for layer, head in _pairs(_scores(model, tokens, kind) > 0.4) if layer == usual]
+
+
+@mistake("find_heads", hint="You look at the first text only. Average over the batch, too.")
+def heads_of_the_first_text(model, tokens, kind):
+    return _pairs(_scores(model, tokens[:1], kind) > 0.4)
+
+
+@mistake("find_heads", hint="You take the text in which a head does it most. Average over the batch.")
+def heads_of_the_best_text(model, tokens, kind):
+    return _pairs(torch.stack([_scores(model, text[None], kind) for text in tokens]).amax(0) > 0.4)
+
+
 @mistake("find_heads", hint="You take `length` to be all of `tokens`; one copy is half of them.")
 def length_of_both_copies(model, tokens, kind):
     length = tokens.shape[1]
@@ -859,6 +884,21 @@ def two_points_a_stretch_apart(curve):
     values = [value for _, value in curve]
     k = max(2, len(curve) // 20)
     return curve[max(range(len(curve) - k), key=lambda i: values[i] - values[i + k])][0]
+
+
+@mistake("phase_change_step", hint="You compare two single points, a stretch apart, and noise decides between places. Compare the mean of a stretch before with the mean of a stretch after.")
+def middle_of_two_points(curve):
+    values = [value for _, value in curve]
+    k = max(2, len(curve) // 20)
+    return curve[k // 2 + max(range(len(curve) - k), key=lambda i: values[i] - values[i + k])][0]
+
+
+@mistake("phase_change_step", hint="You divide the means. Steepness is a difference, in nats: subtract them.")
+def ratio_of_the_means(curve):
+    values = torch.tensor([value for _, value in curve], dtype=torch.float64)
+    k = max(2, len(values) // 20)
+    ratios = [values[i - k : i].mean() / values[i : i + k].mean() for i in range(k, len(values) - k + 1)]
+    return curve[k + int(torch.stack(ratios).argmax())][0]
 
 
 @mistake("phase_change_step", hint="This is where the first of the two stretches begins. The fall is between them: k points further on.")
@@ -1005,6 +1045,11 @@ def products_not_normalised(model, kind):
     return product.sqrt() - model.cfg.d_model**-0.5
 
 
+@mistake("composition_scores", hint="The baseline is 1/√d_model. You take the width of a head, d_head.")
+def baseline_of_the_head(model, kind):
+    return _composed(model, kind) - model.cfg.d_head**-0.5
+
+
 @mistake("composition_scores", hint="The baseline is 1/√d_model. You subtract 1/d_model.")
 def baseline_without_the_root(model, kind):
     return _composed(model, kind) - 1 / model.cfg.d_model
@@ -1040,6 +1085,22 @@ def composed_transposed(model, prev_head, ind_head):
 @mistake("composed_qk", hint="The keys are made of the tokens themselves, without the previous-token head. Pass them through its W_V and W_O first.")
 def without_the_first_head(model, prev_head, ind_head):
     return model.W_E @ model.W_Q[1, ind_head] @ (model.W_E @ model.W_K[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="W_Q is of layer 0. The query asks in layer 1: `model.W_Q[1, ind_head]`.")
+def asks_in_layer_zero(model, prev_head, ind_head):
+    return model.W_E @ model.W_Q[0, prev_head] @ (_moved(model, prev_head) @ model.W_K[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="The keys are made with W_Q. What the previous-token head wrote is read by W_K of the induction head.")
+def keys_with_the_query_weights(model, prev_head, ind_head):
+    return model.W_E @ model.W_Q[1, ind_head] @ (_moved(model, prev_head) @ model.W_Q[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="The W_V and W_O of the keys are those of layer 1. The previous-token head is in layer 0.")
+def moved_by_layer_one(model, prev_head, ind_head):
+    keys = model.W_E @ _ov(model, 1, prev_head) @ model.W_K[1, ind_head]
+    return model.W_E @ model.W_Q[1, ind_head] @ keys.T
 
 
 @mistake("composed_qk", hint="The *query* goes through the previous-token head here, which is Q-composition. It is the key that does.")
@@ -1172,6 +1233,27 @@ def reads_from_layer_one(model):
 @mistake("find_pair_by_weights", hint="This is the place in the flattened table. `divmod(place, n_heads)` makes it a row and a column.")
 def place_in_the_flat_table(model):
     return 0, int(_composed(model, "K").argmax())
+
+
+@mistake("find_pair_by_weights", hint="This is one number, the place in the flattened table. `divmod(place, n_heads)` makes it a row and a column.")
+def one_number(model):
+    return int(_composed(model, "K").argmax())
+
+
+@mistake("find_pair_by_weights", hint="You take the head with the largest sum over its row and the one with the largest over its column. They need not be a pair: take the largest *entry*.")
+def largest_sums(model):
+    scores = _composed(model, "K")
+    return int(scores.sum(1).argmax()), int(scores.sum(0).argmax())
+
+
+@mistake("find_pair_by_weights", hint="You take the largest score of any kind. An induction head reads through its *keys*: only `\"K\"` counts.")
+def largest_of_all_kinds(model):
+    return _strongest(torch.stack([_composed(model, kind) for kind in "QKV"]).amax(0))
+
+
+@mistake("find_pair_by_weights", hint="You choose the second head by how well it copies. Asked is the pair with the largest K-composition score, and nothing else.")
+def second_head_by_copying(model):
+    return _strongest(_composed(model, "K"))[0], int(_copying(model).argmax())
 
 
 @mistake("find_pair_by_weights", hint="The reader is not normalised, so the loudest one wins. Divide by its norm, too.")
@@ -1332,6 +1414,21 @@ def direct_path_is_the_rest(model, tokens):
     return model(tokens) - singles.sum((0, 1)), singles, zero
 
 
+@mistake("path_expansion_2l", hint="The pairs are not moved by the second head: its pattern is missing. It moves what the first head wrote, as it moves everything.")
+def second_head_does_not_move(model, tokens):
+    return _expansion(model, tokens, lambda cache, x, i, j: cache["pattern", 0][:, i] @ x @ _ov(model, 0, i) @ _ov(model, 1, j))
+
+
+@mistake("path_expansion_2l", hint="The patterns are transposed: row `dest` of a pattern weighs the sources, so it is `A @ x`.")
+def patterns_transposed(model, tokens):
+    _, cache = model.run_with_cache(tokens)
+    A, heads, x = (cache["pattern", 0].mT, cache["pattern", 1].mT), range(model.cfg.n_heads), model.W_E[tokens]
+    first = torch.stack([A[0][:, i] @ x @ _ov(model, 0, i) for i in heads])
+    second = torch.stack([A[1][:, j] @ x @ _ov(model, 1, j) for j in heads])
+    pairs = torch.stack([torch.stack([A[1][:, j] @ first[i] @ _ov(model, 1, j) for j in heads]) for i in heads])
+    return x @ model.W_U, torch.stack([first, second]) @ model.W_U, pairs @ model.W_U
+
+
 @mistake("path_expansion_2l", hint="The OV circuits of a pair are multiplied in the wrong order: a row vector meets that of layer 0 first.")
 def ov_in_the_wrong_order(model, tokens):
     return _expansion(
@@ -1403,6 +1500,19 @@ def orders_in_bits(model, tokens):
     return torch.stack([_loss(x, tokens) for x in terms]) / torch.tensor(2.0).log()
 
 
+@mistake("term_importance", hint="The logits of position i are compared with the token at i: nothing is shifted. Position i predicts token i + 1.")
+def orders_not_shifted(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    terms = (direct, direct + first + second, direct + first + second + pairs)
+    return torch.stack([F.cross_entropy(x.flatten(0, 1), tokens.flatten()) for x in terms])
+
+
+@mistake("term_importance", hint="The orders are the wrong way round: first the direct path alone, last the whole model.")
+def orders_reversed(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    return torch.stack([_loss(x, tokens) for x in (direct + first + second + pairs, direct + first + second, direct)])
+
+
 @mistake("term_importance", hint="Order 1 lacks the heads of layer 0: every path through *one* head counts, of either layer.")
 def order_one_of_layer_one_alone(model, tokens):
     direct, first, second, pairs = _orders(model, tokens)
@@ -1468,6 +1578,16 @@ def removes_it_from_every_layer(model, tokens, heads):
 @mistake("ablated_loss", hint="`z[:, head]` is a position. The heads are the third axis: `z[:, :, head]`.")
 def removes_a_position(model, tokens, heads):
     return _run_without(model, tokens, [_remove(layer, (EVERY, head)) for layer, head in heads])
+
+
+@mistake("ablated_loss", hint="Nothing is removed. A hook that changes a copy of z must *return* it, or the model goes on with the old one.")
+def copy_not_returned(model, tokens, heads):
+    return _run_without(model, tokens, [])
+
+
+@mistake("ablated_loss", hint="`z[..., head]` is one dimension of every head. The heads are the third axis: `z[:, :, head]`.")
+def removes_a_dimension(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, (Ellipsis, head)) for layer, head in heads])
 
 
 @mistake("ablated_loss", hint="Only the first head of the list is removed. Remove all of them at once.")

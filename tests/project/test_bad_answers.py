@@ -196,6 +196,11 @@ def test_a_report_escapes_what_an_answer_says():
     assert "<script>" not in html and "&lt;script&gt;" in html
 
 
+def test_a_report_shows_code_and_stress_as_such():
+    shown = exercises._inline("the *clean* text: `a*b*c`, 2 * x * y < 3")
+    assert shown == "the <em>clean</em> text: <code>a*b*c</code>, 2 * x * y &lt; 3"
+
+
 def test_a_read_only_course_folder_does_not_matter(monkeypatch, tmp_path):
     monkeypatch.setattr(exercises, "_PROGRESS", Path(os.devnull) / "progress.json")
     assert repr(told("return [pos]", "positions_that_matter")) == "3"
