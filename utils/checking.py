@@ -164,6 +164,8 @@ PROBLEMS = {
     "dead": "`{name}` ended the whole Python process: a crash, or a call that kills it.",
     "garbled": "`{name}` disturbed the program that runs it, so nothing it returned could be read.",
     "too large": "`{name}` returned far more data than any check asks for.",
+    "hooks": "`{name}` leaves its hooks on the model, so that whoever uses the model next meets them: "
+    "call `model.run_with_hooks(...)`, or use `with model.hooks(...)`.",
     "raised": "`{name}` raised {raised}{detail}.",
     "cell": "The cell of `{name}` raised {raised}{detail}, so there is nothing to call.",
     "no time left": "The submission had used up its time before `{name}` was done.",
@@ -251,7 +253,10 @@ class Submission:
         if not callable(answer):
             raise problem(name, "not callable", detail=describe(answer))
         try:
-            return _copy(plain(name, answer(*args, **kwargs)))
+            value = _copy(plain(name, answer(*args, **kwargs)))
+            if any(getattr(model, "_hooks", None) for model in _within([args, kwargs], torch.nn.Module)):
+                raise problem(name, "hooks")
+            return value
         except AnswerError:
             raise
         except (Exception, SystemExit) as error:

@@ -1616,6 +1616,14 @@ def breaks_the_model(model, tokens, heads):
     return _run_without(model, tokens, [])
 
 
+@mistake("ablated_loss", hint="Your hooks are written into the model and stay there. `model.run_with_hooks` puts them in for one run and takes them out.")
+def leaves_its_hooks(model, tokens, heads):
+    for layer, head in heads:
+        name, fn = _remove(layer, (EVERY, EVERY, head))
+        model._hooks.setdefault(name, []).append(fn)
+    return _run_without(model, tokens, [])
+
+
 @mistake("ablated_loss", hint="With its scores at 0 a head still looks, at all places alike, and moves what stands there. Set what it *writes* to 0, at `hook_z`.")
 def removes_only_the_scores(model, tokens, heads):
     hooks = []
