@@ -16,7 +16,8 @@
 #
 # **After this chapter you can**
 #
-# - write the weights of a model that continues any repeated sequence, in three different ways;
+# - write by hand the weights of three circuits in which one head builds on another, two of which continue any
+#   repeated sequence;
 # - find such *induction heads* in a trained model: by what they look at, by their weights alone, and by
 #   what breaks without them;
 # - watch them form while a model trains, in a drop of the loss that takes a few hundred steps;
@@ -82,14 +83,11 @@ plots.lines(
 )
 left.set_xscale("symlog", linthresh=100)
 layer, head = best["induction"]
-names = [plots.token_text(t) for t in two.to_str_tokens(twice)]
 image = right.imshow(cache["pattern", layer][0, head], cmap=plots.SEQUENTIAL, vmin=0, vmax=1)
-mono = {"family": "DejaVu Sans Mono", "fontsize": 5}
-right.set_xticks(range(len(names)), names, rotation=90, **mono)
-right.set_yticks(range(len(names)), names, **mono)
 right.set(
-    title=f"Head {plots.head_name(layer, head)} on random tokens, twice",
-    xlabel="token it looks at", ylabel="token that looks",
+    title=f"Head {plots.head_name(layer, head)} on {len(once)} random tokens, twice",
+    xlabel="position it looks at", ylabel="position that looks",
+    xticks=range(0, len(twice), 8), yticks=range(0, len(twice), 8),
 )
 right.figure.colorbar(image, ax=right, label="attention weight");
 
@@ -168,7 +166,7 @@ for position, word in enumerate(words):
 # $$w_p\, R = w_{p-1}, \qquad R = \begin{pmatrix} R_0 & & \\ & R_1 & \\ & & \ddots \end{pmatrix}, \qquad
 # R_i = \begin{pmatrix} \cos \omega_i & \sin \omega_i \\ -\sin \omega_i & \cos \omega_i \end{pmatrix}$$
 #
-# Take $W_Q W_K^\top = g\,R$. The score is $g\, w_{p-1} w_s^\top = g \sum_i \cos \omega_i (p - 1 - s)$, largest where
+# Take $W_Q W_K^\top = g\,R$. The score times $\sqrt{d_\text{head}}$ is $g\, w_{p-1} w_s^\top = g \sum_i \cos \omega_i (p - 1 - s)$, largest where
 # $s = p - 1$. The gain $g$ makes the softmax sharp. `rotation(angles)` builds such a matrix: it turns
 # $(\sin a, \cos a)$ to $(\sin(a + \text{angle}), \cos(a + \text{angle}))$, pair by pair.
 
@@ -247,8 +245,8 @@ right.figure.colorbar(image, ax=right, label="attention weight");
 # | `model.blocks[0].attn.W_O[0, :d_vocab, room.one_back] = ...` | and writes into another |
 # | `model.W_U[room.two_back] = ...` | the logits are read from a room |
 #
-# To read weights, not to write them, take all layers at once: `model.W_V[layer, head]` is the same matrix as `model.blocks[layer].attn.W_V[head]`,
-# `[d_model d_head]`; so with `W_Q`, `W_K`, and `W_O` `[d_head d_model]`.
+# To read weights, take all layers at once: `model.W_V[layer, head]` has the same numbers as `model.blocks[layer].attn.W_V[head]`,
+# `[d_model d_head]`; so with `W_Q`, `W_K`, and `W_O` `[d_head d_model]`. It is a copy made for you: what you write into it is lost.
 #
 # (A trained model has no rooms, only directions. Rotate the whole stream, as in chapter 1, and ours would have none either.)
 #
@@ -446,8 +444,9 @@ print("At the second q, layer 1 looks at", ", ".join(
 print("logits:", ", ".join(f"{alphabet[i]} {logits[0, 5, i]:.1f}" for i in logits[0, 5].topk(2).indices.tolist()))
 
 # %% [markdown]
-# Position 0 looks at itself, so it says of itself that it follows `q`. A start token that never comes again makes this
-# harmless: one of the reasons why texts are given one.
+# Position 0 looks at itself, so it says of itself that it follows `q`. Now two places fit, and the head is torn between them: the right
+# answer `u` leads by a little, and only because the sinusoids tip the scales. A start token that never comes again keeps such ties
+# away: one of the reasons why texts are given one.
 
 # %% [markdown]
 # ## Induction, by the queries
@@ -485,7 +484,7 @@ plots.rooms(
 #
 # <details><summary>Hint 1</summary>
 # Layer 0, same token: <code>W_Q[0, room.token, :d_vocab]</code> and <code>W_K[0, room.token, :d_vocab]</code>. Not here: the same
-# with <code>room.position</code> and the dimensions <code>d_vocab:</code> of the head, with a minus in the query, and stronger.
+# with <code>room.position</code> and the dimensions <code>d_vocab:</code> of the head, with a minus in the query, and no weaker.
 # </details>
 # <details><summary>Hint 2</summary>
 # It moves <code>room.position</code> to <code>room.found</code>. Layer 1 compares <code>room.found</code>, one step on, with
@@ -640,6 +639,9 @@ for ax, tokens, title in ((left, repeated, "Tokens as frequent as in text"), (ri
 # %% [markdown]
 # **What to see here.** Two layers fall off a cliff where the second copy begins (dotted); zero and one layer
 # hardly notice it. No model has ever seen these sequences: this is not memory of the training text, it is a procedure.
+#
+# On a first copy every model is worse than a uniform guess, which costs $\log 2048 \approx 7.6$ nats: each is sure of what follows in
+# real text, and here that does not follow. The more a model has learned of real text, the worse.
 
 # %% [markdown]
 # ## In-context learning
@@ -892,7 +894,7 @@ interactive.attention(
 
 # %% [markdown]
 # **What to see here.** The previous-token head is a stripe. Choose an induction head and point at the last `.`: its largest weight is on a token that
-# came after an earlier `self.`. How strict are these heads? Count, over all tokens of this text that have come before:
+# came after an earlier `self.`, by far in one of them, by a hair in the other. How strict are these heads? Count, over all tokens of this text that have come before:
 
 # %%
 ids = code_tokens[0].tolist()
@@ -921,6 +923,10 @@ def top(logits: Tensor, k: int = 6) -> str:
 
 for name, model in by_layers.items():
     print(f"{name:<12} continues `return self.rows * self.` with   {top(model(code_tokens)[0, -1])}")
+
+# %% [markdown]
+# **What to see here.** Without a layer that looks things up, the models offer what often follows a `.` in Python. Two layers offer
+# what followed `self.` in *this* text: the names `rows` and `columns`, of which the tokenizer makes pieces such as `row` and `col`.
 
 # %% [markdown]
 # ## Watch it form
@@ -1104,7 +1110,8 @@ for name, record in (("shipped", curves), ("yours", training.curves)):
 # ## Your model or ours
 #
 # From here on the chapter takes a model apart. By default it is the shipped one, which trained for longer and is cleaner. Change
-# one word to take your own; nothing below depends on which heads do what, because you will find them.
+# one word to take your own: the code below finds the heads of either. What the sentences say is to be seen was seen on the
+# shipped one; on yours, look for the same and expect it fainter.
 
 # %%
 TAKE = "shipped"  # or "mine"
@@ -1256,7 +1263,7 @@ for pair in composition["K"].flatten().topk(3).indices.tolist():
     )
 
 # %% [markdown]
-# **What to see here.** The darkest cells of all three panels are in the middle one, and they lead to the induction heads: from the previous-token head, and from
+# **What to see here.** The deepest red of all three panels is in the middle one, and its cells lead to the induction heads: from the previous-token head, and from
 # one that gives the token before a smaller part of its attention. (The weights printed beside them are from behaviour; the scores are not.) You have found the circuit
 # without running the model once. Training chose the keys.
 
@@ -1303,8 +1310,9 @@ by_frequency = corpus.train.bincount(minlength=d_vocab).argsort(descending=True)
 common = [i for i in by_frequency.tolist() if two.to_string(i).strip()][:28]  # the commonest that are not blank
 names = [two.to_string(i) for i in common]
 left, right = plots.axes(2, size=(6.2, 5.2))
+largest = composed[common][:, common].abs().max().item()  # one colour scale for both
 for ax, values, title in ((left, composed, "through the previous-token head"), (right, direct, "directly")):
-    plots.matrix(values[common][:, common], names, names, f"QK, {title}", "token b", "present token a", "score × √d_head", ax=ax)
+    plots.matrix(values[common][:, common], names, names, f"QK, {title}", "token b", "present token a", "score × √d_head", ax=ax, limit=largest)
 
 
 def on_diagonal(circuit: Tensor) -> float:
@@ -1391,9 +1399,10 @@ for j in sorted(range(n_heads), key=lambda j: same_token[j] + copies[j], reverse
     print(f"{plots.head_name(1, j):<6} {same_token[j]:8.2f} {copies[j]:8.2f} {composition['K'][prev_head, j]:+14.3f} {score['induction'][1, j]:16.2f}")
 
 # %% [markdown]
-# **What to see here.** The induction heads are in the upper right corner: they match and they copy. A head needs both. One
-# that copies whatever it sees does not know where to look; one that finds the right place may take nothing from it. But both together are not
-# enough: the list may hold a head with high scores and no induction. Eigenvalue scores divide sizes out, so they do not say how *strongly* a head matches.
+# **What to see here.** The induction heads are in the upper right corner: they match and they copy. (Not with every eigenvalue: a few are
+# negative. The score is a balance.) A head needs both. One that copied whatever it sees would not know where to look; one that found the
+# right place might take nothing from it. But both together are not enough: look in the list for a head with high scores whose induction
+# score is near 0. Eigenvalue scores divide sizes out, so they do not say how *strongly* a head matches.
 # Its K-composition does.
 
 # %% [markdown]
@@ -1620,7 +1629,7 @@ print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}
 
 # %% [markdown]
 # **What to see here.** Paths through one head carry most of the gain, and among them those of layer 1; pairs of heads add far less. The paper found the same
-# in its model. (The first row starts from a uniform guess. There the direct path was worth more than the virtual heads; here it is worth a little less. It was not trained to work alone.)
+# in its model. (The first row starts from a uniform guess. In the paper the direct path was worth more than the virtual heads; here it is worth a little less. It was not trained to work alone.)
 #
 # How can pairs be worth so little in a chapter about composition? Induction composes in the *pattern* (by keys), and the patterns are frozen here. Along the
 # values, the induction head copies the token in one step: an order-1 path. Order 2 counts V-composition only.
@@ -1629,7 +1638,7 @@ print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}
 # ## What breaks without them
 #
 # Scores and weights suggest. A cause has to be tested: take heads out and see what is lost. To *ablate* a head here means to
-# set its output to 0, by a hook at `hook_z` `[batch pos n_heads d_head]`. (Chapter 4 has gentler ways.)
+# set its output to 0, by a hook at `hook_z` `[batch pos n_heads d_head]`. (Chapter 4 puts an average there, or what another text gives.)
 
 # %% [markdown]
 # ### Exercise · the loss without some heads    ●●○   5 min
@@ -1685,7 +1694,7 @@ labels = {
     "without " + ", ".join(plots.head_name(*h) for h in inductive) + " (induction)": inductive,
     "without " + ", ".join(plots.head_name(*h) for h in others): others,
 }
-lines_by_position = {"one layer": on_text["one layer"]} | {name: on_windows(heads) for name, heads in labels.items()}
+lines_by_position = {name: on_text[name] for name in ("zero layers", "one layer")} | {name: on_windows(heads) for name, heads in labels.items()}
 series = {
     name: (list(range(8, 247)), smooth(losses.mean(0) - base)) for name, losses in lines_by_position.items()
 }
@@ -1749,11 +1758,12 @@ for what, values in of_layer_1.items():
     print(f"{what}, induction heads: " + ", ".join(f"{plots.head_name(*h)} {values[h[1]]:.2f}" for h in inductive))
 
 # %% [markdown]
-# **What to see here.** By each of the three measures, the same two heads come first in layer 0, and the same two in layer 1. Behaviour and cause were measured on the same
+# **What to see here.** By each of the three measures, the same two heads come first in layer 0, and the same two in layer 1. (By behaviour the second
+# of layer 0 is nearly level with the third: it looks one back only some of the time. Weights and cause set it apart.) Behaviour and cause were measured on the same
 # repeated tokens; the weights know of no text at all. A score could be a coincidence of those tokens, a large product of weights an accident of norms, an ablation could
 # break something by the way. All three at once are hard to explain but by the circuit you built by hand.
 #
-# They do not agree on every head. The third of layer 0 by cause costs nearly as much as an induction head, yet it does not look back,
+# They do not agree on every head. The third of layer 0 by cause, 0.6 in the shipped model, costs nearly as much as an induction head, yet it does not look back,
 # and later keys hardly read it. Something here depends on it. What, and how, is a question for chapter 4.
 
 # %% [markdown]
@@ -1790,7 +1800,7 @@ rows = [
     (5, "... two layers", f"{ablated_icl['two layers']:+.3f}", "held-out text"),
     (6, "Shipped model: first step with half of the final induction score", f"{half_way(curves['step'], scores['induction'].flatten(1).amax(1).tolist()):,} of {curves['step'][-1]:,}", "training"),
     (6, "Your training: steps, seconds", f"{training.step:,}, {training.seconds:.0f}", "training"),
-    (7, "In-context learning without induction heads", f"{list(ablated_icl.values())[2]:+.3f}", "held-out text"),
+    (7, "In-context learning without induction heads", f"{list(ablated_icl.values())[3]:+.3f}", "held-out text"),
 ]
 print(f"models: {'yours' if TAKE == 'mine' else 'shipped'}")
 for number, what, measured, where in rows:

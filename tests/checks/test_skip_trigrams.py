@@ -163,6 +163,8 @@ def test_very_large_and_very_small_scores_do_no_harm(submission, rng):
     for shift in (500.0, -500.0):
         got = submission.causal_pattern(scores + shift)
         expect(got, slow_pattern(scores + shift), f"the pattern of scores near {shift:g}", rtol=1e-3, atol=1e-4)
+    scores[0, 0] = torch.tensor([0.0, 90.0, 0.0, 92.0])  # the future is out of sight, whatever its score
+    expect(submission.causal_pattern(scores)[0, 0], [1.0, 0.0, 0.0, 0.0], "row 0 of a pattern where later positions score 90 and 92")
 
 
 # head_output --------------------------------------------------------------------------------
@@ -783,6 +785,12 @@ def core(rng, sign):
     return sign * (U * (0.5 + torch.rand(4, generator=rng))) @ U.T
 
 
+def with_eigenvalues(rng, values):
+    """A symmetric matrix with these eigenvalues."""
+    U = torch.linalg.qr(normal(rng, len(values), len(values)))[0]
+    return (U * torch.tensor(values)) @ U.T
+
+
 @exercise("copying_score", points=1)
 def test_is_the_balance_of_the_eigenvalues(submission, rng):
     model = random_model(rng, n_layers=2, n_heads=2, d_vocab=14, d_model=8, d_head=3)
@@ -952,6 +960,12 @@ def test_finds_them_in_a_model_made_for_this_check(submission, rng):
         model = planted(rng, [core(rng, signs[i]) for i in order])
         want = {h for h, i in enumerate(order) if signs[i] == 1}
         check_heads(submission.copying_heads(model), want, 6, "a model made with two copying heads")
+    # Scores of 0.6, 0.4, 0.77 and 0.26; of the last two, most eigenvalues have the other sign.
+    spectra = [[1, 1, 1, 0.6, -0.9], [1, 1, 1, -0.4, -0.9], [4, 0.3, 0.3, -0.3, -0.3], [-2, 1, 0.9, 0.8, 0.7]]
+    order = torch.randperm(4, generator=rng).tolist()
+    model = planted(rng, [with_eigenvalues(rng, spectra[i]) for i in order])
+    want = {order.index(0), order.index(2)}
+    check_heads(submission.copying_heads(model), want, 4, "a model whose heads score 0.6, 0.4, 0.77 and 0.26")
 
 
 def eigenvalues_against_diagonal(rng, sign):
@@ -1026,9 +1040,13 @@ def test_small_eigenvalues_can_be_the_most_negative_on_balance(submission, rng):
     # A balance, not a sum: head 1 has large eigenvalues of both signs, head 2 small ones, all negative.
     both = torch.diag(torch.tensor([9.0, -12.0, 8.0, -9.0]))
     cores = [core(rng, 1), both, 0.05 * core(rng, -1), core(rng, 0)]
+    # Nor a count: one large negative one outweighs three small positive ones.
+    one_large, many = (with_eigenvalues(rng, values) for values in ([-5, 0.3, 0.3, 0.3], [-1, -1, -1, 1.2]))
     answers = []
-    for _ in range(4):
+    for i in range(6):
         order = torch.randperm(4, generator=rng).tolist()
+        if i == 4:
+            cores = [core(rng, 1), one_large, many, core(rng, 0)]
         model = planted(rng, [cores[i] for i in order])
         answers.append((submission.anti_copying_head(model), model))
     for got, model in answers:
@@ -1107,6 +1125,11 @@ def test_finds_the_heads_that_tokens_do_not_move(submission, rng):
     tokens = random_tokens(rng, model, batch=4, pos=10)
     got = submission.positional_heads(model, tokens)
     check_positional(got, model, tokens, "a model made with positional heads")
+    # In a text of one token alone every head goes by position.
+    alike = torch.randint(model.cfg.d_vocab, (9, 1), generator=rng).expand(9, 10)
+    for texts in (torch.cat([alike[:1], tokens]), torch.cat([tokens[:1], alike])):
+        got = submission.positional_heads(model, texts)
+        check_positional(got, model, texts, "a model made with positional heads, with texts of one token alone among others,")
 
 
 @exercise("positional_heads", points=1)
@@ -1286,7 +1309,7 @@ def test_is_as_bad_as_the_smaller_side(submission, rng):
     costs = 0.01 * normal(rng, 5, 5)
     c1, c2, c3 = torch.randperm(5, generator=rng)[:3].tolist()
     rows = torch.randperm(5, generator=rng).tolist()
-    costs[rows[0], c1], costs[rows[1], c1] = 7.0, -0.5  # costs much, saves little
+    costs[rows[0], c1], costs[rows[1], c1] = 7.0, -1.0  # costs much, saves little
     costs[rows[2], c2], costs[rows[3], c2] = 0.4, -9.0  # saves much, costs little
     costs[rows[4], c3], costs[rows[0], c3] = 1.2, -1.5
     check_crossing(submission, costs)

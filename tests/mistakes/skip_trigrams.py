@@ -69,6 +69,11 @@ def _future(scores, diagonal=1):
     return torch.ones(scores.shape[-2:], dtype=torch.bool).triu(diagonal)
 
 
+@mistake("causal_pattern", hint="You lower the scores of the future by 100, so one that is 100 higher is seen all the same. Put `-torch.inf` in their place.")
+def future_lowered(scores):
+    return (scores - 100 * torch.ones_like(scores).triu(1)).softmax(-1)
+
+
 @mistake("causal_pattern", hint="The future is not masked: each destination may attend to itself and to what comes before it.")
 def pattern_without_mask(scores):
     return scores.softmax(-1)
