@@ -112,8 +112,8 @@ show_maps(*sweeps, "Patched in")
 # $$\Delta_i = \text{logits}[i, n - 1, r_i] - \text{logits}[i, n - 1, w_i]
 # = \log \frac{P(r_i)}{P(w_i)} \qquad \text{logits: } [\text{batch pos}\; d_\text{vocab}], \quad r, w: [\text{batch}]$$
 #
-# It is in nats: at $\Delta = 0$ both are equally likely, and each nat more makes the right answer $e$ times as
-# likely again, compared with the wrong one.
+# It is in nats: at $\Delta = 0$ both are equally likely, and each nat more multiplies the odds, $P(r_i)$ to
+# $P(w_i)$, by $e$.
 
 # %% [markdown]
 # ### Exercise · the logit difference    ●○○   4 min
@@ -174,8 +174,8 @@ for (n, name), values in differences.items():
 # score of a one-layer model sees two neighbours at once (chapter 3). It is our control: whatever separates clean
 # from corrupted in the two-layer model is composition.
 #
-# Error bars are two *standard errors*: the standard deviation over the prompts, divided by $\sqrt{64}$, twice. A
-# mean without one is an anecdote.
+# Error bars are two *standard errors*: the standard deviation over the prompts, divided by $\sqrt{64}$, twice. Where
+# two bars' errors overlap, the difference may be chance.
 
 # %% [markdown]
 # ## Two prompts that differ in one thing
@@ -252,8 +252,8 @@ for position in varying:
 # | `"swap_second"` | `AD`, `CB` | `A` | `D` |
 # | `"new_query"` | `AB`, `CD` | `C` | `D` |
 #
-# All three are good prompts. They do not ask the same question, and they will not find the same heads. Here are two
-# heads of layer 0, by what they look at:
+# All three are good prompts. They do not ask the same question, and they will not find the same heads. Two kinds of
+# head in layer 0 will differ. Here is what each head there looks at:
 
 # %%
 _, clean_cache = two.run_with_cache(clean)
@@ -314,10 +314,11 @@ plots.matrix(
 ).images[0].set(clim=(-1, 1));
 
 # %% [markdown]
-# **What to see here.** Heads 1.3 and 1.6 show in every row: they give the answer. In layer 0 each question has
-# its own: exchanging the first halves asks "how does the model know what stood before `B`?" and finds 0.4 (and a
-# little 0.7, which looks back less sharply). Exchanging the second halves leaves 0.4 in the dark: at that
-# position it reads `A` before and after. A new last token asks "how does it know what to look for?"
+# **What to see here.** Heads 1.3 and 1.6 show in every row: they give the answer. In layer 0 the questions differ.
+# Exchanging the first halves asks "how does the model know what stood before `B`?" and finds 0.4 (and a
+# little 0.7, which looks back less sharply). The other two leave 0.4 in the dark: at the second halves it reads the
+# same token before and after. They find 0.6 and 0.0, which look at their own token. With exchanged second halves that is
+# another token at `B` and `D`, to be fetched as the answer; with a new last token it is another token to look for.
 #
 # So a cell at zero never says "not used". It says "writes nothing about *this* difference".
 
@@ -533,12 +534,12 @@ plots.grouped_bars(
 # %% [markdown]
 # **What to see here.** Head 0.5: zero ablation says "important", the other three say nothing at all. Its output
 # does not depend on the names. Later layers have learned to count on that constant, and zero is a stream they
-# never met in training: it is *off distribution*. Whatever is at zero that should not be, breaks.
+# never met in training: it is *off distribution*. What breaks then breaks because of the zero, not for want of 0.5.
 #
 # Head 0.6 (and 0.0): three alarms, and the fourth is silent. It does matter, but not for telling clean from corrupted. No
-# ablation is wrong; each compares with something else. Zero: a model that was never trained. The mean: a prompt
-# in general. (Also a vector that may never occur: the mean of red and green is not a traffic light.) Another
-# prompt: other names. The twin: our question, and no other.
+# ablation is wrong; each compares with something else. Zero: with a stream that training never saw. The mean: with a prompt
+# in general (and with a vector that perhaps no prompt has). Another prompt: with other names. The twin: with our question, and no
+# other. That can cost the most: 0.4's twin does not only withhold `B`, it argues for `D`.
 
 # %% [markdown]
 # ## Who writes the answer
@@ -696,10 +697,10 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # ## Putting a part back
 #
 # *Activation patching*: run the model on the **corrupted** prompt, but replace one activation by its value from
-# the **clean** run. If the clean answer comes back, that activation carries the difference. With $x^c$ the
-# activation in the clean run, at position $p$ of head $h$:
+# the **clean** run. If the clean answer comes back, that activation carries the difference. With
+# $x^{\text{clean}}$ the activation in the clean run, at position $p$ of head $h$:
 #
-# $$\text{patched logits} = \text{model}\big(\text{corrupted};\; x_{p,h} \leftarrow x^{c}_{p,h}\big)
+# $$\text{patched logits} = \text{model}\big(\text{corrupted};\; x_{p,h} \leftarrow x^{\text{clean}}_{p,h}\big)
 # \qquad [\text{batch pos}\; d_\text{vocab}]$$
 #
 # You know the operation: it is resample ablation, with the roles of the prompts chosen so that success means
@@ -848,8 +849,8 @@ show_maps(by_position, by_head, "Clean into corrupted")
 # %% [markdown]
 # **What to see here.** The whole story in a few cells. Left, row 0: at the start only the tokens that differ
 # matter, `A` and `C`, the first halves. Row 1: one layer later the same information has moved one step to the
-# right, to `B` and `D`. Right: head 0.4 moved it, and 1.3 and 1.6 used it. In between, on the last position,
-# nothing: there the difference arrives in layer 1. In the last layer the cells of the heads that matter sum to
+# right, to `B` and `D`. Right: head 0.4 moved it, and 1.3 and 1.6 used it. The last
+# position stays empty in row 1: the difference comes there only by way of layer 1. In the last layer the cells of the heads that matter sum to
 # about 1, because all that layer 1 does to the output is add.
 #
 # Your function ran the model once per cell. Much of that repeats: what comes before the patch is the same for all
@@ -898,7 +899,8 @@ for what, values in [("logit difference", by_head), ("probability", in_probabili
 #
 # In the shipped two-layer model, name the head `(layer, head)` that alone restores at least seven tenths of the
 # clean answer, and whose *direct* contribution changes by less than a twentieth of it. The check measures the
-# head you name, on fresh names.
+# head you name, on fresh names, and also tries it the other way round: its corrupted output, put into the clean run, should
+# take most of the answer away.
 #
 # <details><summary>Hint 1</summary>
 # The map of head outputs, <code>by_head</code>, has one cell above 0.7.
@@ -1042,7 +1044,7 @@ plots.grouped_bars(
 # %% [markdown]
 # **What to see here.** In this model denoising and noising agree: within a layer the heads *add up*, as in
 # `"sum"`. 0.4 with 0.7 is all that layer 0 does for this question, and 1.3 with 1.6 nearly all that layer 1 does.
-# Both pairs restore everything, so they cannot be two halves of a sum: they work one *after* the other.
+# Either pair alone restores all, or nearly all, so they cannot be two halves of a sum: they work one *after* the other.
 #
 # Larger models have ORs. In GPT-2 small some heads stand by: take away the head that names the answer, and they
 # take over (*backup name movers*, Wang et al., section 3.4). Does ours do that? If so, the direct contribution of
@@ -1192,10 +1194,10 @@ for ax, (change, values) in zip(panels, by_input.items(), strict=True):
 # A map of all patches costs a run per cell. For a small change a gradient says the same for all cells at once.
 # With $\bar\Delta$ the mean logit difference of the corrupted run as a function of one of its activations $x$:
 #
-# $$\bar\Delta(x^{c}) - \bar\Delta(x) \;\approx\; \big(x^{c} - x\big) \cdot \frac{\partial \bar\Delta}{\partial x}
-# \qquad x,\, x^{c},\, \tfrac{\partial \bar\Delta}{\partial x}: [\text{batch pos} \dots]$$
+# $$\bar\Delta(x^{\text{clean}}) - \bar\Delta(x) \;\approx\; \big(x^{\text{clean}} - x\big) \cdot \frac{\partial \bar\Delta}{\partial x}
+# \qquad x,\, x^{\text{clean}},\, \tfrac{\partial \bar\Delta}{\partial x}: [\text{batch pos} \dots]$$
 #
-# where $x^c$ is the clean activation. This is *attribution patching* (Nanda, 2023): one run over the clean
+# where $x^{\text{clean}}$ is the clean activation. This is *attribution patching* (Nanda, 2023): one run over the clean
 # prompts, one over the corrupted ones, one backward pass. The product is taken element by element. Sum it over
 # what is patched together: the dimensions of a vector, and the prompts (each prompt's own share is in the
 # gradient of a mean already).
@@ -1206,7 +1208,7 @@ for ax, (change, values) in zip(panels, by_input.items(), strict=True):
 # Estimate the effect, in nats, of patching clean into corrupted: for every layer's `resid_pre` at each position,
 # `[pos]`; and for `q`, `k`, `v`, `z` of each head at each position, `[pos n_heads]`. Return a dictionary with the
 # full names as keys. Do not normalise. (`run_with_cache` detaches what it keeps; a hook sees the tensor itself, with
-# its gradient. Detach what you return.)
+# its gradient. Detach what you return, or it keeps the whole run in memory.)
 #
 # <details><summary>Hint 1</summary>
 # In the corrupted run, a hook for all names that keeps the tensor, <code>seen[hook.name] =
@@ -1403,7 +1405,7 @@ for i, (head, position) in enumerate([(3, varying[1]), (6, varying[1]), (3, vary
     )
     print(
         f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, {p_after.mean():.2f} after (means); "
-        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio {ratio.max():.1f}"
+        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio {ratio.max():.2f}"
     )
 ax_measured.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
 ax_measured.set(title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured", xscale="log", yscale="log")
@@ -1550,12 +1552,13 @@ for head in (3, 6):
 #
 # 0.4 writes; the keys of 1.6 read. Between writer and reader there is nothing but a sum: the stream is the
 # embedding plus what every head has added, and queries, keys and values are linear in it. So *one* connection can
-# be patched alone. For a sender $S$ in a lower layer and one input of the receiver $R$, say its keys:
+# be patched alone, by one term of the sum. For a sender $S$ in a lower layer and one input of the receiver $R$, say its keys:
 #
 # $$k^{R} \leftarrow k^{R} + \big(z^{S,\text{clean}} - z^{S}\big)\, W_O^{S}\, W_K^{R} \qquad [\text{batch pos}\; d_\text{head}]$$
 #
 # All else runs as in the corrupted text. Heads between sender and receiver must *not* see the clean sender,
-# or we would measure paths through them as well: they are *frozen*. Behind the receiver all is free. This is
+# or we would measure paths through them as well: they are *frozen*. (The formula sees to that: what they say to the
+# receiver is in $k^R$ already, as it was.) Behind the receiver all is free. This is
 # *path patching* (Wang et al., *Interpretability in the Wild*, section 3.1).
 
 # %% [markdown]
@@ -1747,12 +1750,13 @@ plots.points(
     by_path, by_gradient, f"Edges between the layers ({len(start)} prompts)", "path patching (nats)", "gradient (nats)",
     labels={i: between[i] for i in strong}, ax=ax_scatter,
 )
+ax_scatter.margins(x=0.25)
 ax_scatter.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
 edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].item()
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
 
 # %% [markdown]
-# **What to see here.** Right: the gradient puts the same four edges far above all others as path patching does. How
+# **What to see here.** Right: the gradient puts the same four edges first as path patching does, those of 0.4 far above all others. How
 # strong each of the four is, and which is the strongest, it gets only roughly: the softmax again. Read the left list as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
 # 1.6, and they write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a
 # **hypothesis**: a *circuit*, a few edges out of all. It can be wrong in what it leaves out.
@@ -1930,7 +1934,7 @@ print("\n".join(f"  {edge}" for edge in found))
 # **What to see here.** The curve falls in steps, each where a chain is completed. Here the ranking alone leads to a
 # small circuit, with hardly anything to prune. (Where a softmax is saturated, an edge that a chain needs can rank
 # low: then one has to search.) After the steps the curve is flat: the other edges, nearly all of the model, have
-# nothing to do with this question. What the steps left over is many small things, some of which push the other way.
+# nothing to do with this question. What the steps left over is many small effects: too small to see here.
 #
 # How much to believe? The circuit explains *this* difference, between *these* texts. It says nothing of what
 # clean and corrupted share (head 0.6, for one; you have seen what its ablation costs). It is one that passes, and
@@ -2019,7 +2023,9 @@ for what, values in ways.items():
 print("The same four in all three:", len({frozenset(four) for four in strongest.values()}) == 1)
 
 # %% [markdown]
-# **What to see here.** All three name the same four connections. They do not order them alike. The weights put 0.7
+# **What to see here.** All three name the same four connections. They do not order them alike. (The first map is only a
+# product: it has a number for each pair, but measured heads, not pairs. What it adds is that the two strongest of each layer are
+# just those that the other two maps connect.) The weights put 0.7
 # beside 0.4: they say what *could* be heard, and nothing of how sharply a head looks back. Patterns say who looks
 # where, and nothing of what is passed on. The third measures the answer itself, in these texts. None of the three
 # is the truth; that they agree is what makes it likely.

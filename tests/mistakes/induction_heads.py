@@ -894,7 +894,7 @@ def middle_of_two_points(curve):
 
 
 @mistake("phase_change_step", hint="You divide the means. Steepness is a difference, in nats: subtract them.")
-def ratio_of_the_means(curve):
+def ratio_before_and_after(curve):
     values = torch.tensor([value for _, value in curve], dtype=torch.float64)
     k = max(2, len(values) // 20)
     ratios = [values[i - k : i].mean() / values[i : i + k].mean() for i in range(k, len(values) - k + 1)]

@@ -180,6 +180,11 @@ def first_halves_show_the_own_head(head):
     return ["swap_first"] if head == "previous" else ["swap_first", "swap_second", "new_query"]
 
 
+@mistake("changes_that_show", hint="With the second halves exchanged, other tokens stand where `B` and `D` stood. The head that looks at its own token passes them on, and one of them becomes the answer.")
+def second_halves_do_not_show_the_own_head(head):
+    return ["swap_first"] if head == "previous" else ["new_query"]
+
+
 # zero_ablate --------------------------------------------------------------------------------
 
 
@@ -312,6 +317,12 @@ def mean_of_the_others(model, tokens, name, other, head=None):
     return _replace(model, tokens, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
 
 
+@mistake("resample_ablate", hint="Every prompt gets the first of the other prompts. Each has its own, row by row.")
+def the_first_of_the_others(model, tokens, name, other, head=None):
+    first = _cached(model, other, name)[0]
+    return _replace(model, tokens, name, first[:, _all(head)], (slice(None), slice(None), _all(head)))
+
+
 @mistake("resample_ablate", hint="You replace the activation at the last position alone. Replace it at every position.")
 def resamples_the_last_position(model, tokens, name, other, head=None):
     which = _all(head)
@@ -319,7 +330,7 @@ def resamples_the_last_position(model, tokens, name, other, head=None):
     return _replace(model, tokens, name, source, (slice(None), -1, which))
 
 
-@mistake("resample_ablate", hint="The logits are those of the plain model: your hook changes nothing. It must change `x` in place or return what takes its place.")
+@mistake("resample_ablate", hint="The logits are those of the plain model: your hook changes nothing. It must return what takes the place of `x`.")
 def resample_is_not_returned(model, tokens, name, other, head=None):
     return model(tokens)
 
@@ -410,6 +421,17 @@ def shares_of_the_first_position(cache, model, right, wrong):
     return _shares(cache, model, right, wrong, at=lambda x: x[:, 0])
 
 
+@mistake("direct_logit_attribution", hint="You average over the positions. The answer is given at the last one: `cache[...][:, -1]`.")
+def shares_of_the_mean_position(cache, model, right, wrong):
+    return _shares(cache, model, right, wrong, at=lambda x: x.mean(1))
+
+
+@mistake("direct_logit_attribution", hint="The two parts are in the wrong order: first the embedding's share, then the heads'.")
+def heads_before_the_embedding(cache, model, right, wrong):
+    embedding, heads = _shares(cache, model, right, wrong)
+    return heads, embedding
+
+
 @mistake("direct_logit_attribution", hint="These are the shares of the right token's logit. Subtract those of the wrong one's.")
 def shares_of_the_right_logit(cache, model, right, wrong):
     return _shares(cache, model, right, wrong, alone=True)
@@ -459,6 +481,11 @@ def lens_without_the_embedding(cache, model):
 @mistake("logit_lens", hint="You stack what enters each layer. What leaves the last layer is missing: `resid_post`.")
 def lens_without_the_end(cache, model):
     return torch.stack(_streams(cache, model.cfg.n_layers)[:-1]) @ model.W_U
+
+
+@mistake("logit_lens", hint="You take two layers, whatever the model. Their number is `model.cfg.n_layers`.")
+def lens_of_two_layers(cache, model):
+    return torch.stack([cache["resid_pre", 0], cache["resid_pre", 1], cache["resid_post", 1]]) @ model.W_U
 
 
 @mistake("logit_lens", hint="These are each layer's own additions. The lens reads the stream, the sum of all so far.")
@@ -526,7 +553,7 @@ def pos_and_head_exchanged(model, corrupted, clean_cache, name, pos=None, head=N
     return _patch(model, corrupted, clean_cache, name, _all(head), _all(pos))
 
 
-@mistake("activation_patch", hint="The logits are those of the corrupted run: your hook changes nothing. It must change `x` in place or return what takes its place.")
+@mistake("activation_patch", hint="The logits are those of the corrupted run: your hook changes nothing. It must return what takes the place of `x`.")
 def patch_is_not_returned(model, corrupted, clean_cache, name, pos=None, head=None):
     return model(corrupted)
 
@@ -558,6 +585,19 @@ def patches_a_position_and_a_head(model, corrupted, clean_cache, name, pos=None,
 @mistake("activation_patch", hint="`pos=None` means every position. Yours patches the last one.")
 def none_is_the_last_position(model, corrupted, clean_cache, name, pos=None, head=None):
     return _patch(model, corrupted, clean_cache, name, -1 if pos is None else pos, _all(head))
+
+
+@mistake("activation_patch", hint="With `pos=None` your index `x[:, pos, head]` adds a dimension instead of taking every position. Put `slice(None)` where `pos` or `head` is None.")
+def none_as_an_index(model, corrupted, clean_cache, name, pos=None, head=None):
+    def patch(x, hook):
+        x = x.clone()
+        if head is None:
+            x[:, _all(pos)] = clean_cache[name][:, _all(pos)]
+        else:
+            x[:, pos, head] = clean_cache[name][:, pos, head]
+        return x
+
+    return model.run_with_hooks(corrupted, fwd_hooks=[(name, patch)])
 
 
 @mistake("activation_patch", hint="All prompts get the first prompt's activation. Take each prompt's own: `clean_cache[name][:, ...]`.")
@@ -597,6 +637,17 @@ def _sweep(model, clean, corrupted, right, wrong, kind, **options):
 @mistake("patch_sweep", hint="These are logit differences in nats. Put them on the scale on which the corrupted run is 0 and the clean one 1.")
 def sweep_in_nats(model, clean, corrupted, right, wrong, kind):
     return _raw_sweep(model, corrupted, clean, kind, lambda logits: _mean_diff(logits, right, wrong))
+
+
+@mistake("patch_sweep", hint="You subtract the corrupted run, but do not divide. Divide by clean minus corrupted, so that the clean run is 1.")
+def sweep_above_the_corrupted_run(model, clean, corrupted, right, wrong, kind):
+    return sweep_in_nats(model, clean, corrupted, right, wrong, kind) - _mean_diff(model(corrupted), right, wrong)
+
+
+@mistake("patch_sweep", hint="You subtract the corrupted run above the line, and divide by the clean one alone. Divide by clean *minus corrupted*.")
+def sweep_over_the_clean_run(model, clean, corrupted, right, wrong, kind):
+    above = sweep_above_the_corrupted_run(model, clean, corrupted, right, wrong, kind)
+    return above / _mean_diff(model(clean), right, wrong)
 
 
 @mistake("patch_sweep", hint="Your scale is turned round: 0 is the corrupted run, 1 the clean one.")
@@ -844,6 +895,17 @@ def not_normalised(model, clean, corrupted, right, wrong, layer):
     return _qkv(model, clean, corrupted, right, wrong, layer, scaled=False)
 
 
+@mistake("patch_qkv", hint="You subtract the corrupted mean, but do not divide. Divide by clean minus corrupted, so that the clean run is 1.")
+def above_the_corrupted_run(model, clean, corrupted, right, wrong, layer):
+    start = _ends(model, clean, corrupted, right, wrong)[1]
+    return _qkv(model, clean, corrupted, right, wrong, layer, scaled=False) - start
+
+
+@mistake("patch_qkv", hint="You always patch layer 1. The layer is an argument: `get_act_name(kind, layer)`.")
+def always_layer_1(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, 1)
+
+
 @mistake("patch_qkv", hint="You divide by the clean mean. The scale runs from the corrupted run to the clean one: divide by clean minus corrupted.")
 def divided_by_clean(model, clean, corrupted, right, wrong, layer):
     end, start = _ends(model, clean, corrupted, right, wrong)
@@ -899,6 +961,16 @@ def gradient_of_the_clean_run(model, clean, corrupted, right, wrong):
 @mistake("attribution_patch", hint="The sign is turned: patching goes from corrupted to clean, so the change is clean minus corrupted.")
 def corrupted_minus_clean(model, clean, corrupted, right, wrong):
     return _attribution(model, clean, corrupted, right, wrong, multiply=lambda a, b: b - a)
+
+
+@mistake("attribution_patch", hint="Clean and corrupted are exchanged: the gradient is taken in the corrupted run, and the change is clean minus corrupted.")
+def texts_exchanged_for_attribution(model, clean, corrupted, right, wrong):
+    return _attribution(model, corrupted, clean, right, wrong)
+
+
+@mistake("attribution_patch", hint="The last dimension is still there: sum over the prompts *and* over the dimensions of each vector.")
+def keeps_the_dimensions(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, dims=0)
 
 
 @mistake("attribution_patch", hint="You multiply the gradient by the clean activation. What a patch changes is the *difference*: clean minus corrupted.")
@@ -1058,7 +1130,7 @@ def _trace(model, tokens, subject_positions, noise, answer, kind="resid_pre", no
     return value(logits), value(corrupted), cells
 
 
-@mistake("causal_trace", hint="The restored runs have no noise, so they are all clean. Give each both hooks: the noise and the restoration.")
+@mistake("causal_trace", hint="Your restored runs are all clean: either they have no noise, or you restore the stream at every position. Give each both hooks, and restore one position of one layer.")
 def restores_without_noise(model, tokens, subject_positions, noise, answer):
     return _trace(model, tokens, subject_positions, noise, answer, noisy=False)
 
@@ -1112,6 +1184,12 @@ def log_probabilities(model, tokens, subject_positions, noise, answer):
     return _trace(
         model, tokens, subject_positions, noise, answer, value=lambda x: x[:, -1].log_softmax(-1)[rows, answer]
     )
+
+
+@mistake("causal_trace", hint="Rows are layers, columns positions. Your map has them exchanged.")
+def map_transposed(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    return clean, corrupted, cells.T
 
 
 @mistake("causal_trace", hint="You put the noise in the embedding's place. Add it to the embedding.")
@@ -1302,6 +1380,17 @@ def logits_edges_summed(model, clean, corrupted, right, wrong):
     return _edges(model, clean, corrupted, right, wrong, batch_mean=False)
 
 
+@mistake("edge_attribution", hint="Clean and corrupted are exchanged: the gradient is taken in the corrupted run, and the change is clean minus corrupted.")
+def texts_exchanged_for_edges(model, clean, corrupted, right, wrong):
+    return _edges(model, corrupted, clean, right, wrong)
+
+
+@mistake("edge_attribution", hint="The edges from heads are right, those from `embed` have the wrong sign: the embedding's change is clean minus corrupted, too.")
+def embedding_turned_round(model, clean, corrupted, right, wrong):
+    found = _edges(model, clean, corrupted, right, wrong)
+    return {edge: -x if edge.startswith("embed") else x for edge, x in found.items()}
+
+
 @mistake("edge_attribution", hint="All signs are turned: the change is clean minus corrupted.")
 def edges_turned_round(model, clean, corrupted, right, wrong):
     return {edge: -x for edge, x in _edges(model, clean, corrupted, right, wrong).items()}
@@ -1465,6 +1554,11 @@ def starts_from_this_run(model, circuit, clean, corrupted, right, wrong):
         if f"{writer}->logits" in circuit:
             logits = logits + change @ model.W_U
     return _left(model, logits, clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="You take the absolute value. A circuit may explain more than everything: then what is unexplained is below 0.")
+def unexplained_without_sign(model, circuit, clean, corrupted, right, wrong):
+    return abs(1 - explained(model, circuit, clean, corrupted, right, wrong))
 
 
 @mistake("unexplained_effect", hint="This is in nats. Divide by the mean difference of clean and corrupted.")
