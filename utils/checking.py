@@ -510,7 +510,8 @@ def run_checks(
             calls.append((passed, submission.calls))
             result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
         if not result.passed and not stopped:
-            found = diagnose(mistakes() if callable(mistakes) else mistakes, calls)
+            with _threads(1):
+                found = diagnose(mistakes() if callable(mistakes) else mistakes, calls)
             result.hint = found and found.hint
     result.printed = printed.getvalue()[:2000]
     return result
