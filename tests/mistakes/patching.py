@@ -641,13 +641,14 @@ def sweep_in_nats(model, clean, corrupted, right, wrong, kind):
 
 @mistake("patch_sweep", hint="You subtract the corrupted run, but do not divide. Divide by clean minus corrupted, so that the clean run is 1.")
 def sweep_above_the_corrupted_run(model, clean, corrupted, right, wrong, kind):
-    return sweep_in_nats(model, clean, corrupted, right, wrong, kind) - _mean_diff(model(corrupted), right, wrong)
+    raw = _raw_sweep(model, corrupted, clean, kind, lambda logits: _mean_diff(logits, right, wrong))
+    return raw - _mean_diff(model(corrupted), right, wrong)
 
 
 @mistake("patch_sweep", hint="You subtract the corrupted run above the line, and divide by the clean one alone. Divide by clean *minus corrupted*.")
 def sweep_over_the_clean_run(model, clean, corrupted, right, wrong, kind):
-    above = sweep_above_the_corrupted_run(model, clean, corrupted, right, wrong, kind)
-    return above / _mean_diff(model(clean), right, wrong)
+    raw = _raw_sweep(model, corrupted, clean, kind, lambda logits: _mean_diff(logits, right, wrong))
+    return (raw - _mean_diff(model(corrupted), right, wrong)) / _mean_diff(model(clean), right, wrong)
 
 
 @mistake("patch_sweep", hint="Your scale is turned round: 0 is the corrupted run, 1 the clean one.")
@@ -1558,7 +1559,7 @@ def starts_from_this_run(model, circuit, clean, corrupted, right, wrong):
 
 @mistake("unexplained_effect", hint="You take the absolute value. A circuit may explain more than everything: then what is unexplained is below 0.")
 def unexplained_without_sign(model, circuit, clean, corrupted, right, wrong):
-    return abs(1 - explained(model, circuit, clean, corrupted, right, wrong))
+    return abs(_left(model, _circuit_run(model, circuit, clean, corrupted), clean, corrupted, right, wrong))
 
 
 @mistake("unexplained_effect", hint="This is in nats. Divide by the mean difference of clean and corrupted.")
