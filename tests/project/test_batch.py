@@ -166,18 +166,15 @@ def test_bad_submissions_get_a_line_and_stop_nobody(classroom):
 
 
 def test_ctrl_c_says_what_is_left_and_the_same_command_goes_on(classroom):
-    # One is done soon; the others' three checks take nine seconds each, so that there is something left
-    # to interrupt even if entering the first takes long.
-    slow = "import time\ndef direct_path(W_E, W_U):\n    time.sleep({})\n    return W_E @ W_U  # {}"
-    for i in range(5):
-        code = slow.format(3 if i else 0, i)
-        hand_in(classroom, f"s{i}", CHAPTER, answered(CHAPTER, {"direct_path": code}))
+    slow = "import time\ndef direct_path(W_E, W_U):\n    time.sleep(1.5)\n    return W_E @ W_U"
+    for i in range(8):
+        hand_in(classroom, f"s{i}", CHAPTER, answered(CHAPTER, {"direct_path": slow + f"  # {i}"}))
     process = subprocess.Popen(
         command(), cwd=classroom, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     records = Records(classroom, CHAPTER.name)
     deadline = time.monotonic() + 120
-    while not any((r := records.read(f"s{i}")) and r.entered for i in range(5)):
+    while not any((r := records.read(f"s{i}")) and r.entered for i in range(8)):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -185,7 +182,7 @@ def test_ctrl_c_says_what_is_left_and_the_same_command_goes_on(classroom):
     assert process.returncode == 130 and "The same command goes on from there." in printed
     assert "Traceback" not in printed
     grade(classroom)
-    assert points(classroom) == {f"s{i}": 3 for i in range(5)}
+    assert points(classroom) == {f"s{i}": 3 for i in range(8)}
 
 
 def test_without_a_sandbox_it_warns_and_labels_every_mark_or_refuses(classroom, tmp_path):
