@@ -102,9 +102,10 @@ def sweep(
       the row of one destination).
 
     For the other direction ("noising": corrupted into clean), swap the two. Any metric of the
-    logits will do; `LogitDiff` is the fast case, `CrossEntropy` the next. Raises ValueError for a model with LayerNorm or
-    MLPs and for other names (patch those with hooks, one by one), for prompts of different shapes,
-    and inside `model.hooks(...)`, of which only full forward passes would know.
+    logits will do; `LogitDiff` is the fast case, `CrossEntropy` the next. Raises ValueError for a
+    model with LayerNorm or MLPs and for other names (patch those with hooks, one by one), for
+    prompts of different shapes, and inside `model.hooks(...)`, of which only full forward passes
+    would know.
     """
     cfg = model.cfg
     if not cfg.n_layers or not cfg.attn_only or cfg.normalization_type is not None:
