@@ -1344,14 +1344,16 @@ def through_the_keys(model, head0, head1):
 # path_expansion_2l --------------------------------------------------------------------------
 
 
-def _expansion(model, tokens, pair=None, x_of_second=None, patterns=(0, 1), W_U=None):
-    """The right terms, unless told otherwise how a pair is made, or what the heads of layer 1 read."""
+def _expansion(model, tokens, pair=None, x_of_second=None, patterns=(0, 1), W_U=None, turned=False):
+    """The right terms, unless told otherwise how a pair is made, what the heads of layer 1 read, or how a
+    pattern moves."""
     W_U = model.W_U if W_U is None else W_U
     _, cache = model.run_with_cache(tokens)
     heads, x = range(model.cfg.n_heads), model.W_E[tokens]
 
     def through(x, layer, head):
-        return cache["pattern", patterns[layer]][:, head] @ x @ _ov(model, layer, head)
+        A = cache["pattern", patterns[layer]][:, head]
+        return (A.mT if turned else A) @ x @ _ov(model, layer, head)
 
     first = torch.stack([through(x, 0, i) for i in heads])
     x_of_second = x if x_of_second is None else x_of_second(x, first)
@@ -1421,12 +1423,7 @@ def second_head_does_not_move(model, tokens):
 
 @mistake("path_expansion_2l", hint="The patterns are transposed: row `dest` of a pattern weighs the sources, so it is `A @ x`.")
 def patterns_transposed(model, tokens):
-    _, cache = model.run_with_cache(tokens)
-    A, heads, x = (cache["pattern", 0].mT, cache["pattern", 1].mT), range(model.cfg.n_heads), model.W_E[tokens]
-    first = torch.stack([A[0][:, i] @ x @ _ov(model, 0, i) for i in heads])
-    second = torch.stack([A[1][:, j] @ x @ _ov(model, 1, j) for j in heads])
-    pairs = torch.stack([torch.stack([A[1][:, j] @ first[i] @ _ov(model, 1, j) for j in heads]) for i in heads])
-    return x @ model.W_U, torch.stack([first, second]) @ model.W_U, pairs @ model.W_U
+    return _expansion(model, tokens, turned=True)
 
 
 @mistake("path_expansion_2l", hint="The OV circuits of a pair are multiplied in the wrong order: a row vector meets that of layer 0 first.")
