@@ -2,27 +2,33 @@
 # project-local virtual environments; remove .venv* to start over.
 
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?=
 PORT ?= 8888
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup lab test build dev-check parity benchmarks load clean
+.PHONY: setup lab test proof build dev-check mutants parity benchmarks constraints load clean
 
 setup: .venv/lab  ## everything but tests' own tools, in .venv
 
 lab: .venv/lab  ## open JupyterLab on the notebooks (PORT=8889, ARGS=--no-browser)
-	@PORT='$(PORT)' bash tools/lab $(ARGS)
+	@$(BIN)/python -m circuits.cli lab --port '$(PORT)' $(ARGS)
 
-test: .venv/test .venv-parity/done  ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+test: .venv/test .venv-parity/done  ## the tests: some minutes
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15
 	.venv-parity/bin/python -m pytest tests/parity
+
+proof: .venv/test  ## what takes longer: every answer in the sandbox, every chapter in a browser, wheels
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15 -m proof
 
 build: .venv/lab  ## notebooks/ from solutions/
 	$(BIN)/circuits build
 
 dev-check: .venv/lab  ## prove every exercise: checks, mistakes, variants
 	$(BIN)/circuits dev-check
+
+mutants: .venv/lab  ## every slip in an answer must fail its checks: writes docs/quality.md (some minutes)
+	$(BIN)/circuits mutants --report
 
 parity: .venv-parity/done  ## compare the model with TransformerLens
 	.venv-parity/bin/python -m pytest tests/parity
@@ -33,14 +39,17 @@ benchmarks: .venv/lab .venv-parity/done  ## the speed claims, as ratios
 	$(BIN)/python benchmarks/grading_speed.py
 	.venv-parity/bin/python benchmarks/patching_speed.py
 
+constraints:  ## constraints.txt anew, from the ranges in pyproject.toml
+	tools/constraints $(PYTHON)
+
 load: .venv/test  ## grade 1,000 submissions, killed five times (a quarter of an hour)
-	CIRCUITS_LOAD=1000 $(BIN)/python -m pytest tests/project/test_batch.py -k killed
+	CIRCUITS_LOAD=1000 $(BIN)/python -m pytest tests/project/test_batch.py -m proof -k killed
 
 clean:  ## remove the virtual environments
 	rm -rf .venv .venv-parity
 
 # A stamp is written only after all went well, so an interrupted set-up starts over.
-.venv/lab: pyproject.toml tools/setup
+.venv/lab: pyproject.toml constraints.txt tools/setup
 	@bash tools/setup '$(PYTHON)' .venv .
 	@touch $@
 
@@ -48,6 +57,6 @@ clean:  ## remove the virtual environments
 	@bash tools/setup '$(PYTHON)' .venv '.[test]'
 	@touch $@
 
-.venv-parity/done: pyproject.toml tools/setup
+.venv-parity/done: pyproject.toml constraints.txt tools/setup
 	@bash tools/setup '$(PYTHON)' .venv-parity '.[parity]'
 	@touch $@

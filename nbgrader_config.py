@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from utils.build import write_sources
-from utils.grading.autograde import install
+from circuits.build import write_sources
+from circuits.grading.autograde import install
 
 c = get_config()  # noqa: F821  (nbgrader provides it)
 
@@ -22,13 +22,13 @@ c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__", "*.pyc", "*.py"
 install()
 # (nbgrader's other preprocessors tidy up what a kernel left and a student wrote: here is neither.)
 c.Autograde.autograde_preprocessors = [
-    "utils.grading.autograde.GradeAnswers",
+    "circuits.grading.autograde.GradeAnswers",
     "nbgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
 ]
 
 # `nbgrader zip_collect` takes notebooks from downloads, and nothing that could fill the disk.
-c.ZipCollectApp.extractor_plugin = "utils.grading.collect.BoundedExtractor"
+c.ZipCollectApp.extractor_plugin = "circuits.grading.collect.BoundedExtractor"
 # By default: STUDENT_bigrams.ipynb, or STUDENT/bigrams.ipynb. docs/instructors.md has others.
 c.FileNameCollectorPlugin.named_regexp = (
     r".*/extracted/(?P<student_id>[^/]+?)(?:_|/(?:.*/)?)(?P<file_id>[a-z]+(?:_[a-z]+)*)\.ipynb"

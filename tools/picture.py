@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from utils import load_curves, plots
+from utils import load_curves
+from utils.figures import plots
 
 curves = load_curves("two_layer")
 steps = curves["step"]

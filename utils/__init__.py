@@ -5,7 +5,6 @@ from typing import Any
 
 _FILES = {
     "corpus": ("Corpus", "load_corpus"),
-    "exercises": ("check", "hint", "progress", "reveal"),
     "model": ("ActivationCache", "Config", "Transformer", "get_act_name"),
     "pretrained": ("load_curves", "load_model"),
 }

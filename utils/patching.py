@@ -120,27 +120,29 @@ def sweep(
     if name not in ("resid_pre", *IN_A_HEAD):
         raise ValueError(f"`sweep` patches resid_pre, {', '.join(IN_A_HEAD)}; not {name!r}.")
     n_pos = corrupted.shape[1]
-    rest = _Rest(model, corrupted, metric)
+    run = _Run(model, corrupted)
+    readout = _Readout(run, metric)
+    rest = _Rest(run, readout)
     names = [get_act_name(name, layer) for layer in range(cfg.n_layers)]
     _, source = model.run_with_cache(clean, names_filter=names)
     values = []
     for layer in range(cfg.n_layers):
         if name == "resid_pre":
-            news = (source[name, layer] - rest.cache[name, layer]).transpose(0, 1)  # [pos batch d_model]
+            news = (source[name, layer] - run.cache[name, layer]).transpose(0, 1)  # [pos batch d_model]
             values.append(rest.change_at(layer, news, torch.arange(n_pos)))
             continue
         # From here on, a patch changes one head of `layer`, which adds `news` to the stream after it.
-        W_O = rest.weights["O"][layer]
+        W_O = run.weights["O"][layer]
         if by_pos and name in ("k", "v"):
-            cells = rest.value.new_empty(n_pos, cfg.n_heads)
-            for start, dz in rest.dz_of_one_key(layer, name, source[name, layer]):
+            cells = readout.value.new_empty(n_pos, cfg.n_heads)
+            for start, dz in run.dz_of_one_key(layer, name, source[name, layer]):
                 news = torch.einsum("nbphe,hed->nhbpd", dz, W_O)
                 cells[start : start + len(dz)] = rest.change_from(
                     layer + 1, news.flatten(0, 1), start
                 ).view(len(dz), -1)
             values.append(cells)
             continue
-        news = torch.einsum("bphe,hed->phbd", rest.dz(layer, name, source[name, layer]), W_O)
+        news = torch.einsum("bphe,hed->phbd", run.dz(layer, name, source[name, layer]), W_O)
         if by_pos:
             # Row p of a head's output depends on row p of its query or pattern and on no other.
             # So one pass with all rows patched holds the outcome of each row's own patch.
@@ -148,40 +150,24 @@ def sweep(
             values.append(rest.change_at(layer + 1, news.flatten(0, 1), at).view(n_pos, -1))
         else:
             values.append(rest.change_from(layer + 1, news.permute(1, 2, 0, 3), 0))
-    return rest.value + torch.stack(values)
+    return readout.value + torch.stack(values)
 
 
-class _Rest:
-    """The corrupted run, and what becomes of it when its residual stream changes.
+# In what follows, `news` is the change of the residual stream, one for each of n patches that are
+# worked out together. Letters of dimensions: n patch, b batch, p position read (query), s position
+# looked at (key), h head, e dimension of a head, d dimension of the stream.
 
-    `news` is the change of the stream, one for each of n patches that are worked out together.
-    Letters of dimensions: n patch, b batch, p position read (query), s position looked at (key),
-    h head, e dimension of a head, d dimension of the stream.
-    """
 
-    def __init__(self, model: Transformer, tokens: Int[Tensor, "batch pos"], metric: Metric):
-        self.model, self.metric, self.n_layers = model, metric, model.cfg.n_layers
-        self.n_pos = tokens.shape[1]
+class _Run:
+    """The corrupted run, and what becomes of a head's output when something inside it changes."""
+
+    def __init__(self, model: Transformer, tokens: Int[Tensor, "batch pos"]):
+        self.cfg, self.n_pos = model.cfg, tokens.shape[1]
         wanted = ("resid_pre", *IN_A_HEAD)
-        names = [get_act_name(name, layer) for layer in range(self.n_layers) for name in wanted]
+        names = [get_act_name(name, layer) for layer in range(self.cfg.n_layers) for name in wanted]
         self.logits, self.cache = model.run_with_cache(tokens, names_filter=names)
-        self.value = metric(self.logits)
-        self.scale = model.cfg.d_head**-0.5
+        self.scale = self.cfg.d_head**-0.5
         self.weights = {x: getattr(model, f"W_{x}") for x in "QKVOU"}  # stacked over layers once
-        # What the metric reads of the last stream. A logit difference is a product with one
-        # direction per prompt (and position), so that no logits are needed.
-        self.readout = None
-        self.first_row = 0  # the first position of which the last layer's output is needed
-        if isinstance(metric, LogitDiff):
-            W_U = self.weights["U"]
-            direction = (W_U[:, metric.right] - W_U[:, metric.wrong]).movedim(0, -1)
-            self.readout = direction / metric.right.numel()
-            if metric.right.ndim == 1:
-                self.readout, self.first_row = self.readout[:, None], self.n_pos - 1
-        if isinstance(metric, CrossEntropy):
-            self.losses = metric.each(self.logits)
-
-    # From a patch inside a head to the change of that head's output --------------------------
 
     def dz(self, layer: int, name: str, new: Tensor) -> Float[Tensor, "b p h e"]:
         """The change of every head's output if its own `name` is `new` at all positions. Heads do
@@ -195,7 +181,7 @@ class _Rest:
             q, k = self.cache["q", layer], self.cache["k", layer]
             q, k = (new, k) if name == "q" else (q, new) if name == "k" else (q, k)
             scores = torch.einsum("bphe,bshe->bhps", q * self.scale, k)
-            pattern = (scores + self._future(0)).softmax(-1)
+            pattern = (scores + self.future(0)).softmax(-1)
         v = new if name == "v" else self.cache["v", layer]
         return torch.einsum("bhps,bshe->bphe", pattern, v) - old
 
@@ -207,7 +193,8 @@ class _Rest:
         q, k, v = (self.cache[x, layer] for x in ("q", "k", "v"))
         scores = torch.einsum("bphe,bshe->bhps", q * self.scale, k)
         column = torch.einsum("bphe,bshe->bhps", q * self.scale, new) if name == "k" else None
-        step = max(1, self._together(len(q), self.n_pos) // self.model.cfg.n_heads)
+        numbers = len(q) * self.n_pos * max(self.cfg.d_model, self.cfg.n_heads * self.n_pos)
+        step = max(1, _MOST // numbers // self.cfg.n_heads)
         for start in range(0, self.n_pos, step):
             s = torch.arange(start, min(start + step, self.n_pos))
             if name == "v":  # the pattern stays, so the output moves by its share of the news
@@ -217,11 +204,92 @@ class _Rest:
             patched = scores[:, :, start:].expand(len(s), *scores[:, :, start:].shape).clone()
             for n, where in enumerate(s):
                 patched[n, ..., where] = column[:, :, start:, where]
-            pattern = (patched + self._future(start)).softmax(-1)
+            pattern = (patched + self.future(start)).softmax(-1)
             z = torch.einsum("nbhps,bshe->nbphe", pattern, v)
             yield start, z - self.cache["z", layer][:, start:]
 
-    # From a change of the stream to a change of the metric -----------------------------------
+    def project(self, news: Float[Tensor, "*n d"], which: str, layer: int) -> Float[Tensor, "*n h e"]:
+        W = self.weights[which][layer]
+        return (news @ W.permute(1, 0, 2).flatten(1)).unflatten(-1, W.shape[::2])
+
+    def write(self, layer: int, dz: Float[Tensor, "n b p h e"]) -> Float[Tensor, "n b p d"]:
+        return dz.flatten(-2) @ self.weights["O"][layer].flatten(0, 1)
+
+    def future(self, start: int) -> Float[Tensor, "p s"]:
+        """0 where position p may look at s, -inf where s is in its future; p from `start` on."""
+        return torch.full((self.n_pos, self.n_pos), -math.inf).triu(1)[start:]
+
+
+class _Readout:
+    """From a change of the last stream to the change of the metric."""
+
+    def __init__(self, run: _Run, metric: Metric):
+        self.run, self.metric, self.value = run, metric, metric(run.logits)
+        # What the metric reads of the last stream. A logit difference is a product with one
+        # direction per prompt (and position), so that no logits are needed.
+        self.direction = None
+        self.first_row = 0  # the first position of which the last layer's output is needed
+        if isinstance(metric, LogitDiff):
+            W_U = run.weights["U"]
+            direction = (W_U[:, metric.right] - W_U[:, metric.wrong]).movedim(0, -1)
+            self.direction = direction / metric.right.numel()
+            if metric.right.ndim == 1:
+                self.direction, self.first_row = self.direction[:, None], run.n_pos - 1
+        if isinstance(metric, CrossEntropy):
+            self.losses = metric.each(run.logits)
+
+    def change_from(self, news: Float[Tensor, "n b p d"], start: int) -> Float[Tensor, "n"]:
+        """The change of the metric if the last stream changes at the positions from `start` on."""
+        if self.direction is not None:
+            rows = max(start, self.first_row)
+            direction = self.direction[:, rows - self.first_row :]
+            return torch.einsum("nbpd,bpd->n", news[:, :, rows - start :], direction)
+        changes = []
+        size = max(1, _MOST_LOGITS // (news[0, ..., 0].numel() * self.run.cfg.d_vocab))
+        for part in news.split(size):
+            moves = part @ self.run.weights["U"]
+            if isinstance(self.metric, CrossEntropy):
+                changes.append(self._more_loss(moves, lambda x: x[:, start:]))
+            else:
+                changes.append(self._other(moves, [slice(start, None)] * len(part)))
+        return torch.cat(changes)
+
+    def change_at(self, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The same if patch n changes it at position `at[n]` alone."""
+        if self.direction is None:
+            moves = (news @ self.run.weights["U"])[:, :, None]
+            if isinstance(self.metric, CrossEntropy):
+                return self._more_loss(moves, lambda x: x[:, at].transpose(0, 1)[:, :, None])
+            return self._other(moves, [slice(p, p + 1) for p in at.tolist()])
+        change = torch.zeros(len(at), dtype=news.dtype)
+        n = (at >= self.first_row).nonzero()[:, 0]
+        change[n] = torch.einsum("nbd,bnd->n", news[n], self.direction[:, at[n] - self.first_row])
+        return change
+
+    def _more_loss(
+        self, moves: Float[Tensor, "n b p d_vocab"], rows: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "n"]:
+        """The same for the loss, where only `rows` of the logits move."""
+        logits = moves + rows(self.run.logits)
+        targets = rows(self.metric.targets).expand(logits.shape[:-1])
+        losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+        return (losses.view_as(targets) - rows(self.losses)).sum((1, 2)) / self.losses.numel()
+
+    def _other(self, moves: Float[Tensor, "n b p d_vocab"], rows: list[slice]) -> Float[Tensor, "n"]:
+        """The same for any other metric: it gets all logits, moved by `moves[n]` at `rows[n]`."""
+        values = []
+        for move, where in zip(moves, rows, strict=True):
+            logits = self.run.logits.clone()
+            logits[:, where] += move
+            values.append(self.metric(logits))
+        return torch.stack(values) - self.value
+
+
+class _Rest:
+    """From a change of the stream, somewhere on its way, to the change of the metric."""
+
+    def __init__(self, run: _Run, readout: _Readout):
+        self.run, self.readout, self.n_layers = run, readout, run.cfg.n_layers
 
     def change_at(
         self, layer: int, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]
@@ -229,11 +297,11 @@ class _Rest:
         """The change of the metric if, in patch n, the stream entering `layer` changes by `news[n]`
         at position `at[n]` alone. `at` rises."""
         changes = []
-        size = self._together(news.shape[1], self.n_pos - self._rows(layer))
+        size = self._together(news.shape[1], self.run.n_pos - self._rows(layer))
         for part, where in zip(news.split(size), at.split(size), strict=True):
             start = int(where.min())
             if layer == self.n_layers:
-                changes.append(self._read_at(part, where))
+                changes.append(self.readout.change_at(part, where))
                 continue
             rows = max(start, self._rows(layer))
             after = self._attend_to_one(layer, part, where, rows)
@@ -247,7 +315,7 @@ class _Rest:
     ) -> Float[Tensor, "n"]:
         """The same if the stream changes by `news` at the positions from `start` on."""
         if layer == self.n_layers:
-            return self._read(news, start)
+            return self.readout.change_from(news, start)
         changes = []
         for part in news.split(self._together(*news.shape[1:3])):
             rows = max(start, self._rows(layer))
@@ -258,26 +326,26 @@ class _Rest:
     def _rows(self, layer: int) -> int:
         """The first position at which what `layer` adds is needed: later layers look back at all of
         them, the metric perhaps at the last alone."""
-        return self.first_row if layer == self.n_layers - 1 else 0
+        return self.readout.first_row if layer == self.n_layers - 1 else 0
 
     def _attend_to_one(
         self, layer: int, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"], rows: int
     ) -> Float[Tensor, "n b p d"]:
         """The change of what `layer` adds at the positions from `rows` on, if its input changes at one
         position per patch. All patches share the corrupted run's keys and values but for one."""
-        dq, dk, dv = (self._project(news, W, layer) for W in "QKV")  # [n b h e]
-        q, k, v = (self.cache[x, layer] for x in ("q", "k", "v"))
+        dq, dk, dv = (self.run.project(news, W, layer) for W in "QKV")  # [n b h e]
+        q, k, v = (self.run.cache[x, layer] for x in ("q", "k", "v"))
         n = torch.arange(len(at))
         q = q[:, rows:].expand(len(at), -1, -1, -1, -1).clone()
         seen = (at >= rows).nonzero()[:, 0]
         q[seen, :, at[seen] - rows] += dq[seen]
-        q *= self.scale
+        q *= self.run.scale
         scores = torch.einsum("nbphe,bshe->nbhps", q, k)
         scores[n, ..., at] += torch.einsum("nbphe,nbhe->nbhp", q, dk)
-        pattern = (scores + self._future(rows)).softmax(-1)
+        pattern = (scores + self.run.future(rows)).softmax(-1)
         z = torch.einsum("nbhps,bshe->nbphe", pattern, v)
         z += torch.einsum("nbhp,nbhe->nbphe", pattern[n, ..., at], dv)
-        return self._write(layer, z - self.cache["z", layer][:, rows:])
+        return self.run.write(layer, z - self.run.cache["z", layer][:, rows:])
 
     def _attend(
         self, layer: int, news: Float[Tensor, "n b s d"], start: int, rows: int
@@ -287,78 +355,19 @@ class _Rest:
         k, v = (
             torch.cat([old[:, :start].expand(len(news), -1, -1, -1, -1), old[:, start:] + d], dim=2)
             for old, d in (
-                (self.cache["k", layer], self._project(news, "K", layer)),
-                (self.cache["v", layer], self._project(news, "V", layer)),
+                (self.run.cache["k", layer], self.run.project(news, "K", layer)),
+                (self.run.cache["v", layer], self.run.project(news, "V", layer)),
             )
         )
-        q = self.cache["q", layer][:, rows:] + self._project(news[:, :, rows - start :], "Q", layer)
-        scores = torch.einsum("nbphe,nbshe->nbhps", q * self.scale, k)
-        pattern = (scores + self._future(rows)).softmax(-1)
+        q = self.run.cache["q", layer][:, rows:] + self.run.project(news[:, :, rows - start :], "Q", layer)
+        scores = torch.einsum("nbphe,nbshe->nbhps", q * self.run.scale, k)
+        pattern = (scores + self.run.future(rows)).softmax(-1)
         z = torch.einsum("nbhps,nbshe->nbphe", pattern, v)
-        return self._write(layer, z - self.cache["z", layer][:, rows:])
-
-    def _project(self, news: Float[Tensor, "*n d"], which: str, layer: int) -> Float[Tensor, "*n h e"]:
-        W = self.weights[which][layer]
-        return (news @ W.permute(1, 0, 2).flatten(1)).unflatten(-1, W.shape[::2])
-
-    def _write(self, layer: int, dz: Float[Tensor, "n b p h e"]) -> Float[Tensor, "n b p d"]:
-        return dz.flatten(-2) @ self.weights["O"][layer].flatten(0, 1)
-
-    def _future(self, start: int) -> Float[Tensor, "p s"]:
-        """0 where position p may look at s, -inf where s is in its future; p from `start` on."""
-        return torch.full((self.n_pos, self.n_pos), -math.inf).triu(1)[start:]
+        return self.run.write(layer, z - self.run.cache["z", layer][:, rows:])
 
     def _together(self, n_batch: int, n_rows: int) -> int:
         """How many patches to work out at once, so that streams, scores and logits stay small."""
-        cfg = self.model.cfg
-        n_logits = cfg.d_vocab if self.readout is None else 0
-        wide = max(cfg.d_model, cfg.n_heads * self.n_pos, n_logits)
+        cfg = self.run.cfg
+        n_logits = cfg.d_vocab if self.readout.direction is None else 0
+        wide = max(cfg.d_model, cfg.n_heads * self.run.n_pos, n_logits)
         return max(1, _MOST // (n_batch * n_rows * wide))
-
-    # The metric ------------------------------------------------------------------------------
-
-    def _read(self, news: Float[Tensor, "n b p d"], start: int) -> Float[Tensor, "n"]:
-        """The change of the metric if the last stream changes at the positions from `start` on."""
-        if self.readout is not None:
-            rows = max(start, self.first_row)
-            readout = self.readout[:, rows - self.first_row :]
-            return torch.einsum("nbpd,bpd->n", news[:, :, rows - start :], readout)
-        changes = []
-        size = max(1, _MOST_LOGITS // (news[0, ..., 0].numel() * self.model.cfg.d_vocab))
-        for part in news.split(size):
-            moves = part @ self.weights["U"]
-            if isinstance(self.metric, CrossEntropy):
-                changes.append(self._more_loss(moves, lambda x: x[:, start:]))
-            else:
-                changes.append(self._other(moves, [slice(start, None)] * len(part)))
-        return torch.cat(changes)
-
-    def _read_at(self, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """The same if patch n changes it at position `at[n]` alone."""
-        if self.readout is None:
-            moves = (news @ self.weights["U"])[:, :, None]
-            if isinstance(self.metric, CrossEntropy):
-                return self._more_loss(moves, lambda x: x[:, at].transpose(0, 1)[:, :, None])
-            return self._other(moves, [slice(p, p + 1) for p in at.tolist()])
-        change = torch.zeros(len(at), dtype=news.dtype)
-        n = (at >= self.first_row).nonzero()[:, 0]
-        change[n] = torch.einsum("nbd,bnd->n", news[n], self.readout[:, at[n] - self.first_row])
-        return change
-
-    def _more_loss(
-        self, moves: Float[Tensor, "n b p d_vocab"], rows: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "n"]:
-        """The same for the loss, where only `rows` of the logits move."""
-        logits = moves + rows(self.logits)
-        targets = rows(self.metric.targets).expand(logits.shape[:-1])
-        losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
-        return (losses.view_as(targets) - rows(self.losses)).sum((1, 2)) / self.losses.numel()
-
-    def _other(self, moves: Float[Tensor, "n b p d_vocab"], rows: list[slice]) -> Float[Tensor, "n"]:
-        """The same for any other metric: it gets all logits, moved by `moves[n]` at `rows[n]`."""
-        values = []
-        for move, where in zip(moves, rows, strict=True):
-            logits = self.logits.clone()
-            logits[:, where] += move
-            values.append(self.metric(logits))
-        return torch.stack(values) - self.value

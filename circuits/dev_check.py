@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from utils.checking import Submission, run_checks
-from utils.course import ROOT, Chapter, answer_cells, chapter_of, chapters, hints, load_answers
-from utils.results import Result
+from circuits import coincidences, following
+from circuits.chapters import (
+    ROOT, Chapter, answer_cells, chapter_of, chapters, hints, load_answers, load_module,
+)
+from circuits.checking import Submission
+from circuits.judging import run_checks
+from circuits.results import Result
 
 MIN_CHECKS, MIN_MISTAKES, MIN_VARIANTS, MIN_HINTS = 3, 5, 2, 2
 
@@ -31,12 +35,25 @@ def problems(
                 n_exercises += 1
                 found += [f"{chapter.name}: {name}: {p}" for p in _problems(chapter, name, namespace, seeds)]
         if not exercise:
-            for file in (chapter.checks_file, chapter.mistakes_file, chapter.variants_file):
-                found += [f"{file.name} defines {name} twice" for name in _defined_twice(file)]
-            for kind in ("checks", "mistakes", "variants"):
-                unknown = {f.exercise for f in getattr(chapter, kind)()} - set(names)
-                found += [f"{chapter.name}: {kind} for {u!r}, which is no exercise" for u in unknown]
+            found += strays(chapter)
     return found, n_exercises
+
+
+def strays(chapter: Chapter) -> list[str]:
+    """What stands in a chapter's files and would never run: hidden by a name used twice, or for an
+    exercise that does not exist."""
+    found = []
+    for file in (chapter.checks_file, chapter.mistakes_file, chapter.variants_file):
+        found += [f"{file.name} defines {name} twice" for name in _defined_twice(file)]
+    checks = load_module(chapter.checks_file)
+    explained = {exercise for exercise, _ in getattr(checks, "COINCIDENCES", {})}
+    for table, said in (("COINCIDENCES", explained), ("SYMMETRIES", set(getattr(checks, "SYMMETRIES", {})))):
+        unknown = said - set(chapter.exercise_names)
+        found += [f"{chapter.name}: {table} of {u!r}, which is no exercise" for u in unknown]
+    for kind in ("checks", "mistakes", "variants"):
+        unknown = {f.exercise for f in getattr(chapter, kind)()} - set(chapter.exercise_names)
+        found += [f"{chapter.name}: {kind} for {u!r}, which is no exercise" for u in unknown]
+    return found
 
 
 def _defined_twice(file: Path) -> list[str]:
@@ -102,6 +119,14 @@ def _problems(
         if not result.passed:
             yield f"the reference answer fails with seed {seed}: {_first_failure(result)}"
             return
+    module = load_module(chapter.checks_file)
+    calls = []
+    for check in (c for c in checks if not c.in_place):
+        made = coincidences.calls_of([check], reference)
+        calls += made[:1] + made[1:][-1:]
+    yield from following.problems(name, getattr(module, "SYMMETRIES", {}), reference, calls)
+    explained = getattr(module, "COINCIDENCES", {})
+    yield from coincidences.unexplained(name, coincidences.of_checks(checks, reference), explained)
     for check in checks:  # one at a time: together, the first unsolved one ends the run
         if run_checks([check], Submission({name: _unsolved})).points:
             yield f"{check.__name__} gives points unsolved"

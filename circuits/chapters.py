@@ -1,11 +1,15 @@
 """Where the course keeps its things: chapters, notebooks, checks, and the answers in a file."""
 
+import ast
+import asyncio
+import contextlib
 import difflib
 import importlib.util
+import inspect
 import json
 import linecache
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,7 +18,10 @@ from typing import Any
 
 from utils.errors import CourseError
 
-ROOT = Path(__file__).resolve().parents[1]
+# In a clone, the clone. Installed from a wheel, a folder of this package.
+_COURSE = Path(__file__).resolve().parent / "course"
+INSTALLED = _COURSE.is_dir()
+ROOT = _COURSE if INSTALLED else _COURSE.parents[1]
 CHECK_PREFIX = "check_"  # grade_id of a check cell: this and the name of the exercise
 
 
@@ -62,6 +69,11 @@ class Chapter:
     def cells(self) -> list[dict[str, Any]]:
         """The cells of the released notebook."""
         return read_cells(self.notebook)
+
+    @property
+    def stubs(self) -> dict[str, Any]:
+        """The exercises as they are released: functions that say what goes in and what should come out."""
+        return _stubs(self.notebook, self.notebook.stat().st_mtime_ns)
 
     @property
     def title(self) -> str:
@@ -191,11 +203,13 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
     Returns their namespace, and a message for each cell that raised.
     """
-    namespace: dict[str, Any] = {"__name__": "answers"}
+    namespace = cell_namespace()
     problems: dict[str, str] = {}
     for name, code in answer_cells(file):
+        if name == "the file":
+            namespace["__name__"] = "answers"
         try:
-            exec(compile_cell(name, code), namespace)
+            run_cell(name, code, namespace)
         except (Exception, SystemExit) as error:
             where = "The file" if name == "the file" else f"The cell of {name}"
             says = (str(error).splitlines() or ["no message"])[0]
@@ -203,18 +217,83 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return namespace, problems
 
 
+@lru_cache(maxsize=16)
+def _stubs(notebook: Path, mtime: int) -> dict[str, Any]:
+    namespace, _ = load_answers(notebook)
+    names = [name for name, _ in answer_cells(notebook) if name != "setup"]
+    return {name: namespace[name] for name in names if name in namespace}
+
+
+def cell_namespace() -> dict[str, Any]:
+    """Where the cells of a notebook run one after the other, as Jupyter has it."""
+    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *args, **kwargs: None}
+    shell = _NoShell(namespace)
+    namespace["get_ipython"] = lambda: shell
+    return namespace
+
+
+class _NoShell:
+    """What stands for IPython's shell: magics and shell commands do nothing, quietly, but for those that run code
+    in the notebook itself."""
+
+    RUN = ("time", "capture", "prun")
+
+    def __init__(self, namespace: dict[str, Any]):
+        self._namespace = namespace
+
+    def getoutput(self, *args, **kwargs) -> list[str]:
+        return []
+
+    def run_line_magic(self, name: str, line: str, *args) -> None:
+        if name == "time":
+            run_cell("%time", line, self._namespace)
+
+    def run_cell_magic(self, name: str, line: str, cell: str) -> None:
+        if name in self.RUN:
+            run_cell(f"%%{name}", cell, self._namespace)
+
+    def __getattr__(self, name: str) -> Callable:
+        return lambda *args, **kwargs: None
+
+
+def run_cell(name: str, code: str, namespace: dict[str, Any]) -> None:
+    """Run the code of a cell, top-level `await` included. Raises SyntaxError, and whatever the code raises."""
+    waiting = eval(compile_cell(name, code), namespace)
+    if inspect.iscoroutine(waiting):
+        _waited_for(waiting)
+
+
+def _waited_for(waiting: Coroutine) -> None:
+    try:
+        loop = asyncio.new_event_loop()
+    except OSError:  # in the sandbox, where no socket can be had: what waits for nothing real runs all the same
+        with contextlib.suppress(StopIteration):
+            while True:
+                waiting.send(None)
+    else:
+        with contextlib.closing(loop):
+            loop.run_until_complete(waiting)
+
+
 def compile_cell(name: str, code: str) -> CodeType:
     """The code of an answer's cell, ready to run; tracebacks and `inspect` will find its text.
 
-    What only Jupyter understands (`%timeit`, `!ls`) is left out. Raises SyntaxError."""
+    What only Jupyter understands (`%timeit`, `!ls`, `f?`) becomes calls of `get_ipython()`, by IPython's own rules.
+    Raises SyntaxError."""
     linecache.cache[f"<{name}>"] = (len(code), None, code.splitlines(keepends=True), f"<{name}>")
     try:
-        return compile(code, f"<{name}>", "exec", dont_inherit=True)
+        return _compiled(name, code)
     except SyntaxError:
-        plain = re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", code)
-        if plain == code:
+        from IPython.core.inputtransformer2 import TransformerManager  # takes a tenth of a second
+
+        plain = TransformerManager().transform_cell(code)
+        if plain.strip() == code.strip():
             raise
-        return compile(plain, f"<{name}>", "exec", dont_inherit=True)
+        return _compiled(name, plain)
+
+
+def _compiled(name: str, code: str) -> CodeType:
+    return compile(code, f"<{name}>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
 def hints(chapter: Chapter, exercise: str) -> list[str]:

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from utils import course, limits
-from utils.checking import SECONDS, AnswerError, Submission, explain, problem
-from utils.grading.wire import pack, receive, send, unpack
+from circuits import limits
+from circuits.chapters import cell_namespace, run_cell
+from circuits.checking import SECONDS, AnswerError, Submission, explain, problem
+from circuits.grading.wire import pack, receive, send, unpack
 
 
 def serve(read: Callable[[int], bytes], write: Callable[[bytes], int]) -> None:
     """Answer requests until the other side hangs up."""
-    answers: dict[str, Any] = {"__name__": "answers"}
+    answers = cell_namespace()
     while True:
         try:
             request = unpack(receive(read), trusted=True)
@@ -36,7 +37,7 @@ def _run_cell(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any
     name, code = request["name"], request["code"]
     try:
         with limits.time_limit(SECONDS):
-            exec(course.compile_cell(name, code), answers)
+            run_cell(name, code, answers)
     except limits.OutOfTime:
         return {"problem": "time"}
     except BaseException as error:
@@ -45,17 +46,17 @@ def _run_cell(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any
 
 
 def _call(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    args, kwargs = request["args"], request["kwargs"]
+    args, kwargs, in_place = request["args"], request["kwargs"], request["in_place"]
     try:
         with limits.time_limit(SECONDS):
-            reply = {"value": Submission(answers, in_place=True).run(request["name"], args, kwargs)}
+            reply = {"value": Submission(answers, in_place).run(request["name"], args, kwargs)}
     except limits.OutOfTime:
         reply = _described(problem(request["name"], "time"))
     except AnswerError as error:
         reply = _described(error)
     except BaseException as error:
         reply = _described(explain(request["name"], error))
-    if request["in_place"]:
+    if in_place:
         reply["after"] = _state((args, kwargs))
     return reply
 
@@ -96,7 +97,7 @@ def _limit() -> None:
         import resource
     except ImportError:  # Windows has none of these
         return
-    from utils.grading.lockdown import CPU_SECONDS, FILE_BYTES
+    from circuits.grading.lockdown import CPU_SECONDS, FILE_BYTES
 
     for limit, value in ((resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_FSIZE, FILE_BYTES)):
         resource.setrlimit(limit, (value, value))

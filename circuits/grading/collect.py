@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from nbgrader.plugins import ExtractorPlugin
 
-from utils.grading.submissions import MAX_NOTEBOOK
+from circuits.grading.submissions import MAX_NOTEBOOK
 
 MAX_ARCHIVE = 4 * 1024**3  # bytes that come out of one archive
 MAX_MEMBERS = 100_000

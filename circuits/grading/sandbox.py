@@ -29,10 +29,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-
+import circuits
 import utils
-from utils import checking
-from utils.grading.wire import MAX_REPLY, WireError, pack, receive, send, unpack
+from circuits.checking import MEMORY
+from circuits.grading.wire import MAX_REPLY, WireError, pack, receive, send, unpack
 
 TEMPORARY_BYTES = 64 * 1024**2
 START_SECONDS = 60
@@ -157,6 +157,11 @@ def room_command(info_fd: int) -> list[str]:
     python = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     for path in sorted({*python, str(Path(utils.__file__).parent), cat}):
         command += ["--ro-bind", os.path.realpath(path), path]
+    # The worker has imported what it needs of `circuits`. Installed from a wheel, that folder lies
+    # among Python's packages, and holds checks, mistakes and answers: it is covered.
+    machinery = str(Path(circuits.__file__).parent)
+    if any(machinery.startswith(os.path.join(path, "")) for path in python):
+        command += ["--tmpfs", machinery]
     # No device: where the grader is root, a submission could change the mode of the machine's own.
     command += ["--symlink", "/tmp/null", "/dev/null"]
     return [*command, "--remount-ro", "/", "--info-fd", str(info_fd), "--", cat]
@@ -204,15 +209,15 @@ class _Room:
 
 
 class _Warm:
-    """The process that has torch and `utils` loaded and nothing else: workers are its forks."""
+    """The process that has loaded what a worker needs, and nothing else: workers are its forks."""
 
     def __init__(self, optimizers: bool):
-        from utils.grading import lockdown
-
         # What a first use would import, so that no worker pays for it.
         import einops  # noqa: F401
         import jaxtyping  # noqa: F401
         import torch
+
+        from circuits.grading import lockdown
 
         for name in utils.__all__:
             getattr(utils, name)
@@ -221,7 +226,7 @@ class _Warm:
 
         torch.set_num_threads(1)
         rules = lockdown.system_call_filter()
-        memory = _address_space() + checking.MEMORY
+        memory = _address_space() + MEMORY
         gc.collect()
         gc.freeze()  # a collection in a worker would copy every page it shares with this process
         mine, its = socket.socketpair()
@@ -250,7 +255,7 @@ class _Warm:
 
 def _fork_on_request(control: socket.socket, rules: Any, memory: int) -> None:
     """The life of the warm process: a worker for each pair of descriptors that comes in."""
-    from utils.grading import lockdown
+    from circuits.grading import lockdown
 
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -271,7 +276,7 @@ def _fork_on_request(control: socket.socket, rules: Any, memory: int) -> None:
 
 def _enter_and_fork(control: socket.socket, pidfd: int, connection: int, rules, memory: int) -> None:
     """Step into the room; the child that is born there is the worker."""
-    from utils.grading import lockdown, worker
+    from circuits.grading import lockdown, worker
 
     word = b"?"
     try:
@@ -349,7 +354,7 @@ class _PlainWorker(Worker):
         self.folder = tempfile.TemporaryDirectory(prefix="circuits-worker-", ignore_cleanup_errors=True)
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "SYSTEMROOT", "LANG")}
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "utils.grading.worker"],
+            [sys.executable, "-I", "-m", "circuits.grading.worker"],
             cwd=self.folder.name, env={**keep, "HOME": self.folder.name}, bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             start_new_session=True,

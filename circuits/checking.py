@@ -1,5 +1,6 @@
-"""How an answer is checked: the words in which checks, mistakes and variants are written, the
-guarded call of an answer, and the diagnosis of a wrong one.
+"""How an answer is checked: the words in which checks, mistakes and variants are written, and the
+guarded call of an answer. (What all checks of an exercise come to, and why a wrong answer is wrong,
+is `judging.py`.)
 
 A check is a plain function `test_...(submission, rng)` that calls `submission.NAME(...)` and
 states what must be true of what comes back. It runs alike in a notebook, under pytest, and in a
@@ -7,22 +8,24 @@ grader whose `submission` calls into another process.
 """
 
 import contextlib
-import copy
 import functools
 import hashlib
 import inspect
 import math
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from utils import limits
-from utils.results import CheckResult, Result
+from circuits import limits, unchanged
+from circuits.copies import copied, within
+from circuits.following import UNTOLD, broken
+from circuits.inputs import generator
+from circuits.symmetries import Symmetric
 
 SECONDS = 5.0  # for one check; the reference answers take less than half a second
 MEMORY = 4 * limits.GIGABYTE
@@ -32,16 +35,19 @@ SEED = 0  # in a notebook; a grader picks a secret one
 # Words for authors --------------------------------------------------------------------------
 
 
-def exercise(name: str, points: float, in_place: bool = False) -> Callable:
+def exercise(
+    name: str, points: float, in_place: bool = False, prepare: Callable[[], None] = lambda: None
+) -> Callable:
     """Mark a check: it belongs to the exercise `name` and is worth `points`.
 
     An answer gets copies of its arguments, so that what it does to them cannot reach the check.
     With `in_place` the check sees what the answer did to the lists, dictionaries, tensors, models
     and optimizers it was given. Such a check must know what it wants before it calls the answer.
+    What `prepare` does takes none of the check's time: imports, which a slow machine needs seconds for.
     """
 
     def mark(check):
-        check.exercise, check.points, check.in_place = name, points, in_place
+        check.exercise, check.points, check.in_place, check.prepare = name, points, in_place, prepare
         return check
 
     return mark
@@ -70,10 +76,14 @@ def variant(name: str) -> Callable:
 class CheckFailed(AssertionError):
     """A property does not hold; the message tells the learner which, with an example."""
 
+    pair: tuple[Tensor, Tensor] | None = None  # what came and what should have come, of `expect`
 
-def fail(message: str) -> typing.NoReturn:
+
+def fail(message: str, pair: tuple[Tensor, Tensor] | None = None) -> typing.NoReturn:
     """End the check: the message says what is wrong."""
-    raise CheckFailed(message)
+    failed = CheckFailed(message)
+    failed.pair = pair
+    raise failed
 
 
 def require(condition: bool | Tensor, message: str) -> None:
@@ -92,11 +102,15 @@ def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-
     try:
         got = torch.as_tensor(got)
     except (TypeError, ValueError, RuntimeError):
-        fail(f"{_cap(what)} should be numbers; your answer gave {describe(got)}.{_stack(got)}")
+        fail(f"{_cap(what).rstrip(',')} should be numbers; your answer gave {describe(got)}.{one_tensor(got)}")
     if got.shape != want.shape:
-        fail(f"{_cap(what).rstrip(',')} should have shape {list(want.shape)}; yours has {list(got.shape)}.")
+        fail(
+            f"{_cap(what).rstrip(',')} should have shape {list(want.shape)}; yours has {list(got.shape)}.",
+            (got, want),
+        )
     if got.is_complex():
         fail(f"{_cap(what).rstrip(',')} should be real; yours is complex (dtype {got.dtype}): take `.real`.")
+    truth = want.dtype == got.dtype == torch.bool
     got, want = got.double(), want.double()
     off = ~torch.isclose(got, want, rtol=rtol, atol=atol)
     if not off.any():
@@ -105,27 +119,53 @@ def expect(got: Any, want: Any, what: str, rtol: float = 1e-4, atol: float = 1e-
     if at:
         what = f"{what.rstrip(',')}: entry [{', '.join(map(str, at))}]"
     n_off = f" ({int(off.sum())} of {off.numel()} values differ)" if off.numel() > 1 else ""
-    value = got[at].item()
+    value, should = got[at].item(), want[at].item()
+    if truth:
+        value, should = bool(value), bool(should)
     note = " NaN comes from 0 / 0, log of a negative number, or inf - inf." * math.isnan(value)
     fail(
-        f"{_cap(what)} should be {_number(want[at].item())}; "
-        f"yours is {_number(value)}{n_off}.{note}"
+        f"{_cap(what)} should be {_number(should)}; "
+        f"yours is {_number(value)}{n_off}.{note}",
+        (got, want),
     )
 
 
-def _stack(value: Any) -> str:
-    """What to do about a list where one tensor is wanted; nothing for other values."""
-    if not isinstance(value, list | tuple):
+def whole_numbers(got: Any, what: str) -> list[int]:
+    """A list of whole numbers, such as heads or tokens, as integers; fails if it is none. `what` names it."""
+    try:
+        entries = got.tolist() if isinstance(got, Tensor) and got.ndim else list(got)
+    except TypeError:
+        fail(f"{what} should be a list of whole numbers; it is {describe(got)}.")
+    return [_whole_number(entry, what) for entry in entries]
+
+
+def _whole_number(entry: Any, what: str) -> int:
+    if isinstance(entry, Tensor) and entry.ndim == 0:
+        entry = entry.item()
+    if isinstance(entry, bool):
+        fail(f"{what} holds True and False; it should hold the numbers of those that are True.")
+    if not isinstance(entry, int | float):
+        fail(f"{what} should be a list of whole numbers; one of yours is {describe(entry)}.")
+    require(float(entry).is_integer(), f"{what} should be a list of whole numbers; one of yours is {entry:.4g}.")
+    return int(entry)
+
+
+def one_tensor(value: Any) -> str:
+    """What to do about a list of numbers or tensors where one tensor is wanted; nothing for other values, such as a
+    tuple of results of which one is asked for."""
+    flat = list(within(value, Tensor | int | float)) if isinstance(value, list) else []
+    if not flat or not isinstance(value[0], Tensor | int | float | list):
         return ""
-    call = "torch.stack" if list(_within(value, Tensor)) else "torch.tensor"
-    return f" Make one tensor of it: `{call}(...)`."
+    return f" Make one tensor of it: `{'torch.stack' if isinstance(flat[0], Tensor) else 'torch.tensor'}(...)`."
 
 
 def _cap(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _number(x: float) -> str:
+def _number(x: bool | float) -> str:
+    if isinstance(x, bool):
+        return str(x)
     return str(int(x)) if float(x).is_integer() and abs(x) < 1e15 else f"{x:.5g}"
 
 
@@ -161,17 +201,32 @@ PROBLEMS = {
     "time": "`{name}` had not finished after {seconds:g} seconds and was stopped. Is there a loop "
     "that never ends, one over every token where a tensor operation would do, or a matrix far larger "
     "than it need be?",
+    "written down": "`{name}` had not finished after {seconds:g} seconds and was stopped. What you found is to be "
+    "written down here: search in a cell of your own, and let the answer return the result.",
     "dead": "`{name}` ended the whole Python process: a crash, or a call that kills it.",
     "garbled": "`{name}` disturbed the program that runs it, so nothing it returned could be read.",
     "too large": "`{name}` returned far more data than any check asks for.",
     "hooks": "`{name}` leaves its hooks on the model, so that whoever uses the model next meets them: "
     "call `model.run_with_hooks(...)`, or use `with model.hooks(...)`.",
+    "changed": "`{name}` {detail}.",
     "raised": "`{name}` raised {raised}{detail}.",
     "cell": "The cell of `{name}` raised {raised}{detail}, so there is nothing to call.",
     "no time left": "The submission had used up its time before `{name}` was done.",
 }
+# What torch says in words that only help who knows what is meant, and what is meant.
+ADVICE = {
+    "single memory location": "The tensor you write into repeats one row without storing it again (`expand`, "
+    "`einops.repeat`): make a new one, `x = x + ...`, or take `.clone()` first",
+    "a leaf Variable that requires grad": "Weights that take gradients cannot be written into: work on a "
+    "`.clone()`, or under `torch.no_grad()`",
+    "can't be used in an in-place operation": "What was computed with gradients cannot be written into: make a "
+    "new tensor instead",
+    "does not require grad and does not have a grad_fn": "There is no way back for gradients: something on the "
+    "way cut it (`.detach()`, `.data`, `torch.no_grad()`, a number), or nothing takes gradients: "
+    "`.requires_grad_()`",
+}
 UNSOLVED = ("undefined", "unwritten")
-BROKEN = ("time", "dead", "garbled", "too large")  # the process that ran it is of no more use
+BROKEN = ("time", "written down", "dead", "garbled", "too large")  # the process that ran it is of no more use
 FINAL = (*UNSOLVED, *BROKEN, "cell", "no time left")  # a further check would only say it again
 
 
@@ -181,7 +236,7 @@ class AnswerError(Exception):
     def __init__(self, message: str, kind: str = "", raised: tuple[str, str] = ("", ""), line: int = 0):
         super().__init__(message)
         self.kind = kind  # a key of PROBLEMS; "" for a problem of its own words
-        self.raised = raised  # by the answer: the exception's type and text
+        self.raised = raised  # by the answer: an exception's type and text; of a change: what and where
         self.line = line  # of the answer's cell, from 1; 0 if unknown
 
 
@@ -189,12 +244,18 @@ def problem(
     name: str, kind: str, raised: tuple[str, str] = ("", ""), detail: str = "", line: int = 0
 ) -> AnswerError:
     """One of PROBLEMS, as an exception."""
-    first_line = ": ".join(filter(None, (raised[0], *raised[1].strip().splitlines()[:1])))[:300]
+    first_line = ": ".join(filter(None, (raised[0], *raised[1].strip().splitlines()[:1])))
+    first_line = first_line if len(first_line) <= 300 else f"{first_line[:300].rpartition(' ')[0]} ..."
     message = PROBLEMS[kind].format(
         name=name, raised=first_line.rstrip("."), detail=detail,
         seconds=SECONDS, gigabytes=MEMORY // limits.GIGABYTE,
     )
     return AnswerError(message, kind, raised, line)
+
+
+def advice(text: str) -> str:
+    """What an exception's text means, to be put after it; "" if we know no better."""
+    return next((f". {meant}" for words, meant in ADVICE.items() if words in text), "")
 
 
 @dataclass
@@ -207,20 +268,27 @@ class Call:
     after: tuple | None = None  # the arguments as the call left them, if the check may look
     value: Any = None
     error: tuple[str, ...] | None = None
+    refused: str | None = None  # what its annotation has against the value
+    like: Callable | None = None  # the function whose annotation it is
+    fingerprint: bytes | None = None  # of the arguments
 
 
 class Submission:
     """A learner's answers, from a namespace of this process. `submission.NAME(...)` calls one,
     checks the type and shape of what comes back, and keeps a record for the diagnosis.
 
-    Answers get copies of their arguments, or, with `in_place`, the arguments themselves.
+    Answers get copies of their arguments, or, with `in_place`, the arguments themselves. What they should take
+    and return is what functions of the same names in `like` say, such as the released stubs: a learner may drop
+    annotations, or get them wrong. Without, it is what the answers themselves say.
     """
 
-    def __init__(self, namespace: dict[str, Any], in_place: bool = False):
+    def __init__(self, namespace: Mapping[str, Any], in_place: bool = False, like: Mapping[str, Any] | None = None):
         self.namespace = namespace
         self.in_place = in_place
+        self.like = like or {}
         self.rng: torch.Generator | None = None  # the check's own
         self.calls: list[Call] = []
+        self.pair: tuple[Tensor, Tensor] | None = None  # the numbers on which the last check failed
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith("__"):
@@ -228,9 +296,9 @@ class Submission:
         return functools.partial(self._call, name)
 
     def _call(self, name: str, *args, **kwargs) -> Any:
-        if any(g is self.rng for g in _within((args, list(kwargs.values())), torch.Generator)):
+        if any(g is self.rng for g in within((args, list(kwargs.values())), torch.Generator)):
             raise ValueError("A check must not give its own rng away: draw a seed from it.")
-        call = Call(name, _copy(args), _copy(kwargs))
+        call = Call(name, copied(args), copied(kwargs))
         self.calls.append(call)
         try:
             call.value = self.run(name, args, kwargs)
@@ -238,24 +306,37 @@ class Submission:
             call.error = (error.kind, *error.raised)
             raise
         finally:
-            call.after = _copy((args, kwargs)) if self.in_place else None
-        check_annotation(name, self.signature(name), args, kwargs, call.value)
-        return _copy(call.value)
+            call.after = copied((args, kwargs)) if self.in_place else None
+        call.like = self.signature(name)
+        call.refused = refusal(name, call.like, args, kwargs, call.value)
+        if call.refused is not None:
+            raise AnswerError(call.refused)
+        return copied(call.value)
 
     def run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Call an answer; what it returned, as plain data. Raises AnswerError. (A grader calls
         into another process here.)"""
+        given = args, kwargs
         if not self.in_place:
-            args, kwargs = _copy((args, kwargs))
+            args, kwargs = copied(given)
         if name not in self.namespace:
             raise problem(name, "undefined")
         answer = self.namespace[name]
         if not callable(answer):
             raise problem(name, "not callable", detail=describe(answer))
+        drawn = torch.get_rng_state() if any(within([args, kwargs], torch.Generator)) else None
         try:
-            value = _copy(plain(name, answer(*args, **kwargs)))
-            if any(getattr(model, "_hooks", None) for model in _within([args, kwargs], torch.nn.Module)):
+            with unchanged.usual(), unchanged.settings() as moved:
+                value = copied(plain(name, answer(*args, **kwargs)))
+            if any(getattr(model, "_hooks", None) for model in within([args, kwargs], torch.nn.Module)):
                 raise problem(name, "hooks")
+            change = ("setting", moved[0]) if moved else None
+            if drawn is not None and not torch.equal(drawn, torch.get_rng_state()):
+                change = "drawn", ""
+            if not self.in_place:
+                change = unchanged.changed(given, (args, kwargs)) or change
+            if change:
+                raise changed(name, change, self.signature(name))
             return value
         except AnswerError:
             raise
@@ -263,8 +344,8 @@ class Submission:
             raise explain(name, error) from None
 
     def signature(self, name: str) -> Callable:
-        """The function whose annotations say what the answer should return."""
-        return self.namespace[name]
+        """The function whose annotations say what the answer should take and return."""
+        return self.like.get(name) or self.namespace[name]
 
 
 def plain(name: str, value: Any) -> Any:
@@ -295,10 +376,20 @@ def _key(key: Any) -> Any:
     return key.item() if type(key).__module__ == "numpy" else key
 
 
+def changed(name: str, change: tuple[str, str], signature: Callable) -> AnswerError:
+    """What `unchanged` found, as a problem."""
+    try:
+        kinds = inspect.signature(signature).parameters.values()
+        parameters = [p.name for p in kinds if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    except (TypeError, ValueError):  # a callable of another kind
+        parameters = []
+    return problem(name, "changed", change, unchanged.spell(*change, parameters))
+
+
 def explain(name: str, error: BaseException) -> AnswerError:
     """What an exception out of an answer means to the learner."""
     raised = type(error).__name__, str(error)
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError) and not str(error):  # torch's own says what it cannot do
         return problem(name, "unwritten", raised)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return problem(name, "memory", raised)
@@ -308,45 +399,29 @@ def explain(name: str, error: BaseException) -> AnswerError:
         return problem(name, "exit", raised)
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.name == name]
     where = f", in its line `{own[-1].line}`" if own and own[-1].line else ""
-    return problem(name, "raised", raised, where, own[-1].lineno if own else 0)
-
-
-def _copy(value: Any) -> Any:
-    """A deep copy, in which an optimizer goes with the copy of its model, and gradients and random
-    generators are copied too, as `copy.deepcopy` alone would not."""
-    memo = {id(g): torch.Generator().set_state(g.get_state()) for g in _within(value, torch.Generator)}
-    try:
-        copied = copy.deepcopy(value, memo)
-    except Exception:  # an exotic return value: the check itself will say what it makes of it
-        return value
-    models = zip(_within(value, torch.nn.Module), _within(copied, torch.nn.Module), strict=True)
-    for model, new in models:
-        for param, new_param in zip(model.parameters(), new.parameters(), strict=True):
-            new_param.grad = None if param.grad is None else param.grad.clone()
-    return copied
-
-
-def _within(value: Any, kind: type) -> Iterator[Any]:
-    """Everything of one kind in nested lists, tuples and dicts."""
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _within(item, kind)
+    return problem(name, "raised", raised, where + advice(raised[1]), own[-1].lineno if own else 0)
 
 
 # The answer's own annotation ----------------------------------------------------------------
 
 
+def refusal(name: str, answer: Callable, args: tuple, kwargs: dict, value: Any) -> str | None:
+    """What `check_annotation` has against a value; None if it has nothing."""
+    try:
+        check_annotation(name, answer, args, kwargs, value)
+    except AnswerError as error:
+        return str(error)
+    return None
+
+
 def check_annotation(name: str, answer: Callable, args: tuple, kwargs: dict, value: Any) -> None:
     """Hold a value returned by the answer `name` to the annotations of `answer`: type, then shape.
 
-    Raises AnswerError. Names of dimensions take their sizes from the arguments: from annotated
-    tensors, from integers of that name, and from a model's configuration.
+    Raises AnswerError.
     """
     try:
         hints = typing.get_type_hints(answer)
-        bound = inspect.signature(answer).bind(*args, **kwargs).arguments
+        sizes = sizes_of(answer, args, kwargs)
     except (NameError, TypeError, ValueError):
         return
     want = hints.get("return")
@@ -354,6 +429,15 @@ def check_annotation(name: str, answer: Callable, args: tuple, kwargs: dict, val
         raise AnswerError(f"`{name}` returned None: is the `return` missing?")
     if want is None:
         return
+    _check_type(name, want, value, sizes)
+
+
+def sizes_of(answer: Callable, args: tuple, kwargs: dict) -> dict[str, int]:
+    """The sizes that a call's arguments give to names of dimensions: from annotated tensors, from
+    integers of that name, and from a model's configuration. Raises TypeError for arguments that the
+    answer does not take."""
+    hints = typing.get_type_hints(answer)
+    bound = inspect.signature(answer).bind(*args, **kwargs).arguments
     sizes: dict[str, int] = {}
     for parameter, arg in bound.items():
         if isinstance(arg, int) and not isinstance(arg, bool):
@@ -365,51 +449,55 @@ def check_annotation(name: str, answer: Callable, args: tuple, kwargs: dict, val
         dims = getattr(hints.get(parameter), "dim_str", "").split()
         if isinstance(arg, Tensor) and len(dims) == arg.ndim:
             sizes |= {dim: size for dim, size in zip(dims, arg.shape, strict=True) if dim.isidentifier()}
-    _check_type(name, want, value, sizes)
+    return sizes
 
 
-def _check_type(name: str, want: Any, value: Any, sizes: dict[str, int]) -> None:
+def _check_type(name: str, want: Any, value: Any, sizes: dict[str, int], which: str = "") -> None:
+    """`which` names one of several outputs."""
+    should, its = f"`{name}` should return {which}", "it is" if which else "it returned"
     if hasattr(want, "dim_str"):  # a jaxtyping annotation
-        _check_tensor(name, want, value, sizes)
+        _check_tensor(name, want, value, sizes, which)
     elif want in (int, float):
         number = isinstance(value, bool | int | float)
         if not number and not (isinstance(value, Tensor) and value.numel() == 1):
-            raise AnswerError(f"`{name}` should return one number; it returned {describe(value)}.")
+            raise AnswerError(f"{should}one number; {its} {describe(value)}.")
+        if want is int and not float(value).is_integer():
+            raise AnswerError(f"{should}a whole number; {its} {describe(value)}.")
     elif want is str and not isinstance(value, str):
-        raise AnswerError(f"`{name}` should return a string; it returned {describe(value)}.")
+        raise AnswerError(f"{should}a string; {its} {describe(value)}.")
     elif typing.get_origin(want) is list or want is list:
         if not isinstance(value, list | tuple | set | Tensor):
-            raise AnswerError(f"`{name}` should return a list; it returned {describe(value)}.")
+            raise AnswerError(f"{should}a list; {its} {describe(value)}.")
+        if typing.get_args(want) == (int,):
+            entries = value.flatten().tolist() if isinstance(value, Tensor) else value
+            for entry in entries:
+                if isinstance(entry, float) and not entry.is_integer():
+                    raise AnswerError(f"{should}whole numbers; one of yours is {describe(entry)}.")
     elif typing.get_origin(want) is tuple:
         parts = typing.get_args(want)
         if not isinstance(value, tuple | list) or len(value) != len(parts):
-            raise AnswerError(
-                f"`{name}` should return {len(parts)} values; it returned {describe(value)}."
-            )
-        for part, v in zip(parts, value, strict=True):
-            _check_type(name, part, v, sizes)
+            raise AnswerError(f"{should}{len(parts)} values; {its} {describe(value)}.")
+        for i, (part, v) in enumerate(zip(parts, value, strict=True), 1):
+            _check_type(name, part, v, sizes, f"{which}as value {i} of {len(parts)} ")
     elif isinstance(want, type) and issubclass(want, torch.nn.Module):
         if not isinstance(value, want):
-            raise AnswerError(
-                f"`{name}` should return a {want.__name__}; it returned {describe(value)}."
-            )
+            raise AnswerError(f"{should}a {want.__name__}; {its} {describe(value)}.")
 
 
-def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int]) -> None:
+def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int], which: str = "") -> None:
+    should, its = f"`{name}` should return {which}", "it is" if which else "it returned"
     dims = want.dim_str.split()
     if isinstance(value, bool | int | float) and not dims:
         return
     if not isinstance(value, Tensor):
-        raise AnswerError(
-            f"`{name}` should return a tensor; it returned {describe(value)}.{_stack(value)}"
-        )
+        raise AnswerError(f"{should}a tensor; {its} {describe(value)}.{one_tensor(value)}")
     kinds = {kind.rstrip("0123456789") for kind in want.dtypes}
     kind = str(value.dtype).removeprefix("torch.").rstrip("0123456789")
     if kind.replace("bfloat", "float") not in {k.replace("bfloat", "float") for k in kinds}:
         examples = {"int": "torch.int64", "float": "torch.float32", "complex": "torch.complex64"}
         example = next((e for known, e in examples.items() if known in kinds), "torch.bool")
         raise AnswerError(
-            f"`{name}` should return {' or '.join(sorted(kinds & {*examples, 'bool'}))} values "
+            f"{should}{' or '.join(sorted(kinds & {*examples, 'bool'}))} values "
             f"(dtype {example}); yours have dtype {value.dtype}."
         )
     if any(dim.startswith(("*", "...")) for dim in dims):
@@ -424,11 +512,10 @@ def _check_tensor(name: str, want: Any, value: Any, sizes: dict[str, int]) -> No
         a is None or a == b for a, b in zip(shape, value.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join(dim if s is None else str(s) for dim, s in zip(dims, shape, strict=True))
-        raise AnswerError(
-            f"`{name}` should return shape [{' '.join(dims)}], here [{wanted}]; "
-            f"yours has shape {list(value.shape)}."
-        )
+        here = ", ".join(dim if n is None else str(n) for dim, n in zip(dims, shape, strict=True))
+        known = any(n is not None and str(n) != dim for dim, n in zip(dims, shape, strict=True))
+        wanted = f"shape [{' '.join(dims)}]{f', here [{here}]' * known}" if dims else "one number"
+        raise AnswerError(f"{should}{wanted}; yours has shape {list(value.shape)}.")
 
 
 # Running checks -----------------------------------------------------------------------------
@@ -440,7 +527,7 @@ def title(check: Callable) -> str:
 
 
 @contextlib.contextmanager
-def _threads(n: int) -> Iterator[None]:
+def threads(n: int) -> Iterator[None]:
     """Small problems run faster on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
@@ -456,111 +543,89 @@ def inputs(check: Callable, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big"))
 
 
-def run_check(check: Callable, submission: Submission, seed: int = SEED) -> str | None:
-    """Run one check with fresh inputs. None if it passes, else what is wrong.
+def too_slow(submission: Submission, name: str) -> str:
+    """The problem of an answer that takes too long: one without arguments only writes down."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        if not inspect.signature(submission.signature(name)).parameters:
+            return "written down"
+    return "time"
+
+
+def run_check(
+    check: Callable, submission: Submission, seed: int = SEED, follow: bool = True
+) -> str | None:
+    """Run one check with fresh inputs, and, unless told not to, ask whether the answer follows the
+    symmetries of its exercise. None if it passes, else what is wrong.
 
     The inputs depend on the seed alone: torch's own generator, from which a new model draws its
     weights, is seeded too, and afterwards is as it was.
     """
     rng = inputs(check, seed)
-    submission.in_place, submission.rng = check.in_place, rng
+    submission.in_place, submission.rng, submission.pair = check.in_place, rng, None
+    check.prepare()
     try:
-        with (
-            torch.random.fork_rng(devices=[]), _threads(1),
-            limits.time_limit(SECONDS), limits.memory_limit(MEMORY),
-        ):
+        with torch.random.fork_rng(devices=[]), threads(1), limits.memory_limit(MEMORY):
             torch.manual_seed(rng.initial_seed() + 1)  # other numbers than rng's
-            check(submission, rng)
+            first = len(submission.calls)
+            with limits.time_limit(SECONDS):
+                check(submission, rng)
+            # Up to a dozen calls of an answer that does not follow. One still at it is slow, and right so far.
+            if follow:
+                with contextlib.suppress(limits.OutOfTime), limits.time_limit(3 * SECONDS):
+                    _follow_symmetries(check, submission, submission.calls[first:], rng)
     except limits.OutOfTime:
-        raise problem(check.exercise, "time") from None
+        raise problem(check.exercise, too_slow(submission, check.exercise)) from None
     except AssertionError as error:
+        submission.pair = getattr(error, "pair", None)
         return str(error) or "The property does not hold."
     return None
 
 
-def run_checks(
-    checks: Sequence[Callable],
-    submission: Submission,
-    mistakes: Sequence[Callable] | Callable[[], Sequence[Callable]] = (),
-    seed: int = SEED,
-) -> Result:
-    """Run all checks of one exercise. On a failure, `mistakes` (or what it returns when called)
-    are searched for one that behaves as this answer does."""
-    result = Result(checks[0].exercise)
-    calls: list[tuple[bool, list[Call]]] = []
-    stopped: str | None = None
-    with limits.quiet() as printed:
-        for check in checks:
-            submission.calls = []
-            message = stopped
-            if stopped is None:
-                try:
-                    message = run_check(check, submission, seed)
-                except AnswerError as error:
-                    message = str(error)
-                    result.unsolved |= error.kind in UNSOLVED
-                    stopped = message if error.kind in FINAL else None
-                except Exception as error:  # the check could not read what the answer returned
-                    value = submission.calls[-1].value if submission.calls else None
-                    message = (
-                        f"The check could not use what `{check.exercise}` returned "
-                        f"({describe(value)}): {type(error).__name__}: {str(error).rstrip('.')}.{_stack(value)}"
-                    )
-            passed = message is None
-            calls.append((passed, submission.calls))
-            result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
-        if not result.passed and not stopped:
-            with _threads(1):
-                found = diagnose(mistakes() if callable(mistakes) else mistakes, calls)
-            result.hint = found and found.hint
-    result.printed = printed.getvalue()[:2000]
-    return result
+def _follow_symmetries(
+    check: Callable, submission: Submission, calls: list[Call], rng: torch.Generator
+) -> None:
+    """Ask again what the check asked first and last, written down otherwise: the answer must say the same.
 
-
-# Diagnosis ----------------------------------------------------------------------------------
-
-
-def diagnose(mistakes: Sequence[Callable], checks: Sequence[tuple[bool, Sequence[Call]]]) -> Callable | None:
-    """The known mistake that does what the answer did; None if there is none.
-
-    `checks` says of each check whether it passed, and which calls it made. A mistake qualifies if it
-    repeats every call of at least half of the checks that failed; of several, the one that repeats
-    the most calls is meant. (Not of all of them: who takes columns for rows may also guard against
-    0 / 0, or not. Not of one alone: in a case made by hand many mistakes may come to the same.)
+    Such calls are no part of the record, except one that fails: then a mistake is known by it too.
     """
+    entry = getattr(check, "__globals__", {}).get("SYMMETRIES", {}).get(check.exercise)
+    calls = [call for call in calls if call.name == check.exercise and call.error is None]
+    if not isinstance(entry, Symmetric) or check.in_place or not calls:
+        return
 
-    def repeated(mistake: Callable) -> int:
-        @functools.cache
-        def repeats(check: int, call: int) -> bool:
-            return _repeats(mistake, checks[check][1][call])
+    def ask(args: tuple, kwargs: dict[str, Any]) -> Any:
+        try:
+            return submission.run(check.exercise, args, kwargs)
+        except AnswerError as error:
+            if error.kind in FINAL:
+                raise
+            return error
 
-        # Most mistakes differ on the first call of a failed check, and are done with there.
-        every_call = [[(i, j) for j in range(len(calls))] for i, (_, calls) in enumerate(checks)]
-        failed = [at for at, (passed, _) in zip(every_call, checks, strict=True) if at and not passed]
-        differing = 0
-        for at in failed:
-            differing += not all(repeats(*place) for place in at)
-            if 2 * differing > len(failed):
-                return 0
-        return sum(repeats(*place) for at in every_call for place in at) if failed else 0
-
-    counts = [repeated(mistake) for mistake in mistakes]
-    return mistakes[counts.index(max(counts))] if any(counts) else None
-
-
-def _repeats(answer: Callable, call: Call) -> bool:
-    args, kwargs = _copy(call.args), _copy(call.kwargs)
-    try:
-        value, error = Submission({call.name: answer}, in_place=True).run(call.name, args, kwargs), None
-    except AnswerError as e:
-        value, error = None, (e.kind, *e.raised)
-    if error != call.error or not same(value, call.value):
-        return False
-    return call.after is None or same((args, kwargs), call.after)
+    answer = submission.signature(check.exercise)
+    for call in calls[:1] + calls[1:][-1:]:
+        try:
+            found = broken(
+                entry, answer, check.exercise, call.args, call.kwargs, call.value, ask, generator(rng)
+            )
+        except UNTOLD:  # by the learner's own annotations
+            return
+        if found:
+            error = found.got if isinstance(found.got, AnswerError) else None
+            submission.calls.append(Call(
+                check.exercise, found.args, found.kwargs, value=None if error else found.got,
+                error=error and (error.kind, *error.raised), like=answer,
+            ))  # fmt: skip
+            fail(found.message)
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal up to rounding: the same shapes, the same NaN."""
+    """Whether two values are equal up to rounding: the same shapes, the same NaN. A number is a
+    tensor without dimensions, and a list of numbers one of a tensor's kinds too."""
+    if isinstance(a, Tensor) != isinstance(b, Tensor):
+        try:
+            a, b = torch.as_tensor(a), torch.as_tensor(b)
+        except (TypeError, ValueError, RuntimeError):
+            return False
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
         return a.shape == b.shape and torch.allclose(
@@ -568,8 +633,10 @@ def same(a: Any, b: Any) -> bool:
         )
     if isinstance(a, torch.nn.Module) and isinstance(b, torch.nn.Module):
         return same(dict(a.state_dict()), dict(b.state_dict()))
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, float) and isinstance(b, int | float) or isinstance(b, float) and isinstance(a, int):
+        with contextlib.suppress(OverflowError):
+            return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))
+        return False
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from utils.course import Chapter
+from circuits.chapters import Chapter
+from circuits.grading.grader import Graded
 from utils.files import write_file
-from utils.grading.grader import Graded
 
 FOLDER = ".grading"
 

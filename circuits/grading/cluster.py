@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from utils import course
-from utils.course import Chapter
+from circuits.chapters import ROOT, Chapter
+from circuits.grading.grader import Graded, Grader, Job
+from circuits.grading.records import fingerprint
 from utils.errors import CourseError
-from utils.grading.grader import Graded, Grader, Job
-from utils.grading.records import fingerprint
 
 CONNECT_SECONDS = 15
 RETRIES = 3  # for each submission, of workers that die; it may be the submission that kills them
@@ -72,7 +71,7 @@ class ClusterGraders:
 
 def grade_here(job: dict[str, Any], expected: str, require_sandbox: bool) -> dict[str, Any]:
     """Grade one submission on this worker, with this worker's copy of the course."""
-    chapter = Chapter(job["chapter"], course.ROOT)
+    chapter = Chapter(job["chapter"], ROOT)
     if not chapter.source.exists() or fingerprint(chapter, {}) != expected:
         return Graded(error="the worker has another version of this chapter; bring it up to date").as_dict()
     if not hasattr(_mine, "grader"):
@@ -80,4 +79,4 @@ def grade_here(job: dict[str, Any], expected: str, require_sandbox: bool) -> dic
     _mine.grader.start()
     if require_sandbox and (why := _mine.grader.unsandboxed):
         return Graded(error=f"not graded, as the worker has no sandbox: {why}").as_dict()
-    return _mine.grader.grade(Job(**job, root=course.ROOT)).as_dict()
+    return _mine.grader.grade(Job(**job, root=ROOT)).as_dict()

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from utils.course import Chapter
+from circuits.chapters import Chapter
 
 MAX_NOTEBOOK = 16 * 1024**2  # bytes
 MAX_FILES = 1000

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from utils.course import CHECK_PREFIX, ROOT, Chapter, chapters, exercise_of, is_setup
+from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, chapters, exercise_of, is_setup
 from utils.errors import CourseError
 from utils.files import write_file
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.course import Chapter, chapters
+from circuits.chapters import Chapter, chapters
+from circuits.grading import submissions
+from circuits.grading.grader import Graded, Grader, Job, seed
+from circuits.grading.records import FOLDER, Record, Records, fingerprint, read_secret
 from utils.errors import CourseError
 from utils.files import write_file
-from utils.grading import submissions
-from utils.grading.grader import Graded, Grader, Job, seed
-from utils.grading.records import FOLDER, Record, Records, fingerprint, read_secret
 
 HELP_AFTER_SECONDS = 2.0  # of one grader's work
 
@@ -270,7 +270,7 @@ class _Gradebook:
             self.graded_before = {s.student_id for s in notebook.assignment.submissions}
         from nbgrader.utils import is_grade
 
-        from utils.grading.autograde import notebook_with
+        from circuits.grading.autograde import notebook_with
 
         now = {
             cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
@@ -287,7 +287,7 @@ class _Gradebook:
 
     def enter(self, student: str, graded: Graded) -> None:
         """Save the marks and the graded notebook, as nbgrader does. Raises Refused or _EnterError."""
-        from utils.grading.autograde import SandboxedAutograde
+        from circuits.grading.autograde import SandboxedAutograde
 
         self.coursedir.student_id = student
         _keep_engine()

@@ -20,13 +20,13 @@ from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from nbgrader.utils import compute_checksum, is_grade, is_solution
 from traitlets import Bool
 
-from utils.build import source_notebook
-from utils.course import CHECK_PREFIX, Chapter
-from utils.exercises import Report, points_text
+from circuits.build import source_notebook
+from circuits.chapters import CHECK_PREFIX, Chapter
+from circuits.exercises import Report, points_text
+from circuits.grading import submissions
+from circuits.grading.grader import Graded, Grader, Job, seed
+from circuits.grading.records import read_secret
 from utils.files import write_file
-from utils.grading import submissions
-from utils.grading.grader import Graded, Grader, Job, seed
-from utils.grading.records import read_secret
 
 NOT_HANDED_IN = "# Nothing was handed in for this exercise."
 

@@ -1,6 +1,6 @@
 """What crosses between a check in the grader and an answer in the sandbox: JSON and safetensors.
 
-What may cross, in both directions: None, booleans, integers, floats, strings; lists, tuples, sets
+What may cross, in both directions: None, booleans, numbers, strings; lists, tuples, sets
 and dictionaries of what may cross; tensors, and `Transformer` models with their gradients.
 Towards an answer also: an activation cache, a random generator (as its state: a seed), and an
 optimizer of `torch.optim` over the parameters of a model in the same call.
@@ -159,6 +159,8 @@ class _Writer:
             return value if value.bit_length() <= MAX_BITS else {"unsendable": "very large int"}
         if kind is float:
             return value if math.isfinite(value) else {"float": str(value)}
+        if kind is complex:
+            return {"complex number": [self.write(value.real), self.write(value.imag)]}
         if kind in (list, tuple, set):
             return {kind.__name__: [self.write(v) for v in value]}
         if kind is dict:
@@ -227,6 +229,11 @@ class _Reader:
         ((kind, body),) = node.items()
         if kind == "float":
             return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[body]
+        if kind == "complex number":
+            real, imag = map(self.read, _list(body))
+            if type(real) is not float or type(imag) is not float:
+                raise WireError("no complex number")
+            return complex(real, imag)
         if kind in ("list", "tuple"):
             return {"list": list, "tuple": tuple}[kind](self.read(v) for v in _list(body))
         if kind in ("set", "dict"):

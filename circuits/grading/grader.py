@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils import course
-from utils.results import CheckResult, Result
+from circuits.chapters import ROOT, Chapter
+from circuits.results import CheckResult, Result
 
 JOB_SECONDS = 400.0  # by the clock; `remote` stops a submission long before
 START_SECONDS = 180.0
@@ -30,7 +30,7 @@ class Job:
     chapter: str
     cells: dict[str, str]
     seed: int
-    root: Path = course.ROOT
+    root: Path = ROOT
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Grader:
     """A grading process of one's own. Not for two threads at once. If it knows the chapter it will
     grade, it gets ready for it."""
 
-    def __init__(self, sandboxed: bool = True, chapter: course.Chapter | None = None):
+    def __init__(self, sandboxed: bool = True, chapter: Chapter | None = None):
         self.sandboxed, self.chapter = sandboxed, chapter
         self.process: subprocess.Popen | None = None
         self.unsandboxed: str | None = None
@@ -76,7 +76,7 @@ class Grader:
         self.ready = False
         options = ["--plain"] * (not self.sandboxed) + ["--optimizers"] * _uses_optimizers(self.chapter)
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "utils.grading.grader", *options],
+            [sys.executable, "-I", "-m", "circuits.grading.grader", *options],
             env=keep, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )
         if self.chapter is not None:
@@ -130,7 +130,7 @@ class Grader:
         self.close()
 
 
-def _uses_optimizers(chapter: course.Chapter | None) -> bool:
+def _uses_optimizers(chapter: Chapter | None) -> bool:
     """Whether the checks of a chapter call answers with an optimizer."""
     if chapter is None or not chapter.checks_file.exists():
         return True
@@ -147,7 +147,7 @@ def seed(secret: bytes, student: str, chapter: str, cells: dict[str, str]) -> in
 
 
 def main() -> None:
-    from utils.grading.sandbox import Sandbox
+    from circuits.grading.sandbox import Sandbox
 
     # First of all, while there is nothing in memory that a submission may not see.
     sandbox = Sandbox("--plain" in sys.argv, "--optimizers" in sys.argv)
@@ -156,7 +156,7 @@ def main() -> None:
 
     import torch
 
-    from utils.grading.remote import NoSandbox, grade, prepare
+    from circuits.grading.remote import NoSandbox, grade, prepare
 
     torch.set_num_threads(1)
     jobs, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -172,7 +172,7 @@ def main() -> None:
     with sandbox:
         for number, line in enumerate(jobs):
             job = json.loads(line)
-            chapter = course.Chapter(job["chapter"], Path(job["root"]))
+            chapter = Chapter(job["chapter"], Path(job["root"]))
             if "cells" not in job:
                 with contextlib.suppress(Exception):  # the first submission will say what is wrong
                     prepare(chapter)

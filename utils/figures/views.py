@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from utils.errors import CourseError
-from utils.plots import token_name
+from utils.figures.plots import token_name
 
 
 def short_name(model, token: int) -> str:

@@ -3,18 +3,21 @@
 import builtins
 import contextlib
 import functools
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from utils import checking, course
-from utils.checking import PROBLEMS, AnswerError, Submission, problem, run_checks
-from utils.grading.sandbox import Sandbox, Worker, WorkerFailed
-from utils.grading.wire import assign
-from utils.results import Result
+from circuits import unchanged
+from circuits.chapters import Chapter, answer_cells, load_answers
+from circuits.checking import PROBLEMS, SECONDS, AnswerError, Submission, advice, changed, problem, too_slow
+from circuits.grading.sandbox import Sandbox, Worker, WorkerFailed
+from circuits.grading.wire import assign
+from circuits.judging import run_checks
+from circuits.results import Result
 
-CALL_SECONDS = 3 * checking.SECONDS  # by the clock; the worker itself stops at SECONDS of computing
+CALL_SECONDS = 3 * SECONDS  # by the clock; the worker itself stops at SECONDS of computing
 EXERCISE_SECONDS = 40.0  # by the clock, for all checks of an exercise
 SUBMISSION_SECONDS = 180.0
 NOTHING = {"name": "nothing", "code": ""}
@@ -58,7 +61,7 @@ class RemoteSubmission(Submission):
             reply = worker.ask(request, self._seconds(name))
         except WorkerFailed as failure:
             self.stop()
-            raise problem(name, failure.kind) from None
+            raise problem(name, too_slow(self, name) if failure.kind == "time" else failure.kind) from None
         kind = reply.get("problem")
         try:
             if self.in_place and (kind is None or "after" in reply):
@@ -69,6 +72,8 @@ class RemoteSubmission(Submission):
             raise problem(name, "garbled") from None
         if kind == "undefined" and name in self.raised:
             raise self.raised[name]
+        if kind == "changed":
+            raise self._changed(name, (args, kwargs), reply)
         if kind is not None:
             raise self._problem(name, kind, reply)
         return value
@@ -107,14 +112,15 @@ class RemoteSubmission(Submission):
         return self.worker
 
     def _problem(self, name: str, kind: Any, reply: dict[str, Any]) -> AnswerError:
-        """What the worker says went wrong, in our words. Of an exception only the type is told, and
-        the line: its text could carry the inputs out."""
+        """What the worker says went wrong, in our words. Of an exception only the type is told, the line, and a
+        missing name that the learner wrote: its text could carry the inputs out."""
         raised, line = reply.get("raised"), reply.get("line")
         if type(raised) is not list or [type(part) for part in raised] != [str, str]:
             raised = ["", ""]
         if type(kind) is not str or kind not in PROBLEMS:
             kind = "garbled"
         if kind not in ("raised", "cell"):
+            kind = too_slow(self, name) if kind == "time" else kind
             error = problem(name, kind, detail="something else")
             return AnswerError(str(error), kind, tuple(raised))
         lines = self.cells.get(name, "").splitlines()
@@ -122,9 +128,24 @@ class RemoteSubmission(Submission):
         known = isinstance(getattr(builtins, raised[0], None), type)
         told = problem(
             name, kind, (raised[0] if known else "an exception of its own", ""),
-            f", in its line `{at}`" if at else "",
+            self._missing(raised[1]) + (f", in its line `{at}`" if at else "") + advice(raised[1]),
         )
         return AnswerError(str(told), kind, tuple(raised))
+
+    def _missing(self, text: str) -> str:
+        """Which name an exception misses, if it stands in the submission: then it is no secret."""
+        found = re.match(r"(?:name|cannot access local variable) '([^\W\d]\w{0,60})'", text)
+        written = found and any(re.search(rf"\b{found[1]}\b", code) for code in self.cells.values())
+        return f": `{found[1]}` is not defined" if written else ""
+
+    def _changed(self, name: str, given: tuple[tuple, dict], reply: dict[str, Any]) -> AnswerError:
+        """What the worker says was changed, if there is such a thing to change."""
+        match reply.get("raised"):
+            case [str(change), str(place)] if change in unchanged.CHANGES and place in (
+                unchanged.SETTINGS | unchanged.places(given) | {""}
+            ):
+                return changed(name, (change, place), self.signature(name))
+        return problem(name, "garbled")
 
     def settle(self, name: str) -> AnswerError | None:
         """What is wrong with the worker after the last call of an answer: it must have no more to
@@ -160,7 +181,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def grade(
-    sandbox: Sandbox, chapter: course.Chapter, cells: dict[str, str], seed: int
+    sandbox: Sandbox, chapter: Chapter, cells: dict[str, str], seed: int
 ) -> list[Result]:
     """The results of every exercise of a chapter. `cells` holds the submission's code by exercise;
     check inputs come from the seed."""
@@ -179,13 +200,13 @@ def grade(
     return results
 
 
-def prepare(chapter: course.Chapter) -> None:
+def prepare(chapter: Chapter) -> None:
     """Load what grading a chapter needs, so that the first submission does not wait for it."""
     chapter.checks(), chapter.mistakes(), _reference(chapter)
 
 
 def _grade_exercise(
-    submission: RemoteSubmission, chapter: course.Chapter, name: str, seed: int
+    submission: RemoteSubmission, chapter: Chapter, name: str, seed: int
 ) -> Result:
     submission.last_call = time.monotonic() + EXERCISE_SECONDS
     result = run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name), seed)
@@ -199,12 +220,12 @@ def _grade_exercise(
 
 
 @functools.cache
-def _reference(chapter: course.Chapter) -> tuple[dict[str, Callable], str]:
+def _reference(chapter: Chapter) -> tuple[dict[str, Callable], str]:
     """The reference answers by exercise, for their annotations, and the code of the set-up cell."""
-    namespace, problems = course.load_answers(chapter.source)
+    namespace, problems = load_answers(chapter.source)
     if problems:
         raise RuntimeError(next(iter(problems.values())))
-    cells = course.answer_cells(chapter.source)
+    cells = answer_cells(chapter.source)
     setup = "\n".join(code for name, code in cells if name == "setup")
     return {name: namespace[name] for name, _ in cells if name != "setup"}, setup
 

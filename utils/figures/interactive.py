@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from utils.plots import COLORS, SEQUENTIAL, axes, head_name, lines, pyplot, token_text
+from utils.figures.plots import COLORS, SEQUENTIAL, axes, head_name, lines, pyplot, token_text
 
 
 class LiveCurve:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ def main():
 @main.command()
 def build():
     """Build notebooks/ from solutions/ (contributors and instructors)."""
-    from utils.build import build
+    from circuits.build import build
 
     for notebook in build():
         click.echo(f"built {notebook.relative_to(Path.cwd()) if notebook.is_relative_to(Path.cwd()) else notebook}")
@@ -40,7 +41,7 @@ def build():
               help="How many sets of random inputs every answer meets.")
 def dev_check(exercise, seeds):
     """Prove that every exercise is good: answered, checked, with mistakes and variants."""
-    from utils.dev_check import problems
+    from circuits.dev_check import problems
 
     found, n_exercises = problems(exercise, seeds=seeds)
     for problem in found:
@@ -51,28 +52,124 @@ def dev_check(exercise, seeds):
 
 
 @main.command()
+@click.argument("name", required=False)
+@click.option("--sample", type=click.IntRange(min=1), default=None,
+              help="Only so many mutants of every exercise, always the same ones.")
+@click.option("--report", is_flag=True, help="Write docs/quality.md (of all exercises, without --sample).")
+def mutants(name, sample, report):
+    """Prove that the checks find every slip in an answer. NAME is an exercise or a chapter; default: all."""
+    from circuits import mutants
+
+    if report and (name or sample):
+        raise CourseError("--report is of all mutants of all exercises: give neither a name nor --sample.")
+    findings, found = [], mutants.strays()
+    for finding in mutants.run(name, sample):
+        findings.append(finding)
+        problems = mutants.problems(finding, whole=sample is None)
+        found += problems
+        click.echo(f"{finding.exercise}: {finding.mutants} mutants, {len(finding.survivors)} survivors")
+        for problem in problems:
+            click.echo(f"  {problem}")
+    if report:
+        mutants.REPORT.write_text(mutants.report(findings), "utf-8")
+    click.echo(mutants.totals(findings))
+    if found:
+        raise CourseError(f"{len(found)} problem{'s' * (len(found) > 1)} with mutants.")
+
+
+@main.command("list")
+def list_():
+    """The chapters, their exercises and points, and what you have done."""
+    from circuits.exercises import progress
+
+    click.echo(repr(progress()))
+
+
+@main.command()
+def verify():
+    """Say what works in this installation: Python, torch, text, models, figures, sandbox."""
+    from circuits.verify import findings
+
+    broken = 0
+    for works, what, found in findings():
+        mark = {True: "ok", None: "--", False: "NO"}[works]
+        click.echo(f"{mark}  {what}: {found}")
+        broken += works is False
+    if broken:
+        raise CourseError(f"{broken} thing{'s do' if broken > 1 else ' does'} not work: see above.")
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--port", type=click.IntRange(1, 65535), default=8888, show_default=True)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def lab(folder, port, options):
+    """Open JupyterLab on the notebooks: those of this clone, or your own in FOLDER, which is made.
+    OPTIONS are JupyterLab's own, such as --no-browser."""
+    from circuits.chapters import INSTALLED
+    from circuits.lab import open_lab, prepare
+
+    if folder is not None and str(folder).startswith("-"):
+        folder, options = None, [str(folder), *options]
+    if folder is None and INSTALLED:
+        raise CourseError("Name a folder for your notebooks: `circuits lab FOLDER`.")
+    if folder is not None:
+        for line in prepare(folder.expanduser()):
+            click.echo(line)
+        folder = folder.expanduser()
+    open_lab(folder, port, list(options))
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file):
-    """Check the answers in FILE, a notebook or a Python file, and say what is wrong."""
-    from utils.checking import Submission, run_checks
-    from utils.course import chapters, load_answers
-    from utils.exercises import Report, points_text
+@click.option("--json", "as_json", is_flag=True, help="What was found, as JSON (for editors).")
+def check(file, as_json):
+    """Check the answers in FILE, a notebook or a Python file, and say what is wrong.
+
+    Exit status: 0 if every answer is right, 1 if one is not, 2 if FILE cannot be checked.
+    """
+    from circuits.exercises import Report, points_text
+
+    try:
+        results, cell_problems = _check(file)
+    except CourseError as error:
+        if as_json:
+            click.echo(json.dumps({"error": str(error)}))
+        click.echo(f"circuits: {error}", err=True)
+        sys.exit(2)
+    got, of = sum(r.points for r in results), sum(r.max_points for r in results)
+    if as_json:
+        exercises = [
+            {**asdict(r), "points": r.points, "max_points": r.max_points, "passed": r.passed} for r in results
+        ]
+        found = {"points": got, "max_points": of, "cells": cell_problems, "exercises": exercises}
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for message in cell_problems.values():
+            click.echo(message)
+        for result in results:
+            click.echo(Report(result).summary())
+        click.echo(f"{points_text(got)} of {points_text(of)} points")
+    sys.exit(0 if all(r.passed for r in results) else 1)
+
+
+def _check(file: Path):
+    """The results of each exercise in a file, and a message for each cell that raised."""
+    from circuits.chapters import chapters, load_answers
+    from circuits.checking import Submission
+    from circuits.judging import run_checks
 
     namespace, cell_problems = load_answers(file)
-    for problem in cell_problems.values():
-        click.echo(problem)
-    got = of = 0.0
+    results = []
     for chapter in chapters():
-        names = [n for n in chapter.exercises if n in namespace or n in cell_problems]
-        for name in names:
-            submission = Submission(namespace)
-            result = run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name))
-            click.echo(Report(result).summary())
-            got, of = got + result.points, of + result.max_points
-    if not of:
-        why = ", as it stopped before one: see above" if cell_problems else ""
-        raise CourseError(f"{file} defines no exercise of this course{why}.")
-    click.echo(f"{points_text(got)} of {points_text(of)} points")
+        for name in chapter.exercises:
+            if name in namespace or name in cell_problems:
+                submission = Submission(namespace, like=chapter.stubs)
+                results.append(run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name)))
+    if not results:
+        why = "".join(f" {message}" for message in cell_problems.values())
+        raise CourseError(f"{file} defines no exercise of this course.{why}")
+    return results, cell_problems
 
 
 @main.command()
@@ -90,13 +187,13 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
     moment, the same command goes on."""
     from tqdm import tqdm
 
-    from utils.course import Chapter
-    from utils.grading.batch import Batch, LocalGraders, alone
+    from circuits.chapters import Chapter
+    from circuits.grading.batch import Batch, LocalGraders, alone
 
     root = Path.cwd()
     with alone(root):
         if scheduler:
-            from utils.grading.cluster import ClusterGraders
+            from circuits.grading.cluster import ClusterGraders
 
             graders = ClusterGraders(scheduler, require_sandbox)
         else:

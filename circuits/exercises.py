@@ -1,43 +1,81 @@
 """What a learner calls in a notebook: `check`, `hint`, `reveal` and `progress`."""
 
+import ast
 import html
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from utils import course
-from utils.checking import Submission, run_checks
+import platformdirs
+
+from circuits.chapters import INSTALLED, ROOT, answer_cells, chapter_of, chapters, hints, run_cell
+from circuits.results import Result
 from utils.errors import CourseError
 from utils.files import write_file
-from utils.results import Result
 
-_PROGRESS = course.ROOT / ".progress.json"
+# Of an installed course, which many may share, each keeps an own record.
+_PROGRESS = (platformdirs.user_data_path("circuits") if INSTALLED else ROOT) / ".progress.json"
 _hints_shown: dict[str, int] = {}
 
 
-def check(exercise: str, namespace: Mapping[str, Any] | None = None) -> "Report":
+def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) -> "Report":
     """Check your answer to an exercise, and say what is wrong with it.
 
     Looks for a function of that name where you call it (or in `namespace`). In a notebook the
     report is a small table; as plain text it is the number of points, which nbgrader reads.
+    Raises CourseError if there is no such exercise.
     """
+    exercise = _name(exercise)
     if namespace is None:
         namespace = sys._getframe(1).f_globals
-    chapter = course.chapter_of(exercise)
-    result = run_checks(
-        chapter.checks(exercise), Submission(namespace), lambda: chapter.mistakes(exercise)
-    )
+    from circuits.checking import AnswerError, Submission  # not needed for a map of the course
+    from circuits.judging import run_checks
+
+    chapter = chapter_of(exercise)
+    if problem := _broken_cell(namespace.get("In"), exercise):
+
+        def answer(*args, **kwargs):
+            raise AnswerError(problem, "cell")
+
+        namespace = {exercise: answer}
+    submission = Submission(namespace, like=chapter.stubs)
+    result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
     _remember(result)
     return Report(result)
 
 
-def hint(exercise: str) -> "Markdown":
+def _name(exercise: str | Callable) -> str:
+    """The name of an exercise, also of one given as the function itself: `check(sample)`."""
+    name = exercise if isinstance(exercise, str) else getattr(exercise, "__name__", None)
+    if not isinstance(name, str):
+        raise CourseError(f'Which exercise? Give its name, as in `check("bigram_counts")`, not {exercise!r:.60}.')
+    return name
+
+
+def _broken_cell(cells: Any, name: str) -> str | None:
+    """What is wrong if the newest cell that was to define an exercise does not compile: what is defined
+    then is an older version, and judging that would mislead. `cells` are IPython's `In`."""
+    define = re.compile(rf"(?m)^(async\s+)?def\s+{name}\b|^{name}\s*=[^=]")
+    newest = next((c for c in reversed(cells or []) if isinstance(c, str) and define.search(c)), "")
+    try:
+        compile(newest, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        where = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        return (
+            f"The cell of `{name}` that you ran last does not compile ({getattr(error, 'msg', error)}{where}), so "
+            "what is defined is an older version, if any. Correct the cell, run it, and check again."
+        )
+    return None
+
+
+def hint(exercise: str | Callable) -> "Markdown":
     """The next hint for an exercise, one more at every call."""
-    all_hints = course.hints(course.chapter_of(exercise), exercise)
+    exercise = _name(exercise)
+    all_hints = hints(chapter_of(exercise), exercise)
     shown = _hints_shown[exercise] = min(_hints_shown.get(exercise, 0) + 1, len(all_hints))
     lines = [f"**Hint {i} of {len(all_hints)}.** {h}" for i, h in enumerate(all_hints[:shown], 1)]
     if shown == len(all_hints):
@@ -45,19 +83,20 @@ def hint(exercise: str) -> "Markdown":
     return Markdown("\n\n".join(lines))
 
 
-def reveal(exercise: str) -> "Markdown":
+def reveal(exercise: str | Callable) -> "Markdown":
     """Show the reference answer, and define it here, so that what builds on it can go on.
 
     Raises CourseError in a copy of the course without `solutions/`, such as a class is given.
     """
-    chapter = course.chapter_of(exercise)
+    exercise = _name(exercise)
+    chapter = chapter_of(exercise)
     if not chapter.source.exists():
         raise CourseError("This copy of the course has no reference answers (no solutions/ folder).")
-    cells = course.answer_cells(chapter.source)
+    cells = answer_cells(chapter.source)
     namespace = sys._getframe(1).f_globals
     for name, code in cells:
         if name in ("setup", exercise):
-            exec(course.compile_cell(name, code), namespace)
+            run_cell(name, code, namespace)
     code = "\n".join(
         line for line in dict(cells)[exercise].splitlines() if "### " not in line
     )
@@ -102,6 +141,7 @@ def _remember(result: Result) -> None:
 # Marks and words carry the meaning; colour only repeats it. The colours are JupyterLab's own, so
 # they follow its theme.
 _OK, _BAD = "var(--jp-success-color1, #2e7d32)", "var(--jp-error-color1, #c62828)"
+_OPEN = "var(--jp-border-color1, #bdbdbd)"
 _BOX = (
     "border-left: 4px solid {color}; padding: 4px 12px; margin: 4px 0; line-height: 1.5;"
     "color: var(--jp-content-font-color1, inherit); font-family: var(--jp-content-font-family);"
@@ -141,9 +181,11 @@ class Report:
         """All that the HTML report says, as text for a terminal."""
         r = self.result
         lines = [f"{r.exercise}: {points_text(r.points)} of {points_text(r.max_points)} points"]
+        said = set()
         for c in r.checks:
             lines.append(f"  {'ok  ' if c.passed else 'FAIL'} {c.name}")
-            lines += [f"       {c.message}"] * bool(c.message)
+            lines += [f"       {c.message}"] * (bool(c.message) and c.message not in said)
+            said.add(c.message)
         lines += [f"  Hint: {r.hint}"] * bool(r.hint)
         return "\n".join(lines)
 
@@ -153,9 +195,11 @@ class Report:
     def html(self) -> str:
         """The report as a piece of a page. All that came from an answer is escaped."""
         r = self.result
-        score = f"{points_text(r.points)} of {points_text(r.max_points)} points"
+        open_ = r.unsolved and not self.graded  # not started, which is no failure
+        got = "not started," if open_ else f"{points_text(r.points)} of"
+        score = f"{got} {points_text(r.max_points)} points"
         title = f"<b>{html.escape(r.exercise)}</b> · {score}"
-        if r.unsolved and not self.graded:
+        if open_:
             body = _inline(r.checks[0].message)
         else:
             rows, said = [], set()
@@ -178,7 +222,7 @@ class Report:
             )
         if self.unsandboxed:
             body += f"<div><b>not sandboxed</b>: {html.escape(self.unsandboxed)}</div>"
-        color = _OK if r.passed else _BAD
+        color = _OK if r.passed else _OPEN if open_ else _BAD
         return f'<div style="{_BOX.format(color=color)}"><div>{title}</div>{body}</div>'
 
 
@@ -189,7 +233,7 @@ class Progress:
         self.done = done
 
     def _rows(self):
-        for chapter in course.chapters():
+        for chapter in chapters():
             exercises = {
                 name: (self.done.get(name, [0])[0], points)
                 for name, points in chapter.exercises.items()
@@ -218,7 +262,7 @@ class Progress:
                     f'<span style="white-space:nowrap;margin-right:1.2em;color:{color}">'
                     f"{mark} <code>{html.escape(name)}</code></span>"
                 )
-            box = _BOX.format(color=_OK if got >= of else "var(--jp-border-color1, #bdbdbd)")
+            box = _BOX.format(color=_OK if got >= of else _OPEN)
             blocks.append(
                 f'<div style="{box}"><b>{html.escape(chapter.title)}</b> · '
                 f"{points_text(got)} of {points_text(of)} points<div>{' '.join(items)}</div></div>"

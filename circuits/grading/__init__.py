@@ -1,0 +1,1 @@
+"""The instructor's side: how submissions are executed and graded."""

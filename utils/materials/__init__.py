@@ -1,0 +1,1 @@
+"""What single chapters bring along: prompts, hand-made models, names of edges, GPT-2."""
