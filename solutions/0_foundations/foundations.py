@@ -54,7 +54,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from utils import Transformer, check, hint, progress, reveal
+from circuits import check, hint, progress, reveal
+from utils import Transformer
 
 # %% [markdown]
 # The model has two layers and was trained on Python's own standard library. It reads *tokens*, pieces of text;
@@ -65,7 +66,8 @@ import copy
 
 from IPython.display import Markdown
 
-from utils import load_corpus, load_model, plots
+from utils import load_corpus, load_model
+from utils.figures import plots
 
 model = load_model("two_layer").requires_grad_(False)
 n_layers, n_heads, d_model, d_head = (getattr(model.cfg, name) for name in ("n_layers", "n_heads", "d_model", "d_head"))

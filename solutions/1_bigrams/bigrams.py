@@ -16,7 +16,7 @@
 #
 # **After this chapter you can**
 #
-# - count what follows what in ten million tokens of Python, and say in nats how far that takes you;
+# - count what follows what in millions of tokens of Python, and say in nats how far that takes you;
 # - prove that a zero-layer transformer is a bigram table, and read the table off its weights;
 # - train one, watch it approach a floor that you computed beforehand, and measure what it missed;
 # - say what `d_model` buys, and why no direction in the residual stream is special.
@@ -34,10 +34,11 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-from utils import Config, Transformer, check, hint, progress, reveal
+from circuits import check, hint, progress, reveal
+from utils import Config, Transformer
 
 # %% [markdown]
 # The text is the standard library of the Python that runs this notebook: every machine has it, and
@@ -45,7 +46,8 @@ from utils import Config, Transformer, check, hint, progress, reveal
 # and `↵` for a newline.
 
 # %%
-from utils import interactive, load_corpus, load_curves, load_model, plots
+from utils import load_corpus, load_curves, load_model
+from utils.figures import interactive, plots
 
 corpus = load_corpus()
 shipped = load_model("zero_layer")
@@ -99,7 +101,7 @@ plots.matrix(
 # %% [markdown]
 # ### Exercise · count bigrams    ●○○   5 min
 #
-# Fill the table. The real text has ten million tokens, so a Python loop over them would take
+# Fill the table. The real text has millions of tokens, so a Python loop over them would take
 # a minute or more; a tensor operation takes a blink.
 #
 # <details><summary>Hint 1</summary>
@@ -275,7 +277,7 @@ print(f"Best on held-out text: alpha = {best_alpha}, {bigram_loss:.3f} nats per 
 # that was counted.
 #
 # We chose $\alpha$ by looking at the held-out text, which flatters the table a little. With one
-# number chosen for half a million tokens, it does not matter.
+# number chosen for so much text, it does not matter.
 
 # %% [markdown]
 # ## Two matrices
@@ -850,7 +852,7 @@ for token in [*worst, *readable[:8], *readable[-8:]]:
 # </details>
 
 # %% exercise="predict_distance"
-def predict_distance(counts: Int[Tensor, "d_vocab d_vocab"]) -> Float[Tensor, "d_vocab"]:
+def predict_distance(counts: Int[Tensor, "d_vocab d_vocab"]) -> Real[Tensor, "d_vocab"]:
     """A score per token, from the counts alone: the higher, the further off a trained model will be."""
     ### BEGIN SOLUTION
     return -counts.sum(dim=-1).float()

@@ -35,10 +35,12 @@ from einops import einsum, rearrange
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from utils import Transformer, check, hint, progress, reveal
+from circuits import check, hint, progress, reveal
+from utils import Transformer
 
 # %%
-from utils import load_corpus, load_curves, load_model, plots, views
+from utils import load_corpus, load_curves, load_model
+from utils.figures import plots, views
 
 corpus = load_corpus()
 model = load_model("one_layer").requires_grad_(False)
@@ -916,7 +918,7 @@ print(views.circuits(model, 0, "f"))
 # %% exercise="product_eigenvalues"
 def product_eigenvalues(
     A: Float[Tensor, "n r"], B: Float[Tensor, "r n"]
-) -> Complex[Tensor, "r"]:
+) -> Complex[Tensor, "r"] | list[complex]:
     """The r eigenvalues of A @ B other than the n - r that are always zero."""
     ### BEGIN SOLUTION
     return torch.linalg.eigvals(B @ A)

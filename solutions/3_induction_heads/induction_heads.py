@@ -35,15 +35,17 @@ from einops import einsum, rearrange
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from utils import Config, Transformer, check, hint, progress, reveal
-from utils.handmade import empty_model, rooms, rotation
+from circuits import check, hint, progress, reveal
+from utils import Config, Transformer
+from utils.materials.handmade import empty_model, rooms, rotation
 from utils.model import sinusoids
 
 # %%
 import copy
 import time
 
-from utils import interactive, load_corpus, load_curves, load_model, plots
+from utils import load_corpus, load_curves, load_model
+from utils.figures import interactive, plots
 from utils.training import LIVE, LIVE_STEPS, Training, live_steps, next_token_loss
 
 corpus = load_corpus()
@@ -731,7 +733,7 @@ for name, score in icl.items():
 # </details>
 
 # %% exercise="previous_token_score"
-def previous_token_score(pattern: Float[Tensor, "batch n_heads dest src"]) -> Float[Tensor, "n_heads"]:
+def previous_token_score(pattern: Float[Tensor, "batch n_heads dest src"]) -> Float[Tensor, "n_heads"] | list[float]:
     """Mean attention weight that each head gives to the token before."""
     ### BEGIN SOLUTION
     return pattern.diagonal(-1, dim1=-2, dim2=-1).mean((0, -1))
@@ -755,7 +757,7 @@ check("previous_token_score")
 # %% exercise="duplicate_token_score"
 def duplicate_token_score(
     pattern: Float[Tensor, "batch n_heads dest src"], length: int
-) -> Float[Tensor, "n_heads"]:
+) -> Float[Tensor, "n_heads"] | list[float]:
     """Mean weight from each token of the second copy to the same token in the first."""
     ### BEGIN SOLUTION
     return pattern.diagonal(-length, dim1=-2, dim2=-1).mean((0, -1))
@@ -781,7 +783,7 @@ check("duplicate_token_score")
 # %% exercise="induction_score"
 def induction_score(
     pattern: Float[Tensor, "batch n_heads dest src"], length: int
-) -> Float[Tensor, "n_heads"]:
+) -> Float[Tensor, "n_heads"] | list[float]:
     """Mean weight from each token of the second copy to the one after its first occurrence."""
     ### BEGIN SOLUTION
     stripe = pattern.diagonal(-(length - 1), dim1=-2, dim2=-1)
@@ -1579,7 +1581,7 @@ for name in sorted(by_path, key=by_path.get, reverse=True)[:6]:
 # </details>
 
 # %% exercise="term_importance"
-def term_importance(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "3"]:
+def term_importance(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "3"] | list[float]:
     """Mean loss (nats per token) of a two-layer model with paths through at most 0, 1 and 2 heads,
     its attention patterns held as they are."""
     ### BEGIN SOLUTION

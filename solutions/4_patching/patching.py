@@ -32,8 +32,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from utils import Transformer, check, get_act_name, hint, progress, reveal
-from utils.edges import edge_names
+from circuits import check, hint, progress, reveal
+from utils import ActivationCache, Transformer, get_act_name
+from utils.materials.edges import edge_names
 from utils.patching import LogitDiff, sweep
 
 # %% [markdown]
@@ -44,9 +45,10 @@ from utils.patching import LogitDiff, sweep
 # %%
 import time
 
-from utils import load_model, plots
-from utils.gates import gate_model
-from utils.prompts import TEMPLATE, draw_names, draw_pairs, make_pairs
+from utils import load_model
+from utils.figures import plots
+from utils.materials.gates import gate_model
+from utils.materials.prompts import TEMPLATE, draw_names, draw_pairs, make_pairs
 
 one, two = (load_model(name).requires_grad_(False) for name in ("one_layer", "two_layer"))
 pairs = draw_pairs(two, 64, torch.Generator().manual_seed(0))
@@ -577,7 +579,7 @@ plots.grouped_bars(
 
 # %% exercise="direct_logit_attribution"
 def direct_logit_attribution(
-    cache: dict[str, Tensor],
+    cache: ActivationCache,
     model: Transformer,
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
@@ -642,7 +644,7 @@ print(f"Largest difference between the sum of the shares and the logit differenc
 
 # %% exercise="logit_lens"
 def logit_lens(
-    cache: dict[str, Tensor], model: Transformer
+    cache: ActivationCache, model: Transformer
 ) -> Float[Tensor, "n_layers+1 batch pos d_vocab"]:
     """Logits read off the stream before every layer and, last, after all of them."""
     ### BEGIN SOLUTION
@@ -808,7 +810,7 @@ def patch_sweep(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
     kind: str,
-) -> Float[Tensor, "n_layers cell"]:
+) -> Float[Tensor, "n_layers cell"] | list[list[float]]:
     """How much of the clean mean logit difference each patch restores: 0 is corrupted, 1 is clean."""
     ### BEGIN SOLUTION
     prompt = torch.arange(len(clean))
@@ -1141,7 +1143,7 @@ def patch_qkv(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
     layer: int,
-) -> Float[Tensor, "3 n_heads"]:
+) -> Float[Tensor, "3 n_heads"] | list[list[float]]:
     """How much of the clean mean logit difference one head's q, k or v restores: 0 corrupted, 1 clean."""
     ### BEGIN SOLUTION
     prompt = torch.arange(len(clean))
@@ -1954,7 +1956,7 @@ print("\n".join(f"  {edge}" for edge in found))
 # biases write, too.
 
 # %%
-from utils.gpt2 import load_gpt2
+from utils.materials.gpt2 import load_gpt2
 
 gpt2 = load_gpt2()
 if gpt2 is not None:

@@ -2,11 +2,12 @@
 what one of these does is shown its hint."""
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
 
-from utils.checking import mistake
+from circuits.checking import mistake
 
 # bigram_counts ------------------------------------------------------------------------------
 
@@ -20,7 +21,7 @@ def transposed(tokens, d_vocab):
     return _table(tokens[1:], tokens[:-1], d_vocab)
 
 
-@mistake("bigram_counts", hint="With repeated indices, `counts[a, b] += 1` adds only once. Use `torch.bincount`, `index_put_(..., accumulate=True)` or `index_add_`.")
+@mistake("bigram_counts", hint="Every pair counts once here, however often it occurs. (With repeated indices, `counts[a, b] += 1` adds only once: use `torch.bincount`, `index_put_(..., accumulate=True)` or `index_add_`.)")
 def adds_once_per_distinct_pair(tokens, d_vocab):
     counts = torch.zeros(d_vocab, d_vocab, dtype=torch.long)
     counts[tokens[:-1], tokens[1:]] += 1
@@ -51,6 +52,22 @@ def skips_a_token(tokens, d_vocab):
 @mistake("bigram_counts", hint="The table is as large as the tokens that occur; it needs a row and a column for each of the `d_vocab` tokens. (`minlength` sees to it.)")
 def table_of_the_tokens_that_occur(tokens, d_vocab):
     return _table(tokens[:-1], tokens[1:], int(tokens.max()) + 1)
+
+
+@mistake("bigram_counts", hint="The integers of your table are too narrow: above 255 a `uint8` starts again at 0, above 32,767 an `int16` below it. `torch.bincount` gives wide ones.")
+def counts_in_8_bits(tokens, d_vocab):
+    return _table(tokens[:-1], tokens[1:], d_vocab).to(torch.uint8)
+
+
+@mistake("bigram_counts", hint="The integers of your table are too narrow: above 255 a `uint8` starts again at 0, above 32,767 an `int16` below it. `torch.bincount` gives wide ones.")
+def counts_in_16_bits(tokens, d_vocab):
+    return _table(tokens[:-1], tokens[1:], d_vocab).to(torch.int16)
+
+
+@mistake("bigram_counts", hint="You count a pair in both orders. `counts[a, b]` is for a followed by b alone.")
+def counts_both_orders(tokens, d_vocab):
+    counts = _table(tokens[:-1], tokens[1:], d_vocab)
+    return counts + counts.T
 
 
 # bigram_log_probs ---------------------------------------------------------------------------
@@ -113,6 +130,24 @@ def adds_in_place(counts, alpha):
     return (counts / counts.sum(dim=-1, keepdim=True)).log()
 
 
+@mistake("bigram_log_probs", hint="You add alpha to the shares. It belongs to the counts: add it first, then divide by the row's sum.")
+def alpha_after_normalising(counts, alpha):
+    p = counts / counts.sum(dim=-1, keepdim=True).clamp(min=1) + alpha
+    return (p / p.sum(dim=-1, keepdim=True)).log()
+
+
+@mistake("bigram_log_probs", hint="You put alpha into empty cells only. It is added to every count.")
+def alpha_in_empty_cells_only(counts, alpha):
+    smoothed = torch.where(counts == 0, alpha, counts.float())
+    return (smoothed / smoothed.sum(dim=-1, keepdim=True)).log()
+
+
+@mistake("bigram_log_probs", hint="You subtract the sum of the logarithms. What is to be subtracted is the logarithm of the row's *sum*.")
+def subtracts_the_sum_of_logarithms(counts, alpha):
+    logs = (counts + alpha).log()
+    return logs - logs.sum(dim=-1, keepdim=True)
+
+
 # conditional_entropy ------------------------------------------------------------------------
 
 
@@ -172,6 +207,30 @@ def conditions_on_the_next_token(counts):
     return -torch.xlogy(p_pair, p_previous).sum()
 
 
+@mistake("conditional_entropy", hint="You weight a row by how often its token comes *next*, the sum of its column. Weight row a by how often a is the present token: the sum of the row.")
+def weights_by_the_columns(counts):
+    _, p_next = _entropy_parts(counts)
+    return -(counts.sum(dim=0) / counts.sum() * torch.xlogy(p_next, p_next).sum(dim=-1)).sum()
+
+
+@mistake("conditional_entropy", hint="You add 1 to every count. That changes the distribution: for empty cells, `torch.xlogy` is enough.")
+def adds_one_to_every_count(counts):
+    p_next = (counts + 1) / (counts + 1).sum(dim=-1, keepdim=True)
+    return -(counts.sum(dim=-1) / counts.sum() * (p_next * p_next.log()).sum(dim=-1)).sum()
+
+
+@mistake("conditional_entropy", hint="This is the logarithm of the number of different successors, which is the entropy only if all are equally likely.")
+def logarithm_of_the_number_of_successors(counts):
+    return (counts.sum(dim=-1) / counts.sum() * (counts > 0).sum(dim=-1).clamp(min=1).log()).sum()
+
+
+@mistake("conditional_entropy", hint="This is how much the present token *tells* about the next, the mutual information. You are asked for what stays uncertain.")
+def mutual_information(counts):
+    p = counts / counts.sum()
+    first, second = p.sum(dim=1), p.sum(dim=0)
+    return torch.xlogy(p, p).sum() - torch.xlogy(first, first).sum() - torch.xlogy(second, second).sum()
+
+
 # cross_entropy_of_table ---------------------------------------------------------------------
 
 
@@ -215,6 +274,28 @@ def every_row_with_every_column(log_probs, tokens):
     return -log_probs[tokens[:-1]][:, tokens[1:]].mean()
 
 
+@mistake("cross_entropy_of_table", hint="You average probabilities, and then take the logarithm. It is the other way round: the mean of the logarithms.")
+def logarithm_of_the_mean_probability(log_probs, tokens):
+    return -log_probs[tokens[:-1], tokens[1:]].exp().mean().log()
+
+
+@mistake("cross_entropy_of_table", hint="This is the entropy of the rows: what comes next in the text is not looked at. Look up the cell of each pair.")
+def entropy_of_the_rows(log_probs, tokens):
+    rows = log_probs[tokens[:-1]]
+    return -(rows.exp() * rows).sum(-1).mean()
+
+
+@mistake("cross_entropy_of_table", hint="Every pair counts once here. One that occurs twice in the text counts twice.")
+def every_pair_once(log_probs, tokens):
+    a, b = torch.stack([tokens[:-1], tokens[1:]]).unique(dim=1)
+    return -log_probs[a, b].mean()
+
+
+@mistake("cross_entropy_of_table", hint="The last token is paired with the first, as if the text were a circle (`roll` does this). It has no successor.")
+def wraps_the_text_around(log_probs, tokens):
+    return -log_probs[tokens, tokens.roll(-1)].mean()
+
+
 # zero_layer_logits --------------------------------------------------------------------------
 
 
@@ -252,6 +333,11 @@ def only_the_last_position(W_E, W_U, tokens):
 @mistake("zero_layer_logits", hint="The logits are shifted by one position: those at position i are computed from the token at i, though they predict the one at i + 1.")
 def shifted_by_one(W_E, W_U, tokens):
     return (W_E[tokens] @ W_U).roll(1, dims=1)
+
+
+@mistake("zero_layer_logits", hint="Nothing is divided here: logits are the plain product. The root belongs to attention scores.")
+def logits_over_the_root(W_E, W_U, tokens):
+    return W_E[tokens] @ W_U / W_E.shape[1] ** 0.5
 
 
 # positions_that_matter ----------------------------------------------------------------------
@@ -325,6 +411,17 @@ def log_softmax_of_the_path(W_E, W_U):
     return (W_E @ W_U).log_softmax(-1)
 
 
+@mistake("direct_path", hint="Nothing is divided here: logits are the plain product. The root belongs to attention scores.")
+def path_over_the_root(W_E, W_U):
+    return W_E @ W_U / W_E.shape[1] ** 0.5
+
+
+@mistake("direct_path", hint="You subtract each row's mean. That leaves probabilities as they are, but the direct path is the product itself.")
+def rows_of_the_path_centred(W_E, W_U):
+    path = W_E @ W_U
+    return path - path.mean(dim=-1, keepdim=True)
+
+
 # top_next -----------------------------------------------------------------------------------
 
 
@@ -372,11 +469,49 @@ def only_the_best(model, token, k):
     return [_logits(model, token).argmax().item()]
 
 
+@mistake("top_next", hint="You let the model write: the likeliest token, then the likeliest after that one. All k tokens should be candidates for the place after the given token.")
+def the_likeliest_chain(model, token, k):
+    chain = []
+    for _ in range(k):
+        token = int(_logits(model, token).argmax())
+        chain.append(token)
+    return chain
+
+
+@mistake("top_next", hint="The right tokens, but sorted by their numbers. The likeliest comes first.")
+def sorted_by_number(model, token, k):
+    return sorted(_logits(model, token).topk(k).indices.tolist())
+
+
+@mistake("top_next", hint="You compare logits by their size. One far below zero makes a token *un*likely: leave out `abs`.")
+def largest_in_size(model, token, k):
+    return _logits(model, token).abs().topk(k).indices.tolist()
+
+
+@mistake("top_next", hint="These are ranks of tokens: `argsort` of an `argsort`. One `argsort` gives the tokens in order.")
+def ranks_for_tokens(model, token, k):
+    return _logits(model, token).argsort(descending=True).argsort()[:k].tolist()
+
+
+@mistake("top_next", hint="You leave the token itself out. It may well follow itself.")
+def never_the_token_itself(model, token, k):
+    logits = _logits(model, token)
+    logits[token] = -torch.inf
+    return logits.topk(k).indices.tolist()
+
+
 # train_step ---------------------------------------------------------------------------------
 
 
 def _loss(model, inputs, targets, **settings):
     return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), **settings)
+
+
+def _stepped(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
 
 
 @mistake("train_step", hint="Gradients from the step before are still there, and `backward` adds to them: call `optimizer.zero_grad()` in every step.")
@@ -456,6 +591,39 @@ def leaves_batch_and_position(model, tokens, optimizer):
     return loss.item()
 
 
+@mistake("train_step", hint="You compare the last prediction of a text with its first token (`roll` does this). Nothing comes after it: `logits[:, :-1]` and `tokens[:, 1:]`.")
+def rolls_the_text(model, tokens, optimizer):
+    return _stepped(optimizer, _loss(model, tokens, tokens.roll(-1, 1)))
+
+
+@mistake("train_step", hint="You call `backward` on the sum over all predictions, so the step is as many times too large as there are predictions. Call it on the mean.")
+def steps_by_the_sum(model, tokens, optimizer):
+    loss = _loss(model, tokens[:, :-1], tokens[:, 1:], reduction="sum")
+    return _stepped(optimizer, loss) / tokens[:, 1:].numel()
+
+
+@mistake("train_step", hint="You train on the first text of the batch only. The loss is the mean over all texts.")
+def trains_on_the_first_text(model, tokens, optimizer):
+    return _stepped(optimizer, _loss(model, tokens[:1, :-1], tokens[:1, 1:]))
+
+
+@mistake("train_step", hint="The loss is that of the last prediction only. Every position predicts: it is the mean over all of them.")
+def trains_on_the_last_prediction(model, tokens, optimizer):
+    return _stepped(optimizer, F.cross_entropy(model(tokens)[:, -2], tokens[:, -1]))
+
+
+@mistake("train_step", hint="This is in bits: you divided by log 2. Leave it in nats.")
+def reports_bits(model, tokens, optimizer):
+    return _stepped(optimizer, _loss(model, tokens[:, :-1], tokens[:, 1:])) / math.log(2)
+
+
+@mistake("train_step", hint="`reshape` keeps the numbers in the order in which they lie in memory, so the logits of one position fall to several. Use `transpose(1, 2)`, or flatten batch and position.")
+def reshapes_for_a_transpose(model, tokens, optimizer):
+    logits = model(tokens)[:, :-1]
+    batch, pos, d_vocab = logits.shape
+    return _stepped(optimizer, F.cross_entropy(logits.reshape(batch, d_vocab, pos), tokens[:, 1:]))
+
+
 # mean_kl ------------------------------------------------------------------------------------
 
 
@@ -494,7 +662,7 @@ def negative_kl(log_p, log_q, weights):
     return (weights * (log_p.exp() * (log_q - log_p)).sum(-1)).sum()
 
 
-@mistake("mean_kl", hint="The weights sum to one already; after the weighted sum there is nothing left to divide by. (`mean` divides by the number of rows.)")
+@mistake("mean_kl", hint="You divide by d_vocab once too often (`mean` does it): a KL is a *sum* over b, and the weights sum to one already.")
 def divides_once_more(log_p, log_q, weights):
     return (weights * (log_p.exp() * (log_p - log_q)).sum(-1)).mean()
 
@@ -502,6 +670,33 @@ def divides_once_more(log_p, log_q, weights):
 @mistake("mean_kl", hint="You take the logarithm of a logarithm, which is NaN. `log_p` and `log_q` are logarithms already.")
 def logarithm_twice(log_p, log_q, weights):
     return (weights * (log_p.exp() * (log_p.log() - log_q.log())).sum(-1)).sum()
+
+
+@mistake("mean_kl", hint="The logarithms are multiplied by different probabilities. Both stand under p: `log_p.exp() * (log_p - log_q)`.")
+def each_with_its_own_probability(log_p, log_q, weights):
+    return (weights * (log_p.exp() * log_p - log_q.exp() * log_q).sum(-1)).sum()
+
+
+@mistake("mean_kl", hint="You take absolute values. In a KL, tokens that q gives too much count with a minus.")
+def absolute_differences(log_p, log_q, weights):
+    return (weights * (log_p.exp() * (log_p - log_q).abs()).sum(-1)).sum()
+
+
+@mistake("mean_kl", hint="This is the mean of both directions. KL(p || q) has p in front, only.")
+def both_directions(log_p, log_q, weights):
+    return (weights * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)).sum() / 2
+
+
+@mistake("mean_kl", hint="A probability too small for a float becomes 0 in `exp`, and then 0 / 0 or the logarithm of 0 gives NaN. The logarithms are given: subtract them.")
+def logarithm_of_a_quotient(log_p, log_q, weights):
+    p, q = log_p.exp(), log_q.exp()
+    return (weights * (p * (p / q).log()).sum(-1)).sum()
+
+
+@mistake("mean_kl", hint="A probability too small for a float becomes 0 in `exp`, and then 0 / 0 or the logarithm of 0 gives NaN. The logarithms are given: subtract them.")
+def logarithms_of_exponentials(log_p, log_q, weights):
+    p, q = log_p.exp(), log_q.exp()
+    return (weights * (p * (p.log() - q.log())).sum(-1)).sum()
 
 
 # best_rank_k --------------------------------------------------------------------------------
@@ -571,6 +766,24 @@ def transposes_vh(log_probs, weights, k):
     scale = weights.clamp(min=1e-8).sqrt()[:, None]
     U, S, Vh = torch.linalg.svd(scale * log_probs, full_matrices=False)
     return (U[:, :k] * S[:k]) @ Vh[:, :k].T / scale
+
+
+@mistake("best_rank_k", hint="You clamp the weights too high. Rare tokens have weights far below that, and should count as little as they do: 1e-8 is small enough.")
+def clamps_at_a_thousandth(log_probs, weights, k):
+    scale = weights.clamp(min=1e-3).sqrt()[:, None]
+    return _truncated(scale * log_probs, k) / scale
+
+
+@mistake("best_rank_k", hint="You clamp the weights too high. Rare tokens have weights far below that, and should count as little as they do: 1e-8 is small enough.")
+def clamps_at_a_hundredth(log_probs, weights, k):
+    scale = weights.clamp(min=1e-2).sqrt()[:, None]
+    return _truncated(scale * log_probs, k) / scale
+
+
+@mistake("best_rank_k", hint="You multiply by the square roots once more. After the truncation, *divide* by them: that undoes the scaling.")
+def scales_twice(log_probs, weights, k):
+    scale = weights.clamp(min=1e-8).sqrt()[:, None]
+    return _truncated(scale * log_probs, k) * scale
 
 
 # rotate_residual ----------------------------------------------------------------------------
@@ -688,6 +901,24 @@ def a_generator_of_its_own(model, prompt, n, temperature, generator):
     return _sampled(model, prompt, n, own, lambda logits: (logits / temperature).softmax(-1))
 
 
+@mistake("sample", hint="The generator is seeded anew for every token, so every draw is the same. Use it as it was given: it moves on by itself.")
+def seeds_anew_for_every_token(model, prompt, n, temperature, generator):
+    def probs(logits):
+        generator.manual_seed(0)
+        return (logits / temperature).softmax(-1)
+
+    return _sampled(model, prompt, n, generator, probs)
+
+
+@mistake("sample", hint="The softmax runs over the positions. It belongs to the vocabulary, the last axis.")
+def softmax_over_the_text(model, prompt, n, temperature, generator):
+    tokens = prompt
+    for _ in range(n):
+        probs = (model(tokens[None])[0] / temperature).softmax(0)[-1]
+        tokens = torch.cat([tokens, torch.multinomial(probs, 1, generator=generator)])
+    return tokens
+
+
 # furthest_tokens ----------------------------------------------------------------------------
 
 
@@ -762,6 +993,51 @@ def logits_for_log_probabilities(model, counts, k):
     return _top((torch.xlogy(p, p) - p * (model.W_E @ model.W_U)).sum(-1), n, k)
 
 
+@mistake("furthest_tokens", hint="This is KL(q || p), the other way round: the counted distribution p stands in front and under the expectation.")
+def the_other_kl(model, counts, k):
+    n, p, log_q, _ = _kl_rows(model, counts)
+    return _top((log_q.exp() * (log_q - p.clamp(min=1e-9).log())).sum(-1), n, k)
+
+
+@mistake("furthest_tokens", hint="You smooth the counts. Take them as they are: `torch.xlogy(p, p)` needs no alpha.")
+def smooths_the_counts(model, counts, k):
+    p = (counts + 1) / (counts + 1).sum(-1, keepdim=True)
+    log_q = (model.W_E @ model.W_U).log_softmax(-1)
+    return _top((p * (p.log() - log_q)).sum(-1), counts.sum(-1), k)
+
+
+@mistake("furthest_tokens", hint="You leave rows out first, so that the numbers of `topk` count the rows that are left. Keep all rows, and give the empty ones -inf.")
+def numbers_of_the_rows_that_are_left(model, counts, k):
+    n, _, _, kl = _kl_rows(model, counts)
+    return kl[n > 0].topk(k).indices.tolist()
+
+
+@mistake("furthest_tokens", hint="The softmax of the logits runs over the rows. A row is a distribution over what comes next: `log_softmax(-1)`.")
+def softmax_over_rows(model, counts, k):
+    n, p, _, _ = _kl_rows(model, counts)
+    log_q = (model.W_E @ model.W_U).log_softmax(0)
+    return _top((torch.xlogy(p, p) - p * log_q).sum(-1), n, k)
+
+
+@mistake("furthest_tokens", hint="You compare probabilities by their distance (squared or absolute), which sees only the likeliest successors. Use the KL.")
+def absolute_distance(model, counts, k):
+    n, p, log_q, _ = _kl_rows(model, counts)
+    return _top((p - log_q.exp()).abs().sum(-1), n, k)
+
+
+@mistake("furthest_tokens", hint="These are the KLs themselves. Return the numbers of the tokens, `.indices`.")
+def kls_for_tokens(model, counts, k):
+    n, _, _, kl = _kl_rows(model, counts)
+    return torch.where(n == 0, -torch.inf, kl).topk(k).values.tolist()
+
+
+@mistake("furthest_tokens", hint="You divide the counts by the sums of *columns*. Row a is what comes after token a: divide by its own sum, `counts.sum(-1, keepdim=True)`.")
+def divides_by_columns(model, counts, k):
+    n, _, log_q, _ = _kl_rows(model, counts)
+    p = counts / counts.sum(0, keepdim=True).clamp(min=1)
+    return _top((torch.xlogy(p, p) - p * log_q).sum(-1), n, k)
+
+
 # predict_distance ---------------------------------------------------------------------------
 
 
@@ -789,3 +1065,14 @@ def all_equal(counts):
 @mistake("predict_distance", hint="You score by the token's number, which in other texts means nothing. Use what the counts say.")
 def by_token_number(counts):
     return torch.arange(len(counts)).float()
+
+
+@mistake("predict_distance", hint="You expect tokens with a clear favourite to be far off. How clear a row is does not say how well it was learned.")
+def clear_favourites(counts):
+    return (counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)).max(dim=-1).values
+
+
+@mistake("predict_distance", hint="You expect tokens of low entropy to be far off. Being certain is not being wrong: how often has the model seen the token?")
+def low_entropy(counts):
+    p = counts / counts.sum(dim=-1, keepdim=True).clamp(min=1)
+    return torch.xlogy(p, p).sum(dim=-1)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from utils.checking import mistake
+from circuits.checking import mistake
 
 # split_heads --------------------------------------------------------------------------------
 
@@ -123,6 +123,20 @@ def takes_positions_for_heads(model, tokens):
     return torch.stack(parts)
 
 
+@mistake("residual_parts", hint="Your parts are running sums: each holds all that came before it. Return what each head adds by itself, as `result` has it.")
+def sums_head_by_head(model, tokens):
+    cache = _cache(model, tokens)
+    heads = [r for layer in range(model.cfg.n_layers) for r in cache["result", layer].unbind(2)]
+    return torch.stack([cache["embed"], *heads]).cumsum(0)
+
+
+@mistake("residual_parts", hint="The embedding is last; it comes first, and then the heads.")
+def embedding_last(model, tokens):
+    cache = _cache(model, tokens)
+    heads = [r for layer in range(model.cfg.n_layers) for r in cache["result", layer].unbind(2)]
+    return torch.stack([*heads, cache["embed"]])
+
+
 # cross_entropy_nats -------------------------------------------------------------------------
 
 
@@ -191,6 +205,52 @@ def does_not_flatten(logits, tokens):
     return F.cross_entropy(logits[:, :-1], tokens[:, 1:])
 
 
+@mistake("cross_entropy_nats", hint="You compare the last prediction of a text with its first token, as if the text were a circle (`roll` does this). Nothing comes after it: leave it out.")
+def rolls_the_tokens(logits, tokens):
+    return _nats(logits, tokens.roll(-1, 1))
+
+
+@mistake("cross_entropy_nats", hint="You sum over the positions and average over the texts only. The loss is the mean over all predictions.")
+def sum_for_each_text(logits, tokens):
+    return _nats(logits[:, :-1], tokens[:, 1:], reduction="sum") / len(tokens)
+
+
+@mistake("cross_entropy_nats", hint="Predictions of token 0 are left out (`ignore_index=0`). Token 0 counts like any other.")
+def ignores_token_0(logits, tokens):
+    return _nats(logits[:, :-1], tokens[:, 1:], ignore_index=0)
+
+
+@mistake("cross_entropy_nats", hint="The first prediction is left out. The logits at position 0 predict token 1: `logits[:, :-1]` and `tokens[:, 1:]`.")
+def leaves_the_first_prediction_out(logits, tokens):
+    return _nats(logits[:, 1:-1], tokens[:, 2:])
+
+
+@mistake("cross_entropy_nats", hint="A tiny number put in before the logarithm keeps a loss from being as large as it should be. `log_softmax(-1)` needs none.")
+def a_tiny_number_before_the_logarithm(logits, tokens):
+    return -(logits[:, :-1].softmax(-1).gather(-1, tokens[:, 1:, None]) + 1e-8).log().mean()
+
+
+@mistake("cross_entropy_nats", hint="A tiny number put in before the logarithm keeps a loss from being as large as it should be. `log_softmax(-1)` needs none.")
+def a_tinier_number_before_the_logarithm(logits, tokens):
+    return -(logits[:, :-1].softmax(-1).gather(-1, tokens[:, 1:, None]) + 1e-10).log().mean()
+
+
+@mistake("cross_entropy_nats", hint="A tiny number put in before the logarithm keeps a loss from being as large as it should be. `log_softmax(-1)` needs none.")
+def the_tiniest_number_before_the_logarithm(logits, tokens):
+    return -(logits[:, :-1].softmax(-1).gather(-1, tokens[:, 1:, None]) + 1e-12).log().mean()
+
+
+@mistake("cross_entropy_nats", hint="You average probabilities, and then take the logarithm. It is the other way round: the mean of the logarithms.")
+def logarithm_of_the_mean(logits, tokens):
+    return -logits[:, :-1].softmax(-1).gather(-1, tokens[:, 1:, None]).mean().log()
+
+
+@mistake("cross_entropy_nats", hint="This is the entropy of the predictions: the tokens that came are not looked at. Take the logarithm of the probability that each of *them* was given.")
+def entropy_of_the_predictions(logits, tokens):
+    log_probs = logits[:, :-1].log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1).mean()
+
+
 # bilinear -----------------------------------------------------------------------------------
 
 
@@ -228,6 +288,11 @@ def sums_over_the_rows(M, x, y):
 def only_the_diagonal(M, x, y):
     n = min(M.shape)
     return (x[:, :n] * M.diagonal() * y[:, :n]).sum(-1)
+
+
+@mistake("bilinear", hint="You divide by the lengths of x and y. The form is the plain sum: larger vectors give more.")
+def over_both_lengths(M, x, y):
+    return ((x @ M) * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
 
 
 # adjoint_attention --------------------------------------------------------------------------
@@ -316,6 +381,16 @@ def from_the_left(W_Q, W_K, R):
     return R @ W_Q, torch.linalg.inv(R).T @ W_K
 
 
+@mistake("regauge", hint="`1 / R` inverts every entry by itself. The inverse of a matrix is `torch.linalg.inv(R)`.")
+def inverts_entry_by_entry(W_Q, W_K, R):
+    return W_Q @ R, W_K @ (1 / R).T
+
+
+@mistake("regauge", hint="The second matrix is transposed: it is the new W_K^T. Return the new W_K, `[d_model d_head]` as the old one.")
+def keys_transposed(W_Q, W_K, R):
+    return W_Q @ R, torch.linalg.inv(R) @ W_K.T
+
+
 # regauge_ov ---------------------------------------------------------------------------------
 
 
@@ -357,6 +432,11 @@ def inverse_from_the_right(W_V, W_O, R):
 @mistake("regauge_ov", hint="The two are in the wrong order: return the new W_V first, then the new W_O.")
 def output_first(W_V, W_O, R):
     return torch.linalg.inv(R) @ W_O, W_V @ R
+
+
+@mistake("regauge_ov", hint="`1 / R` inverts every entry by itself. The inverse of a matrix is `torch.linalg.inv(R)`.")
+def inverts_R_entry_by_entry(W_V, W_O, R):
+    return W_V @ R, (1 / R) @ W_O
 
 
 # survives_regauging -------------------------------------------------------------------------
@@ -444,9 +524,14 @@ def exchanged(A, W, X):
     return W @ X @ A
 
 
-@mistake("kron_apply", hint="This is X with its axes exchanged. The result has a row for every destination.")
+@mistake("kron_apply", hint="Your result is transposed. It has a row for every destination, `[dest d_out]`.")
 def result_transposed(A, W, X):
     return (A @ X @ W).T
+
+
+@mistake("kron_apply", hint="You add X. Return what the head adds to the stream, without the stream.")
+def adds_the_stream(A, W, X):
+    return X + A @ X @ W
 
 
 # positions_reached --------------------------------------------------------------------------
@@ -544,6 +629,16 @@ def those_of_the_two_layer_model(d_model, d_head, n_heads):
     return 32, 256
 
 
+@mistake("predict_ranks", hint="The two numbers are in the wrong order: first the rank of one head, then that of the sum over all.")
+def the_sum_first(d_model, d_head, n_heads):
+    return min(n_heads * d_head, d_model), min(d_head, d_model)
+
+
+@mistake("predict_ranks", hint="You take the larger of two sizes. A matrix has no larger rank than the *smaller* one.")
+def the_larger_sizes(d_model, d_head, n_heads):
+    return max(d_head, d_model), max(n_heads * d_head, d_model)
+
+
 # truncate_rank ------------------------------------------------------------------------------
 
 
@@ -611,6 +706,25 @@ def only_the_strengths(M, k):
     return _svd(M)[1][:k]
 
 
+@mistake("truncate_rank", hint="You *drop* k dimensions, the weakest. Keep k of them, the strongest: `[:k]`.")
+def drops_k_dimensions(M, k):
+    U, S, Vh = _svd(M)
+    n = len(S) - k
+    return (U[:, :n] * S[:n]) @ Vh[:n]
+
+
+@mistake("truncate_rank", hint="Multiply by the singular values themselves, not by their squares.")
+def squares_of_the_strengths(M, k):
+    U, S, Vh = _svd(M)
+    return (U[:, :k] * S[:k] ** 2) @ Vh[:k]
+
+
+@mistake("truncate_rank", hint="This is the k-th dimension alone. Keep the first k: `[:k]`, a slice.")
+def only_the_kth_dimension(M, k):
+    U, S, Vh = _svd(M)
+    return S[k - 1] * torch.outer(U[:, k - 1], Vh[k - 1])
+
+
 # virtual_weights ----------------------------------------------------------------------------
 
 
@@ -647,6 +761,11 @@ def divided_already(W_out, W_in):
 @mistake("virtual_weights", hint="`*` multiplies entry by entry. The stream is summed over: a matrix product, `@`.")
 def entry_by_entry_products(W_out, W_in):
     return W_out * W_in.T
+
+
+@mistake("virtual_weights", hint="Nothing is divided here: the root belongs to attention scores.")
+def over_the_root_of_the_stream(W_out, W_in):
+    return W_out @ W_in / math.sqrt(W_in.shape[0])
 
 
 # read_strength ------------------------------------------------------------------------------
@@ -695,6 +814,11 @@ def every_row_and_column(W_out, W_in):
 @mistake("read_strength", hint="This is a table of virtual weights. The strength is one number: take the norm of the product.")
 def a_table_of_weights(W_out, W_in):
     return (W_out @ W_in) / (W_out.norm() * W_in.norm())
+
+
+@mistake("read_strength", hint="`a / b * c` divides by b and *multiplies* by c. Put the two sizes in brackets, `a / (b * c)`.")
+def divides_and_multiplies(W_out, W_in):
+    return (W_out @ W_in).norm() / W_out.norm() * W_in.norm()
 
 
 # strongest_wire -----------------------------------------------------------------------------
@@ -781,6 +905,36 @@ def the_one_in_the_notebook(model):
     return 4, 6, "K"
 
 
+@mistake("strongest_wire", hint="Values are not searched. A head of layer 1 reads through its queries, its keys and its values.")
+def forgets_what_values_read(model):
+    OV, readers = _matrices(model)
+    return _search(OV[0], {letter: readers[letter][1] for letter in "QK"})
+
+
+@mistake("strongest_wire", hint="Queries are not searched. A head of layer 1 reads through its queries, its keys and its values.")
+def forgets_what_queries_read(model):
+    OV, readers = _matrices(model)
+    return _search(OV[0], {letter: readers[letter][1] for letter in "KV"})
+
+
+@mistake("strongest_wire", hint="Keys are not searched. A head of layer 1 reads through its queries, its keys and its values.")
+def forgets_what_keys_read(model):
+    OV, readers = _matrices(model)
+    return _search(OV[0], {letter: readers[letter][1] for letter in "QV"})
+
+
+@mistake("strongest_wire", hint="Your reader is in layer 0, like the writer. Heads of one layer do not read one another: take the readers' matrices from layer 1.")
+def readers_in_layer_0(model):
+    OV, readers = _matrices(model)
+    return _search(OV[0], {letter: matrices[0] for letter, matrices in readers.items()})
+
+
+@mistake("strongest_wire", hint="You multiply reader by writer. With vectors as rows, what acts first stands on the left: the writer's product, then the reader's.")
+def readers_on_the_left(model):
+    OV, readers = _matrices(model)
+    return _search(OV[0].mT, {letter: matrices.mT for letter, matrices in _later(readers).items()})  # |AB| = |B^T A^T|
+
+
 # mlp_as_neurons -----------------------------------------------------------------------------
 
 
@@ -846,3 +1000,8 @@ def neurons_after_dimensions(x, W_in, W_out):
 @mistake("mlp_as_neurons", hint="These are only the activations, how strongly each key matches. Multiply each by the neuron's value, its row of `W_out`.")
 def only_the_activations(x, W_in, W_out):
     return (x @ W_in).relu()
+
+
+@mistake("mlp_as_neurons", hint="A softmax over neurons makes them share, as sources of attention do. Each neuron has a relu of its own.")
+def softmax_over_neurons(x, W_in, W_out):
+    return _values((x @ W_in).softmax(-1), W_out)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from einops import einsum
 
-from utils.checking import mistake
-from utils.handmade import empty_model, rooms, rotation
+from circuits.checking import mistake
+from utils.materials.handmade import empty_model, rooms, rotation
 
 # tokens_behind_score ------------------------------------------------------------------------
 
@@ -51,6 +51,11 @@ def one_of_the_future(n_layers, dest, src):
     return sorted({src, dest}) if n_layers == 1 else list(range(dest + 2))
 
 
+@mistake("tokens_behind_score", hint="In one layer the query counts as well as the key: it is made from the token at `dest`.")
+def no_query_in_one_layer(n_layers, dest, src):
+    return [src] if n_layers == 1 else list(range(dest + 1))
+
+
 # previous_token_head ------------------------------------------------------------------------
 
 
@@ -58,7 +63,7 @@ def _frequencies(d_model):
     return 10_000 ** (-torch.arange(0, d_model, 2) / d_model)
 
 
-@mistake("previous_token_head", hint="This turns the query one step *forward*. Every head looks for the best place it may see, which is then its own. Turn by minus the frequencies.")
+@mistake("previous_token_head", hint="This turns the query one step *forward*, and the best place that a head may see is then its own. Row vectors are turned back by `rotation(-frequencies)`, not transposed.")
 def one_step_forward(n_ctx, d_model):
     return 100 * rotation(_frequencies(d_model)), torch.eye(d_model)
 
@@ -106,6 +111,31 @@ def rising_frequencies(n_ctx, d_model):
     return 100 * rotation(-frequencies), torch.eye(d_model)
 
 
+@mistake("previous_token_head", hint="W_Q and W_K are exchanged: you turn the *keys* back, so that the key at p + 1 fits the query at p. Return the turned matrix first.")
+def query_and_key_matrices_exchanged(n_ctx, d_model):
+    return torch.eye(d_model), 100 * rotation(-_frequencies(d_model))
+
+
+@mistake("previous_token_head", hint="The gain is negative: the head looks where the match is *worst*. The minus belongs to the frequencies: `100 * rotation(-frequencies)`.")
+def negative_gain(n_ctx, d_model):
+    return -100 * rotation(_frequencies(d_model)), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="Your W_Q moves each *dimension* to its neighbour, as if position p were a one in dimension p. Positions are sinusoids: turn each pair of dimensions.")
+def dimensions_moved_on(n_ctx, d_model):
+    return 1000 * torch.diag(torch.ones(d_model - 1), 1), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="Your W_Q moves each *dimension* to its neighbour, as if position p were a one in dimension p. Positions are sinusoids: turn each pair of dimensions.")
+def dimensions_moved_back(n_ctx, d_model):
+    return 1000 * torch.diag(torch.ones(d_model - 1), -1), torch.eye(d_model)
+
+
+@mistake("previous_token_head", hint="In the exponent you divide by `n_ctx`. The frequencies go by the width of the stream: divide by `d_model`.")
+def frequencies_by_the_length(n_ctx, d_model):
+    return 100 * rotation(-(10_000 ** (-torch.arange(0, d_model, 2) / n_ctx))), torch.eye(d_model)
+
+
 # two_back_virtual_head ----------------------------------------------------------------------
 
 
@@ -120,6 +150,20 @@ def _moves(attn, read, write, size):
     """Let the only head of a layer move what stands in one room to another."""
     attn.W_V[0, read, :size] = torch.eye(size)
     attn.W_O[0, :size, write] = torch.eye(size)
+
+
+COPIES = (
+    "The heads are as empty as they were. `model.W_Q[layer, head]` is a copy made for reading; "
+    "write into `model.blocks[layer].attn.W_Q[head]`."
+)
+
+
+def _empty_heads(model):
+    """A model as it is when the heads were written into copies."""
+    for block in model.blocks:
+        for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O):
+            W.zero_()
+    return model
 
 
 def _two_back(d_vocab, n_ctx, first={}, second={}):
@@ -168,7 +212,7 @@ def both_heads_too_soft(d_vocab, n_ctx):
     return _two_back(d_vocab, n_ctx, dict(gain=1.0), dict(gain=1.0))[1]
 
 
-@mistake("two_back_virtual_head", hint="The heads are turned one step *forward*, where they may not look. Turn by minus the frequencies.")
+@mistake("two_back_virtual_head", hint="Both heads look at their own position: their queries are not turned, or turned one step *forward*. Turn them back, by minus the frequencies.")
 def both_heads_look_forward(d_vocab, n_ctx):
     return _two_back(d_vocab, n_ctx, dict(steps=1), dict(steps=1))[1]
 
@@ -183,13 +227,9 @@ def second_head_looks_two_back(d_vocab, n_ctx):
     return model
 
 
-@mistake("two_back_virtual_head", hint="The heads are as empty as they were. `model.W_Q[layer, head]` is a copy made for reading; write into `model.blocks[layer].attn.W_Q[head]`.")
+@mistake("two_back_virtual_head", hint=COPIES)
 def written_into_copies(d_vocab, n_ctx):
-    room, model = _two_back(d_vocab, n_ctx)
-    for block in model.blocks:
-        for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O):
-            W.zero_()
-    return model
+    return _empty_heads(_two_back(d_vocab, n_ctx)[1])
 
 
 @mistake("two_back_virtual_head", hint="Nothing is embedded: `model.W_E` is still 0, so there is nothing to move.")
@@ -213,6 +253,16 @@ def first_head_writes_nothing(d_vocab, n_ctx):
     return model
 
 
+@mistake("two_back_virtual_head", hint="Each head looks *two* back, so together they move four. Let each look one back.")
+def each_head_looks_two_back(d_vocab, n_ctx):
+    return _two_back(d_vocab, n_ctx, dict(steps=-2), dict(steps=-2))[1]
+
+
+@mistake("two_back_virtual_head", hint="The first head does it all: it looks two back, and the second looks at itself. Let each look one back.")
+def first_head_looks_two_back(d_vocab, n_ctx):
+    return _two_back(d_vocab, n_ctx, dict(gain=300.0, steps=-2), dict(gain=300.0, steps=0))[1]
+
+
 # induction_circuit --------------------------------------------------------------------------
 
 
@@ -230,6 +280,11 @@ def _induction(d_vocab, n_ctx, query="token", key="previous", value="token", lou
     _moves(attn, getattr(room, value), room.answer, d_vocab)
     model.W_U[room.answer] = each
     return room, model
+
+
+@mistake("induction_circuit", hint=COPIES)
+def induction_written_into_copies(d_vocab, n_ctx):
+    return _empty_heads(_induction(d_vocab, n_ctx)[1])
 
 
 @mistake("induction_circuit", hint="The keys name the token at their own place, so the second head finds the token itself, not what came after it. Let its keys read `room.previous`.")
@@ -265,7 +320,7 @@ def logits_from_the_token(d_vocab, n_ctx):
     return model
 
 
-@mistake("induction_circuit", hint="The first head is turned one step *forward*, where it may not look; so each token is written down as its own predecessor. Turn by minus the frequencies.")
+@mistake("induction_circuit", hint="The first head looks at its own position, so each token is written down as its own predecessor. Turn its query one step *back*: `rotation(-frequencies)`.")
 def first_head_looks_forward(d_vocab, n_ctx):
     return _induction(d_vocab, n_ctx, first=dict(steps=1))[1]
 
@@ -340,6 +395,11 @@ def _pointer(d_vocab, n_ctx, match=1000.0, itself=-2000.0, steps=1, pointer="fou
     return room, model
 
 
+@mistake("pointer_induction", hint=COPIES)
+def pointer_written_into_copies(d_vocab, n_ctx):
+    return _empty_heads(_pointer(d_vocab, n_ctx)[1])
+
+
 @mistake("pointer_induction", hint="The pointer is not moved on: the second head looks where the token stood before, and copies the same token. One step further stands what came next.")
 def pointer_not_moved(d_vocab, n_ctx):
     return _pointer(d_vocab, n_ctx, steps=0)[1]
@@ -387,6 +447,28 @@ def pointer_not_followed(d_vocab, n_ctx):
     _, model = _pointer(d_vocab, n_ctx)
     model.blocks[1].attn.W_Q.zero_()
     model.blocks[1].attn.W_K.zero_()
+    return model
+
+
+@mistake("pointer_induction", hint="The pointer is in the second head's *key* here. Its query should read `room.found`, and its key `room.position`.")
+def pointer_in_the_key(d_vocab, n_ctx):
+    room, model = _pointer(d_vocab, n_ctx)
+    W_Q, W_K = model.blocks[1].attn.W_Q, model.blocks[1].attn.W_K
+    asks, answers = (W[0, part].clone() for W, part in ((W_Q, room.found), (W_K, room.position)))
+    W_Q.zero_()
+    W_K.zero_()
+    W_Q[0, room.position], W_K[0, room.found] = asks, answers
+    return model
+
+
+@mistake("pointer_induction", hint="The first head moves the *token* to `room.found`, which is the token that stands here anyway. A pointer is a position: let its values read `room.position`.")
+def finds_the_token(d_vocab, n_ctx):
+    room, model = _pointer(d_vocab, n_ctx)
+    attn, size = model.blocks[0].attn, min(d_vocab, n_ctx)
+    attn.W_V.zero_()
+    attn.W_O.zero_()
+    attn.W_V[0, room.token, :d_vocab] = torch.eye(d_vocab)
+    attn.W_O[0, :size, room.found.start : room.found.start + size] = torch.eye(size)
     return model
 
 
@@ -448,6 +530,53 @@ def one_token_for_all_places(d_vocab, batch, length, generator):
     return _once(d_vocab, batch, 1, generator).repeat(1, 2 * length)
 
 
+@mistake("repeated_tokens", hint="Your tokens are floats. Token ids are whole numbers: draw them with `torch.randint`.")
+def float_tokens(d_vocab, batch, length, generator):
+    once = (torch.rand(batch, length, generator=generator) * d_vocab).floor()
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="No token comes twice in a sequence (`randperm` does this). Draw each independently of the others: `torch.randint`.")
+def no_token_twice(d_vocab, batch, length, generator):
+    once = torch.stack([torch.randperm(d_vocab, generator=generator)[:length] for _ in range(batch)])
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="The copies lie along a dimension of their own (`stack` does this). Put them one after the other in one row: `torch.cat(..., dim=1)`.")
+def copies_stacked(d_vocab, batch, length, generator):
+    once = _once(d_vocab, batch, length, generator)
+    return torch.stack([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="You put token 0 in front, as a <|bos|>. Here there is none: each row is its tokens twice.")
+def bos_in_front(d_vocab, batch, length, generator):
+    once = _once(d_vocab, batch, length, generator)
+    return torch.cat([torch.zeros(batch, 1, dtype=torch.long), once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="Token 0 never comes. Without <|bos|> it is a token like any other: draw from 0 on.")
+def never_token_0(d_vocab, batch, length, generator):
+    once = 1 + _once(d_vocab - 1, batch, length, generator)
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="The two copies are drawn one after the other from the same generator, so they differ. Draw once, and repeat what you have.")
+def draws_each_copy(d_vocab, batch, length, generator):
+    return torch.cat([_once(d_vocab, batch, length, generator) for _ in range(2)], dim=1)
+
+
+@mistake("repeated_tokens", hint="You draw from torch's own random numbers. Draw from the `generator` that is given: `torch.randint(..., generator=generator)`.")
+def draws_from_torchs_own_numbers(d_vocab, batch, length, generator):
+    once = torch.randint(d_vocab, (batch, length))
+    return torch.cat([once, once], dim=1)
+
+
+@mistake("repeated_tokens", hint="Your tokens go up to `d_vocab`, one too many: the last is `d_vocab - 1`. The upper end of `torch.randint` is left out, so it is `d_vocab`.")
+def one_token_too_many(d_vocab, batch, length, generator):
+    once = _once(d_vocab + 1, batch, length, generator)
+    return torch.cat([once, once], dim=1)
+
+
 # per_token_loss -----------------------------------------------------------------------------
 
 
@@ -503,6 +632,51 @@ def probabilities_with_a_minus(model, tokens):
 @mistake("per_token_loss", hint="The last entry compares the end of the text with its beginning (`roll` does this). Nothing follows the last token: there are pos - 1 losses.")
 def wraps_to_the_first_token(model, tokens):
     return -_picked(model(tokens).log_softmax(-1), tokens.roll(-1, dims=1))
+
+
+def _flat_losses(model, tokens):
+    return F.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+
+
+@mistake("per_token_loss", hint="The flat losses come text by text. `.view(-1, batch).T` mixes the texts: cut the row into texts with `.view(batch, -1)`.")
+def reshaped_the_wrong_way(model, tokens):
+    return _flat_losses(model, tokens).view(-1, len(tokens)).T
+
+
+@mistake("per_token_loss", hint="The flat losses come text by text. `.view(-1, batch)` mixes the texts: cut the row into texts with `.view(batch, -1)`.")
+def reshaped_to_positions(model, tokens):
+    return _flat_losses(model, tokens).view(-1, len(tokens))
+
+
+@mistake("per_token_loss", hint="The softmax is taken twice: `cross_entropy` takes logits and makes log-probabilities of them itself.")
+def softmax_taken_twice(model, tokens):
+    probs = model(tokens)[:, :-1].softmax(-1)
+    return F.cross_entropy(probs.transpose(1, 2), tokens[:, 1:], reduction="none")
+
+
+@mistake("per_token_loss", hint="This is the loss of the model's own best guess. Take the log-probability of the token that really comes: `tokens[:, 1:]`.")
+def loss_of_the_best_guess(model, tokens):
+    return -model(tokens).log_softmax(-1)[:, :-1].amax(-1)
+
+
+@mistake("per_token_loss", hint="The softmax runs over the positions, dim=1. It belongs over the vocabulary, dim=-1.")
+def softmax_over_all_positions_but_the_last(model, tokens):
+    return -_picked(model(tokens)[:, :-1].log_softmax(1), tokens[:, 1:])
+
+
+@mistake("per_token_loss", hint="The last dimension is still there, with one entry: `gather` keeps it. Take it off with `[..., 0]`.")
+def last_dimension_kept(model, tokens):
+    return -model(tokens).log_softmax(-1)[:, :-1].gather(-1, tokens[:, 1:, None])
+
+
+@mistake("per_token_loss", hint="You average over the texts. Keep the losses of all texts and positions apart, `[batch pos-1]`.")
+def mean_over_texts(model, tokens):
+    return -_picked(model(tokens).log_softmax(-1)[:, :-1], tokens[:, 1:]).mean(0)
+
+
+@mistake("per_token_loss", hint="These are probabilities. A loss is minus their logarithm: `-log_softmax`.")
+def probabilities_of_tokens(model, tokens):
+    return _picked(model(tokens).softmax(-1)[:, :-1], tokens[:, 1:])
 
 
 # in_context_learning_score ------------------------------------------------------------------
@@ -567,6 +741,36 @@ def pair_as_an_index(losses, early, late):
     return losses[:, list(late)].mean() - losses[:, list(early)].mean()
 
 
+@mistake("in_context_learning_score", hint="You average the chapter's own stretches, EARLY and LATE. Take those that are given: `early` and `late`.")
+def the_chapters_own_stretches(losses, early, late):
+    return _mean(losses, (229, 255)) - _mean(losses, (25, 51))
+
+
+@mistake("in_context_learning_score", hint="Your slices are empty, and the mean of nothing is NaN. A stretch goes from its first number to its second: `losses[:, late[0]:late[1]]`.")
+def bounds_exchanged(losses, early, late):
+    return _mean(losses, late[::-1]) - _mean(losses, early[::-1])
+
+
+@mistake("in_context_learning_score", hint="This is the median of each stretch. Take the mean.")
+def medians_of_stretches(losses, early, late):
+    return losses[:, late[0] : late[1]].median() - losses[:, early[0] : early[1]].median()
+
+
+@mistake("in_context_learning_score", hint="This is one score per text. Average over the texts, too.")
+def one_score_per_text(losses, early, late):
+    return losses[:, late[0] : late[1]].mean(1) - losses[:, early[0] : early[1]].mean(1)
+
+
+@mistake("in_context_learning_score", hint="You take the second number of each pair for a length. It is one past the last position, as in a slice.")
+def start_and_length(losses, early, late):
+    return _mean(losses, (late[0], sum(late))) - _mean(losses, (early[0], sum(early)))
+
+
+@mistake("in_context_learning_score", hint="You add up the positions of a stretch. Stretches may be of different lengths: take means.")
+def sums_of_positions(losses, early, late):
+    return losses[:, late[0] : late[1]].sum(1).mean() - losses[:, early[0] : early[1]].sum(1).mean()
+
+
 # previous_token_score -----------------------------------------------------------------------
 
 
@@ -620,6 +824,11 @@ def sum_along_the_stripe(pattern):
     return _stripe(pattern, 1).sum(-1).mean(0)
 
 
+@mistake("previous_token_score", hint="The stripe begins at position 1, and you leave that out. Only position 0 has no token before it.")
+def first_entry_left_out(pattern):
+    return _stripe(pattern, 1)[..., 1:].mean((0, -1))
+
+
 # duplicate_token_score ----------------------------------------------------------------------
 
 
@@ -669,6 +878,21 @@ def sum_over_duplicates(pattern, length):
     return _stripe(pattern, length).sum(-1).mean(0)
 
 
+@mistake("duplicate_token_score", hint="The first entry of the stripe belongs: it is the first token of the second copy. (Only the induction stripe begins one place too early.)")
+def first_duplicate_left_out(pattern, length):
+    return _stripe(pattern, length)[..., 1:].mean((0, -1))
+
+
+@mistake("duplicate_token_score", hint="You average over all places of the first copy. Each token has one duplicate, `length` back: take that stripe alone.")
+def all_of_the_first_copy(pattern, length):
+    return pattern[:, :, length:, :length].mean((0, 2, 3))
+
+
+@mistake("duplicate_token_score", hint="You take `length` for both copies together, and look half of it back. It is one copy: look `length` back.")
+def half_a_copy_back(pattern, length):
+    return _stripe(pattern, length // 2).mean((0, -1))
+
+
 # induction_score ----------------------------------------------------------------------------
 
 
@@ -716,6 +940,21 @@ def induction_of_the_first_text(pattern, length):
 @mistake("induction_score", hint="You add up the weights along the stripe. Take their mean.")
 def sum_over_the_second_copy(pattern, length):
     return _stripe(pattern, length - 1)[..., 1:].sum(-1).mean(0)
+
+
+@mistake("induction_score", hint="All your scores are 0: the stripe lies above the diagonal, in the future. `pattern` is `[... dest src]`, and back is minus: `diagonal(-(length - 1), ...)`.")
+def induction_in_the_future(pattern, length):
+    return _stripe(pattern, -(length - 1))[..., 1:].mean((0, -1))
+
+
+@mistake("induction_score", hint="`-length - 1` is length + 1 back. Put brackets: `-(length - 1)`.")
+def brackets_forgotten(pattern, length):
+    return _stripe(pattern, length + 1)[..., 1:].mean((0, -1))
+
+
+@mistake("induction_score", hint="You take the text in which a head does it most. Average over the batch.")
+def induction_of_the_best_text(pattern, length):
+    return _stripe(pattern, length - 1)[..., 1:].mean(-1).amax(0)
 
 
 # find_heads ---------------------------------------------------------------------------------
@@ -814,6 +1053,77 @@ def whole_induction_stripe(model, tokens, kind):
     return _pairs(_scores(model, tokens, kind, first=back) > 0.4)
 
 
+@mistake("find_heads", hint="The limit is 0.4. Yours is higher.")
+def above_a_half(model, tokens, kind):
+    return _pairs(_scores(model, tokens, kind) > 0.5)
+
+
+@mistake("find_heads", hint="The limit is 0.4. Yours is higher.")
+def above_0_45(model, tokens, kind):
+    return _pairs(_scores(model, tokens, kind) > 0.45)
+
+
+@mistake("find_heads", hint="The limit is 0.4. Yours is lower.")
+def above_0_3(model, tokens, kind):
+    return _pairs(_scores(model, tokens, kind) > 0.3)
+
+
+@mistake("find_heads", hint="The limit is 0.4. Yours is lower.")
+def above_0_35(model, tokens, kind):
+    return _pairs(_scores(model, tokens, kind) > 0.35)
+
+
+@mistake("find_heads", hint="For `previous` you look at the second copy only. Every position from 1 on has a token before it: average over all of them.")
+def previous_in_the_second_copy(model, tokens, kind):
+    length = tokens.shape[1] // 2
+    return _pairs(_scores(model, tokens, kind, first=dict.fromkeys(("previous", "duplicate", "induction"), length)) > 0.4)
+
+
+def _stripes(model, tokens, kind):
+    """What each head gives to the place of its kind, [n_layers batch n_heads dest]."""
+    length = tokens.shape[1] // 2
+    back, first = {"previous": (1, 1), "duplicate": (length, length), "induction": (length - 1, length)}[kind]
+    _, cache = model.run_with_cache(tokens)
+    return torch.stack([_stripe(cache["pattern", layer], back)[..., first - back :] for layer in range(model.cfg.n_layers)])
+
+
+@mistake("find_heads", hint="You take the median of the weights. A few large ones count as well: take the mean.")
+def median_over_positions(model, tokens, kind):
+    return _pairs(_stripes(model, tokens, kind).mean(1).median(-1).values > 0.4)
+
+
+@mistake("find_heads", hint="You take the median of the weights. A few large ones count as well: take the mean.")
+def median_over_everything(model, tokens, kind):
+    return _pairs(_stripes(model, tokens, kind).transpose(1, 2).flatten(2).median(-1).values > 0.4)
+
+
+@mistake("find_heads", hint="You count how often that place gets the *most* attention. Its mean weight should be above 0.4.")
+def how_often_the_place_is_first(model, tokens, kind):
+    length = tokens.shape[1] // 2
+    back, first = {"previous": (1, 1), "duplicate": (length, length), "induction": (length - 1, length)}[kind]
+    _, cache = model.run_with_cache(tokens)
+    asked = torch.arange(first, 2 * length) - back
+    looked_at = torch.stack([cache["pattern", layer][:, :, first:].argmax(-1) for layer in range(model.cfg.n_layers)])
+    return _pairs((looked_at == asked).float().mean((1, 3)) > 0.4)
+
+
+@mistake("find_heads", hint="You take the best head of each layer. A layer may have several above 0.4.")
+def best_head_of_each_layer(model, tokens, kind):
+    scores = _scores(model, tokens, kind)
+    return [(layer, int(row.argmax())) for layer, row in enumerate(scores) if row.max() > 0.4]
+
+
+@mistake("find_heads", hint="You return names like '1.3'. Give pairs of numbers, (1, 3).")
+def names_of_heads(model, tokens, kind):
+    return [f"{layer}.{head}" for layer, head in _pairs(_scores(model, tokens, kind) > 0.4)]
+
+
+@mistake("find_heads", hint="You leave the first entry out for every kind. Only the induction stripe begins one place too early.")
+def first_entry_left_out_of_each_kind(model, tokens, kind):
+    length = tokens.shape[1] // 2
+    return _pairs(_scores(model, tokens, kind, first={"previous": 2, "duplicate": length + 1, "induction": length}) > 0.4)
+
+
 # one_layer_shows ----------------------------------------------------------------------------
 
 
@@ -850,6 +1160,11 @@ def one_layer_can_do_nothing(claim):
 @mistake("one_layer_shows", hint="One claim is about looking back by *position*, one about looking for what followed: you have them the wrong way round.")
 def looking_back_and_looking_up_exchanged(claim):
     return {"previous": False, "induction": True, "copying": True, "second copy": True}[claim]
+
+
+@mistake("one_layer_shows", hint="You have copying and the second copy the wrong way round. An OV circuit can raise the token it looks at; to know *which* token comes next takes a second layer.")
+def copying_and_the_second_copy_exchanged(claim):
+    return {"previous": True, "induction": False, "copying": False, "second copy": True}[claim]
 
 
 # phase_change_step --------------------------------------------------------------------------
@@ -941,6 +1256,13 @@ def highest_point(curve):
     return max(curve, key=lambda point: point[1])[0]
 
 
+@mistake("phase_change_step", hint="You compare all points before a place with all after it: so long a stretch sees the gentle slope, not the drop. Take a twentieth of the curve on either side.")
+def everything_before_and_after(curve):
+    values = torch.tensor([value for _, value in curve], dtype=torch.float64)
+    falls = torch.stack([values[:i].mean() - values[i:].mean() for i in range(2, len(values) - 1)])
+    return curve[2 + int(falls.argmax())][0]
+
+
 # composition_score --------------------------------------------------------------------------
 
 
@@ -988,6 +1310,29 @@ def cosine_of_the_matrices(W_A, W_B):
 @mistake("composition_score", hint="You divide by the *sum* of the norms. Divide by their product.")
 def divided_by_the_sum(W_A, W_B):
     return (W_A @ W_B).norm() / (W_A.norm() + W_B.norm())
+
+
+@mistake("composition_score", hint="You subtract the baseline here. The score is the ratio of the norms alone.")
+def baseline_subtracted_already(W_A, W_B):
+    return (W_A @ W_B).norm() / (W_A.norm() * W_B.norm()) - W_A.shape[0] ** -0.5
+
+
+@mistake("composition_score", hint="You add up the sizes of the entries. The Frobenius norm is the root of the sum of their squares: `M.norm()`.")
+def sums_of_sizes(W_A, W_B):
+    return (W_A @ W_B).abs().sum() / (W_A.abs().sum() * W_B.abs().sum())
+
+
+@mistake("composition_score", hint="You take the root of the *mean* of the squares. The Frobenius norm is the root of their sum: `M.norm()`.")
+def roots_of_mean_squares(W_A, W_B):
+    def size(M):
+        return M.pow(2).mean().sqrt()
+
+    return size(W_A @ W_B) / (size(W_A) * size(W_B))
+
+
+@mistake("composition_score", hint="`a / b * c` divides by b alone. Put brackets round the product of the two norms.")
+def brackets_forgotten_in_the_score(W_A, W_B):
+    return (W_A @ W_B).norm() / W_A.norm() * W_B.norm()
 
 
 # composition_scores -------------------------------------------------------------------------
@@ -1069,6 +1414,18 @@ def first_factor_of_the_reader(model, kind):
     return product / (size_of_writer[:, None] * B.norm(dim=(-1, -2))) - model.cfg.d_model**-0.5
 
 
+@mistake("composition_scores", hint="You take W_O of the writer and the first matrix of the reader. Each is a product of two: W_V W_O writes, and W_Q W_Kᵀ, W_K W_Qᵀ or W_V W_O reads.")
+def inner_factors_alone(model, kind):
+    W_O, B = model.W_O[0], _readers(model)[kind][0]
+    product = einsum(W_O, B, "i r d, j d s -> i j r s").norm(dim=(-1, -2))
+    return product / (W_O.norm(dim=(-1, -2))[:, None] * B.norm(dim=(-1, -2))) - model.cfg.d_model**-0.5
+
+
+@mistake("composition_scores", hint="The reader is W_K W_Qᵀ for \"Q\" and for \"K\" alike. For \"Q\" what the writer wrote meets W_Q first: `W_Q @ W_K.T`.")
+def keys_for_queries_too(model, kind):
+    return _composed(model, {"Q": "K"}.get(kind, kind)) - model.cfg.d_model**-0.5
+
+
 # composed_qk --------------------------------------------------------------------------------
 
 
@@ -1142,6 +1499,17 @@ def query_and_key_weights_exchanged(model, prev_head, ind_head):
     return model.W_E @ model.W_K[1, ind_head] @ (_moved(model, prev_head) @ model.W_Q[1, ind_head]).T
 
 
+@mistake("composed_qk", hint="W_Q is of layer 0. The query asks in layer 1: `model.W_Q[1, ind_head]`.")
+def asks_with_the_same_head_of_layer_zero(model, prev_head, ind_head):
+    return model.W_E @ model.W_Q[0, ind_head] @ (_moved(model, prev_head) @ model.W_K[1, ind_head]).T
+
+
+@mistake("composed_qk", hint="The keys start from `W_U`. What the previous-token head moves is an embedded token: start from `W_E`.")
+def keys_from_the_unembedding(model, prev_head, ind_head):
+    keys = model.W_U.T @ _ov(model, 0, prev_head) @ model.W_K[1, ind_head]
+    return model.W_E @ model.W_Q[1, ind_head] @ keys.T
+
+
 # circuit_eigenvalues ------------------------------------------------------------------------
 
 
@@ -1189,6 +1557,11 @@ def padded_with_zeros(left, right):
 @mistake("circuit_eigenvalues", hint="`torch.linalg.eig` returns eigenvalues and eigenvectors; only the first are wanted: `eigvals`.")
 def vectors_too(left, right):
     return tuple(torch.linalg.eig(right @ left))
+
+
+@mistake("circuit_eigenvalues", hint="These are the eigenvalues of `left @ right`, n by n, and n - r of them are 0. The small product `right @ left`, r by r, has the others, and takes no time.")
+def of_the_large_product(left, right):
+    return torch.linalg.eigvals(left @ right)
 
 
 # find_pair_by_weights -----------------------------------------------------------------------
@@ -1294,6 +1667,27 @@ def by_composition_times_copying(model):
     return _strongest(_composed(model, "K") * _copying(model))
 
 
+@mistake("find_pair_by_weights", hint="You run the model and go by where its heads look. The weights alone say which pair has the largest K-composition score.")
+def by_where_heads_look(model):
+    length = min(30, model.cfg.n_ctx // 2)
+    once = _once(model.cfg.d_vocab, 4, length, torch.Generator().manual_seed(0))
+    tokens = torch.cat([once, once], dim=1)
+    return tuple(int(_scores(model, tokens, kind)[layer].argmax()) for layer, kind in ((0, "previous"), (1, "induction")))
+
+
+@mistake("find_pair_by_weights", hint="Head i is the one with the largest sum over its row, and head j the best for it. Take the largest *entry* of the table.")
+def best_row_then_its_best_column(model):
+    scores = _composed(model, "K")
+    i = int(scores.sum(1).argmax())
+    return i, int(scores[i].argmax())
+
+
+@mistake("find_pair_by_weights", hint="The layers are exchanged: layer 0 writes, so the OV circuit is of layer 0 and the keys are of layer 1.")
+def layers_and_pair_exchanged(model):
+    j, i = _strongest(_composed(model, "K", writer=1, reader=0))
+    return i, j
+
+
 # virtual_head_ov ----------------------------------------------------------------------------
 
 
@@ -1339,6 +1733,21 @@ def out_before_in(model, head0, head1):
 @mistake("virtual_head_ov", hint="This is what the second head reads through its *keys*, which decides where it looks. What it moves goes through W_V and W_O.")
 def through_the_keys(model, head0, head1):
     return _ov(model, 0, head0) @ model.W_K[1, head1] @ model.W_Q[1, head1].T
+
+
+@mistake("virtual_head_ov", hint="This is W_O of the first head and W_V of the second, what passes between the two. Take all four matrices: W_V W_O of both.")
+def between_the_heads(model, head0, head1):
+    return model.W_O[0, head0].T @ model.W_V[1, head1].T
+
+
+@mistake("virtual_head_ov", hint="W_V and W_O of one layer are of different heads. `head0` is the head of layer 0, in both matrices, and `head1` that of layer 1.")
+def numbers_mixed_within_layers(model, head0, head1):
+    return model.W_V[0, head0] @ model.W_O[0, head1] @ model.W_V[1, head0] @ model.W_O[1, head1]
+
+
+@mistake("virtual_head_ov", hint="Layer and head are exchanged in the index: it is `model.W_V[layer, head]`.")
+def head_before_layer_in_the_index(model, head0, head1):
+    return model.W_V[head0, 0] @ model.W_O[head0, 0] @ model.W_V[head1, 1] @ model.W_O[head1, 1]
 
 
 # path_expansion_2l --------------------------------------------------------------------------
@@ -1434,6 +1843,23 @@ def ov_in_the_wrong_order(model, tokens):
     )
 
 
+@mistake("path_expansion_2l", hint="The single heads are stored `[head, layer]`. The layer comes first.")
+def singles_by_head_and_layer(model, tokens):
+    direct, singles, pairs = _expansion(model, tokens)
+    return direct, singles.transpose(0, 1), pairs
+
+
+@mistake("path_expansion_2l", hint="The positions are added to x. In this model queries and keys alone see them: the stream starts as `model.W_E[tokens]`.")
+def positions_added(model, tokens):
+    _, cache = model.run_with_cache(tokens)
+    heads, x = range(model.cfg.n_heads), model.W_E[tokens] + model.W_pos[: tokens.shape[1]]
+    first, second = (
+        torch.stack([cache["pattern", layer][:, h] @ x @ _ov(model, layer, h) for h in heads]) for layer in (0, 1)
+    )
+    pairs = torch.stack([torch.stack([cache["pattern", 1][:, j] @ first[i] @ _ov(model, 1, j) for j in heads]) for i in heads])
+    return x @ model.W_U, torch.stack([first, second]) @ model.W_U, pairs @ model.W_U
+
+
 # term_importance ----------------------------------------------------------------------------
 
 
@@ -1521,6 +1947,28 @@ def differences_of_orders(model, tokens):
     direct, first, second, pairs = _orders(model, tokens)
     a, b, c = (_loss(x, tokens) for x in (direct, direct + first + second, direct + first + second + pairs))
     return torch.stack([a, b - a, c - b])
+
+
+@mistake("term_importance", hint="Your patterns are those of the run with silent heads, where layer 1 looks elsewhere. Take them from a run of the whole model.")
+def patterns_of_the_silent_run(model, tokens):
+    silent = [(f"blocks.{layer}.hook_attn_out", lambda out, hook: torch.zeros_like(out)) for layer in range(2)]
+    with model.hooks(fwd_hooks=silent):
+        _, cache = model.run_with_cache(tokens)
+    x = model.W_E[tokens]
+
+    def through(x, layer):
+        return sum(cache["pattern", layer][:, h] @ x @ _ov(model, layer, h) for h in range(model.cfg.n_heads))
+
+    first = through(x, 0)
+    streams = (x, x + first + through(x, 1), x + first + through(x + first, 1))
+    return torch.stack([_loss(stream @ model.W_U, tokens) for stream in streams])
+
+
+@mistake("term_importance", hint="You add up the losses of all tokens. Take the mean.")
+def summed_losses_of_orders(model, tokens):
+    direct, first, second, pairs = _orders(model, tokens)
+    terms = (direct, direct + first + second, direct + first + second + pairs)
+    return torch.stack([_loss(x, tokens) for x in terms]) * tokens[:, 1:].numel()
 
 
 # ablated_loss -------------------------------------------------------------------------------
@@ -1639,3 +2087,42 @@ def removes_only_the_scores(model, tokens, heads):
 def mean_of_single_removals(model, tokens, heads):
     runs = [_run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head))]) for layer, head in heads]
     return torch.stack(runs or [_run_without(model, tokens, [])]).mean(0)
+
+
+@mistake("ablated_loss", hint="The head's output is set to a mean, over texts and positions. Here it is set to 0.")
+def removes_to_the_mean_of_all_places(model, tokens, heads):
+    def mean(z):
+        return z.mean((0, 1)).expand_as(z)
+
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head), mean) for layer, head in heads])
+
+
+@mistake("ablated_loss", hint="You subtract from the logits what the heads write to them. Later heads have read them as well: set `z` to 0 in a run, and let the rest run on.")
+def subtracted_from_the_logits(model, tokens, heads):
+    logits, cache = model.run_with_cache(tokens)
+    for layer, head in heads:
+        logits = logits - cache["z", layer][:, :, head] @ model.W_O[layer, head] @ model.W_U
+    return -_picked(logits.log_softmax(-1)[:, :-1], tokens[:, 1:])
+
+
+@mistake("ablated_loss", hint="Each pair is (layer, head). You unpack it as (head, layer).")
+def head_and_layer_exchanged(model, tokens, heads):
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for head, layer in heads])
+
+
+@mistake("ablated_loss", hint="Each pair is (layer, head). You unpack it as (head, layer).")
+def head_and_layer_exchanged_up_to_the_last_layer(model, tokens, heads):
+    last = model.cfg.n_layers - 1
+    return _run_without(model, tokens, [_remove(min(layer, last), (EVERY, EVERY, head)) for head, layer in heads])
+
+
+@mistake("ablated_loss", hint="This is how much the loss *rises* without the heads. Return the losses themselves.")
+def rise_of_the_loss(model, tokens, heads):
+    without = _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for layer, head in heads])
+    return without - _run_without(model, tokens, [])
+
+
+@mistake("ablated_loss", hint="Of two heads in one layer only the later is removed: a dictionary keeps one hook for each layer's name. Give `run_with_hooks` a list of pairs.")
+def one_hook_for_each_layer(model, tokens, heads):
+    last = dict(heads)  # of each layer
+    return _run_without(model, tokens, [_remove(layer, (EVERY, EVERY, head)) for layer, head in last.items()])

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from utils.checking import mistake
+from circuits.checking import mistake
 from utils.model import get_act_name
 
 
@@ -75,6 +75,27 @@ def right_alone(logits, right, wrong):
 @mistake("logit_diff", hint="You compare with the mean of all logits; compare with the logit of the wrong token.")
 def against_the_mean(logits, right, wrong):
     return logits[:, -1].gather(1, right[:, None])[:, 0] - logits[:, -1].mean(-1)
+
+
+@mistake("logit_diff", hint="You read the last position but one. The question is put at the end of the text: `logits[:, -1]`.")
+def reads_the_last_but_one(logits, right, wrong):
+    return _picked(logits[:, -2], right, wrong)
+
+
+@mistake("logit_diff", hint="This is a ratio of the two logits. Take their difference.")
+def ratio_of_logits(logits, right, wrong):
+    last, n = logits[:, -1], torch.arange(len(logits))
+    return last[n, right] / last[n, wrong]
+
+
+@mistake("logit_diff", hint="All prompts are read with the first one's tokens. Each prompt has its own right and wrong token.")
+def the_first_prompts_tokens(logits, right, wrong):
+    return logits[:, -1, right[0]] - logits[:, -1, wrong[0]]
+
+
+@mistake("logit_diff", hint="This says whether right is preferred. Return by how much: the difference of the logits.")
+def right_is_preferred(logits, right, wrong):
+    return _picked(logits[:, -1], right, wrong) > 0
 
 
 # clean_and_corrupted ------------------------------------------------------------------------
@@ -147,6 +168,29 @@ def template_ignored(model, template, names):
     return tokens, tokens, *_pairs(model, template, names, _exchanged)[2:]
 
 
+@mistake("clean_and_corrupted", hint="The answers are `[batch 1]`: a text of one token each. Take column 0, so that they are `[batch]`.")
+def answers_with_a_dimension_too_many(model, template, names):
+    clean, corrupted, right, wrong = _pairs(model, template, names, _exchanged)
+    return clean, corrupted, right[:, None], wrong[:, None]
+
+
+@mistake("clean_and_corrupted", hint="Your wrong answer is `C`, the other first half. Wrong is what the *corrupted* text asks for: `D`, which follows `A` there.")
+def wrong_is_the_other_first_half(model, template, names):
+    return _pairs(model, template, names, _exchanged, answers=(1, 2))
+
+
+@mistake("clean_and_corrupted", hint="Your prompts are still strings. Make token ids of them: `model.to_tokens(texts)`.")
+def prompts_as_strings(model, template, names):
+    clean = [template.format(first=a + b, second=c + d, query=a) for a, b, c, d in names]
+    corrupted = [template.format(first=c + b, second=a + d, query=a) for a, b, c, d in names]
+    return clean, corrupted, *_pairs(model, template, names, _exchanged)[2:]
+
+
+@mistake("clean_and_corrupted", hint="You strip the halves. The space at the beginning is part of a token: use the names as they are.")
+def halves_stripped(model, template, names):
+    return _pairs(model, template, [tuple(half.strip() for half in name) for name in names], _exchanged)
+
+
 # changes_that_show --------------------------------------------------------------------------
 
 
@@ -183,6 +227,16 @@ def first_halves_show_the_own_head(head):
 @mistake("changes_that_show", hint="With the second halves exchanged, other tokens stand where `B` and `D` stood. The head that looks at its own token passes them on, and one of them becomes the answer.")
 def second_halves_do_not_show_the_own_head(head):
     return ["swap_first"] if head == "previous" else ["new_query"]
+
+
+@mistake("changes_that_show", hint="That the previous-token head is needed does not mean that every change shows at it. What stands *before* `B` and `D`, and before and after which change is it another token?")
+def everything_shows_the_previous_head(head):
+    return ["swap_first", "swap_second", "new_query"] if head == "previous" else ["swap_second", "new_query"]
+
+
+@mistake("changes_that_show", hint="The head that looks at its own token matters: it passes on what stands at the second halves and at the end. What changes there shows at it.")
+def nothing_shows_the_own_head(head):
+    return ["swap_first"] if head == "previous" else []
 
 
 # zero_ablate --------------------------------------------------------------------------------
@@ -228,6 +282,22 @@ def zeroes_the_others(model, tokens, name, head=None):
 @mistake("zero_ablate", hint="`head=None` should zero all of the activation. Yours leaves it as it is, or takes some head for it.")
 def none_is_head_0(model, tokens, name, head=None):
     return _replace(model, tokens, name, 0.0, (slice(None), slice(None), head or 0))
+
+
+@mistake("zero_ablate", hint="You return `(logits, cache)`, as `run_with_cache` does. Return the logits alone.")
+def logits_and_cache(model, tokens, name, head=None):
+    def zero(x, hook):
+        x = x.clone()
+        x[:, :, _all(head)] = 0
+        return x
+
+    with model.hooks([(name, zero)]):
+        return model.run_with_cache(tokens)
+
+
+@mistake("zero_ablate", hint="You always put the hook at `z` of layer 0. Put it where `name` says.")
+def always_z_of_layer_0(model, tokens, name, head=None):
+    return _replace(model, tokens, get_act_name("z", 0), 0.0, (slice(None), slice(None), _all(head)))
 
 
 # mean_ablate --------------------------------------------------------------------------------
@@ -290,6 +360,37 @@ def mean_of_the_logits(model, tokens, name, reference, head=None):
     return torch.stack(runs).mean(0)
 
 
+@mistake("mean_ablate", hint="You replace the last position alone. Every position gets its own mean.")
+def mean_at_the_last_position(model, tokens, name, reference, head=None):
+    which = _all(head)
+    mean = _cached(model, reference, name).mean(0)[-1, which]
+    return _replace(model, tokens, name, mean, (slice(None), -1, which))
+
+
+@mistake("mean_ablate", hint="You take the median over the reference prompts. Take the mean.")
+def median_of_the_reference(model, tokens, name, reference, head=None):
+    middle = _cached(model, reference, name).median(0).values
+    return _replace(model, tokens, name, middle[:, _all(head)], (slice(None), slice(None), _all(head)))
+
+
+@mistake("mean_ablate", hint="Each prompt gets its own mean over positions. The mean is over the prompts of `reference`, at each position.")
+def own_mean_over_positions(model, tokens, name, reference, head=None):
+    place = (slice(None), slice(None), _all(head))
+    return _replace(model, tokens, name, lambda x: x.mean(1, keepdim=True)[place], place)
+
+
+@mistake("mean_ablate", hint="You average over `reference` and `tokens` together. The mean is over `reference` alone.")
+def mean_over_both(model, tokens, name, reference, head=None):
+    mean = _cached(model, torch.cat([reference, tokens]), name).mean(0)
+    return _replace(model, tokens, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
+
+
+@mistake("mean_ablate", hint="The two texts are exchanged: run over `tokens`, and take the mean over `reference`.")
+def runs_over_the_reference(model, tokens, name, reference, head=None):
+    mean = _cached(model, tokens, name).mean(0)
+    return _replace(model, reference, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
+
+
 # resample_ablate ----------------------------------------------------------------------------
 
 
@@ -350,6 +451,26 @@ def zero_instead_of_resampled(model, tokens, name, other, head=None):
     return _replace(model, tokens, name, 0.0, (slice(None), slice(None), _all(head)))
 
 
+@mistake("resample_ablate", hint="You take the activations of another row of `tokens`. Take those of the run over `other`, row by row.")
+def another_of_the_prompts(model, tokens, name, other, head=None):
+    source = _cached(model, tokens, name).roll(1, 0)
+    return _replace(model, tokens, name, source[:, :, _all(head)], (slice(None), slice(None), _all(head)))
+
+
+@mistake("resample_ablate", hint="You shift the prompts of `other` by one. They are other prompts already: row b belongs to row b.")
+def shifts_the_others(model, tokens, name, other, head=None):
+    source = _cached(model, other, name).roll(1, 0)
+    return _replace(model, tokens, name, source[:, :, _all(head)], (slice(None), slice(None), _all(head)))
+
+
+@mistake("resample_ablate", hint="You replace all heads but this one. It is the other way round.")
+def resamples_the_others(model, tokens, name, other, head=None):
+    source = _cached(model, other, name)
+    if head is None:
+        return _replace(model, tokens, name, source, ...)
+    return _replace(model, tokens, name, lambda x: torch.cat([source[:, :, :head], x[:, :, [head]], source[:, :, head + 1 :]], 2), ...)
+
+
 # alarms -------------------------------------------------------------------------------------
 
 
@@ -386,6 +507,26 @@ def zero_is_harmless(kind):
 @mistake("alarms", hint="A carrier writes what the corruption changes, and this depends on the names: all four substitutes differ from it. Not the twin alone.")
 def carriers_need_the_twin(kind):
     return {"constant": ["zero"], "shared": ["zero", "mean", "other"]}.get(kind, ["twin"])
+
+
+@mistake("alarms", hint="The mean of a constant is that constant: the mean puts in what was there.")
+def the_mean_alarms_constants(kind):
+    return {"constant": ["zero", "mean"], "shared": ["zero", "mean", "other"]}.get(kind, ["zero", "mean", "other", "twin"])
+
+
+@mistake("alarms", hint="A constant head writes the same in every prompt, so nothing changes if its output comes from another one, or from the twin.")
+def all_but_the_mean_alarm_constants(kind):
+    return {"constant": ["zero", "other", "twin"], "shared": ["zero", "mean", "other"]}.get(kind, ["zero", "mean", "other", "twin"])
+
+
+@mistake("alarms", hint="Zero is a substitute like any other: it is not what a carrier writes, so it raises an alarm, too.")
+def zero_is_neutral_for_carriers(kind):
+    return {"constant": ["zero"], "shared": ["zero", "mean", "other"]}.get(kind, ["mean", "other", "twin"])
+
+
+@mistake("alarms", hint="You have \"shared\" and \"carrier\" exchanged. At a shared head the twin writes the same; what a carrier writes is what the twin changes.")
+def shared_and_carrier_exchanged(kind):
+    return {"constant": ["zero"], "carrier": ["zero", "mean", "other"]}.get(kind, ["zero", "mean", "other", "twin"])
 
 
 # direct_logit_attribution -------------------------------------------------------------------
@@ -466,6 +607,52 @@ def shares_accumulate(cache, model, right, wrong):
     return embedding, heads.cumsum(1)
 
 
+@mistake("direct_logit_attribution", hint="You read all prompts along the mean direction. Each prompt has its own right and wrong token.")
+def the_mean_direction(cache, model, right, wrong):
+    direction = (model.W_U[:, right] - model.W_U[:, wrong]).mean(1)
+    heads = [torch.einsum("bhe,hed,d->bh", cache["z", i][:, -1], model.W_O[i], direction) for i in range(model.cfg.n_layers)]
+    return cache["hook_embed"][:, -1] @ direction, torch.stack(heads, 1)
+
+
+@mistake("direct_logit_attribution", hint="You take the values at the last position, `v`. A head writes what it has collected by its attention: `z`.")
+def values_for_outputs(cache, model, right, wrong):
+    direction = model.W_U[:, right] - model.W_U[:, wrong]
+    heads = [torch.einsum("bhe,hed,db->bh", cache["v", i][:, -1], model.W_O[i], direction) for i in range(model.cfg.n_layers)]
+    return _shares(cache, model, right, wrong)[0], torch.stack(heads, 1)
+
+
+@mistake("direct_logit_attribution", hint="The heads' shares are `[n_layers batch n_heads]`. The prompts come first: stack the layers along dimension 1.")
+def layers_before_prompts(cache, model, right, wrong):
+    embedding, heads = _shares(cache, model, right, wrong)
+    return embedding, heads.transpose(0, 1)
+
+
+@mistake("direct_logit_attribution", hint="Your shares sum to 1. Give them in nats: do not divide by the logit difference.")
+def shares_of_one(cache, model, right, wrong):
+    embedding, heads = _shares(cache, model, right, wrong)
+    whole = embedding + heads.sum((1, 2))
+    return embedding / whole, heads / whole[:, None, None]
+
+
+@mistake("direct_logit_attribution", hint="You average over the prompts. Keep a share for each of them.")
+def shares_averaged_over_prompts(cache, model, right, wrong):
+    embedding, heads = _shares(cache, model, right, wrong)
+    return embedding.mean(), heads.mean(0)
+
+
+@mistake("direct_logit_attribution", hint="The position is added to the embedding. In this model queries and keys alone see positions: the share is of `cache[\"hook_embed\"]` as it is.")
+def embedding_with_its_position(cache, model, right, wrong):
+    embedding, heads = _shares(cache, model, right, wrong)
+    position = model.W_pos[cache["hook_embed"].shape[1] - 1]
+    return embedding + position @ (model.W_U[:, right] - model.W_U[:, wrong]), heads
+
+
+@mistake("direct_logit_attribution", hint="Your embedding's share is read off the stream that enters the last layer, which holds the earlier heads as well. The embedding is `cache[\"hook_embed\"]`.")
+def embedding_with_the_earlier_heads(cache, model, right, wrong):
+    embedding, heads = _shares(cache, model, right, wrong)
+    return embedding + heads[:, :-1].sum((1, 2)), heads
+
+
 # logit_lens ---------------------------------------------------------------------------------
 
 
@@ -525,6 +712,22 @@ def lens_one_layer_too_far(cache, model):
     return torch.stack([cache["resid_pre", layer] for layer in range(model.cfg.n_layers + 1)]) @ model.W_U
 
 
+@mistake("logit_lens", hint="The stages are stacked behind the prompts, `[batch stage ...]`. They come first: `torch.stack(streams)`.")
+def lens_stacked_behind_the_prompts(cache, model):
+    return torch.stack(_streams(cache, model.cfg.n_layers), 1) @ model.W_U
+
+
+@mistake("logit_lens", hint="You read the last position alone. Keep all of them.")
+def lens_on_the_last_position(cache, model):
+    return torch.stack(_streams(cache, model.cfg.n_layers))[:, :, -1] @ model.W_U
+
+
+@mistake("logit_lens", hint="Your stages are sums of what the layers add, without the embedding. The stream starts with it: `cache[\"hook_embed\"]`.")
+def lens_without_what_it_starts_from(cache, model):
+    added = torch.stack([cache["attn_out", layer] for layer in range(model.cfg.n_layers)]).cumsum(0)
+    return torch.cat([torch.zeros_like(added[:1]), added]) @ model.W_U
+
+
 # activation_patch ---------------------------------------------------------------------------
 
 
@@ -553,7 +756,7 @@ def pos_and_head_exchanged(model, corrupted, clean_cache, name, pos=None, head=N
     return _patch(model, corrupted, clean_cache, name, _all(head), _all(pos))
 
 
-@mistake("activation_patch", hint="The logits are those of the corrupted run: your hook changes nothing. It must return what takes the place of `x`.")
+@mistake("activation_patch", hint="The logits are those of the corrupted run: nothing clean enters. Take the values from `clean_cache`, and let the hook return what takes the place of `x`.")
 def patch_is_not_returned(model, corrupted, clean_cache, name, pos=None, head=None):
     return model(corrupted)
 
@@ -604,6 +807,42 @@ def none_as_an_index(model, corrupted, clean_cache, name, pos=None, head=None):
 def the_first_prompts_activation(model, corrupted, clean_cache, name, pos=None, head=None):
     where = (slice(None), _all(pos), _all(head))
     return _replace(model, corrupted, name, clean_cache[name][:1][where], where)
+
+
+@mistake("activation_patch", hint="Position and head are exchanged. An activation of heads is `[batch pos n_heads d_head]`.")
+def pos_and_head_exchanged_in_heads(model, corrupted, clean_cache, name, pos=None, head=None):
+    of_heads = clean_cache[name].ndim == 4
+    p, h = (_all(head), _all(pos)) if of_heads else (_all(pos), slice(None))
+    return _patch(model, corrupted, clean_cache, name, p, h)
+
+
+@mistake("activation_patch", hint="You patch one position further on. Positions count <|bos|> already: use `pos` as it is.")
+def patches_the_next_position(model, corrupted, clean_cache, name, pos=None, head=None):
+    p = slice(None) if pos is None else min(pos + 1, corrupted.shape[1] - 1)
+    return _patch(model, corrupted, clean_cache, name, p, _all(head))
+
+
+@mistake("activation_patch", hint="All prompts get the mean of the clean activations. Take each prompt's own: `clean_cache[name][:, ...]`.")
+def the_mean_clean_activation(model, corrupted, clean_cache, name, pos=None, head=None):
+    where = (slice(None), _all(pos), _all(head))
+    return _replace(model, corrupted, name, clean_cache[name].mean(0, keepdim=True)[where], where)
+
+
+@mistake("activation_patch", hint="You return the logits of the last position alone. Keep all of them.")
+def last_logits_of_the_patched_run(model, corrupted, clean_cache, name, pos=None, head=None):
+    return _patch(model, corrupted, clean_cache, name, _all(pos), _all(head))[:, -1]
+
+
+@mistake("activation_patch", hint="You return `(logits, cache)`, as `run_with_cache` does. Return the logits alone.")
+def logits_and_cache_of_the_patched_run(model, corrupted, clean_cache, name, pos=None, head=None):
+    def patch(x, hook):
+        x = x.clone()
+        where = (slice(None), _all(pos), _all(head))
+        x[where] = clean_cache[name][where]
+        return x
+
+    with model.hooks([(name, patch)]):
+        return model.run_with_cache(corrupted)
 
 
 # patch_sweep --------------------------------------------------------------------------------
@@ -714,6 +953,46 @@ def every_hook_sees_the_last_cell(model, clean, corrupted, right, wrong, kind):
     return values[:, -1:].expand_as(values)
 
 
+@mistake("patch_sweep", hint="Your patches pile up: each run keeps those of the cells before it. Patch one cell at a time, with a new list of hooks for each run.")
+def patches_pile_up(model, clean, corrupted, right, wrong, kind):
+    a, b = (_mean_diff(model(tokens), right, wrong) for tokens in (clean, corrupted))
+    rows = []
+    for layer in range(model.cfg.n_layers):
+        name = get_act_name(kind, layer)
+        new = _cached(model, clean, name)
+        n_cells = new.shape[1] if kind == "resid_pre" else new.shape[2]
+        first = [(slice(None), slice(cell + 1)) if kind == "resid_pre" else (slice(None), slice(None), slice(cell + 1)) for cell in range(n_cells)]
+        rows.append(torch.stack([_mean_diff(_replace(model, corrupted, name, new[where], where), right, wrong) for where in first]))
+    return (torch.stack(rows) - b) / (a - b)
+
+
+@mistake("patch_sweep", hint="You measure the probability of the right token. The scale is of logit differences: right minus wrong.")
+def sweep_of_probabilities(model, clean, corrupted, right, wrong, kind):
+    def score(logits):
+        return logits[:, -1].softmax(-1).gather(1, right[:, None]).mean()
+
+    a, b = score(model(clean)), score(model(corrupted))
+    return (_raw_sweep(model, corrupted, clean, kind, score) - b) / (a - b)
+
+
+@mistake("patch_sweep", hint="For the corrupted run you exchange right and wrong. They are the same in all runs: its difference is below 0.")
+def answers_exchanged_in_the_corrupted_run(model, clean, corrupted, right, wrong, kind):
+    def score(logits):
+        return _mean_diff(logits, right, wrong)
+
+    a, b = score(model(clean)), -score(model(corrupted))
+    return (_raw_sweep(model, corrupted, clean, kind, score) - b) / (a - b)
+
+
+@mistake("patch_sweep", hint="You measure the right token's logit alone. Subtract the wrong token's.")
+def sweep_of_the_right_logit(model, clean, corrupted, right, wrong, kind):
+    def score(logits):
+        return logits[:, -1].gather(1, right[:, None]).mean()
+
+    a, b = score(model(clean)), score(model(corrupted))
+    return (_raw_sweep(model, corrupted, clean, kind, score) - b) / (a - b)
+
+
 # overlooked_head ----------------------------------------------------------------------------
 
 
@@ -747,6 +1026,11 @@ def the_constant_head():
     return 0, 5
 
 
+@mistake("overlooked_head", hint="Layers count from 0: the first is layer 0. Head 1.4 restores nothing.")
+def layers_counted_from_1():
+    return 1, 4
+
+
 # ways_that_find -----------------------------------------------------------------------------
 
 
@@ -778,6 +1062,26 @@ def sums_show_nothing(circuit):
 @mistake("ways_that_find", hint="A change is a change: in a sum, denoising gives half and noising takes half. Both ways find the head.")
 def sums_are_ors(circuit):
     return {"and": ["noise"]}.get(circuit, ["denoise"])
+
+
+@mistake("ways_that_find", hint="In an \"or\", noising one head takes nothing away: the other one is enough.")
+def both_ways_find_an_or(circuit):
+    return ["noise"] if circuit == "and" else ["denoise", "noise"]
+
+
+@mistake("ways_that_find", hint="In an \"and\", denoising one head brings nothing back: the other one is needed as well.")
+def both_ways_find_an_and(circuit):
+    return ["denoise"] if circuit == "or" else ["denoise", "noise"]
+
+
+@mistake("ways_that_find", hint="In an \"and\", noising one head takes the answer away: both are needed.")
+def nothing_finds_an_and(circuit):
+    return {"or": ["denoise"], "and": []}.get(circuit, ["denoise", "noise"])
+
+
+@mistake("ways_that_find", hint="In an \"or\", denoising one head brings the answer back: one is enough.")
+def nothing_finds_an_or(circuit):
+    return {"or": [], "and": ["noise"]}.get(circuit, ["denoise", "noise"])
 
 
 # Part 2: connections ------------------------------------------------------------------------
@@ -841,6 +1145,16 @@ def a_new_query_in_the_values(change):
 @mistake("input_that_lights_up", hint="Exchanging the first halves leaves the last token alone, so what is looked for stays. What changes is what stands before each second half: how a place is found.")
 def first_halves_in_the_queries(change):
     return {"swap_first": "q", "swap_second": "v", "new_query": "k"}[change]
+
+
+@mistake("input_that_lights_up", hint="Exchanging the first halves leaves the last token alone, so what is looked for stays. What changes is what stands before each second half: how a place is found.")
+def first_halves_in_the_queries_too(change):
+    return {"swap_first": "q", "swap_second": "v", "new_query": "q"}[change]
+
+
+@mistake("input_that_lights_up", hint="You have queries and values exchanged. The last token is what a head looks *with* (`q`); the second halves are what it fetches (`v`).")
+def queries_and_values_exchanged(change):
+    return {"swap_first": "k", "swap_second": "q", "new_query": "v"}[change]
 
 
 # patch_qkv ----------------------------------------------------------------------------------
@@ -933,6 +1247,26 @@ def always_layer_0(model, clean, corrupted, right, wrong, layer):
     return _qkv(model, clean, corrupted, right, wrong, 0)
 
 
+@mistake("patch_qkv", hint="The inputs pile up: q, then q and k, then q, k and v. Patch one at a time, with a new list of hooks for each run.")
+def inputs_pile_up(model, clean, corrupted, right, wrong, layer):
+    _, cache = model.run_with_cache(clean)
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    rows = []
+    for n in (1, 2, 3):
+        row = []
+        for head in range(model.cfg.n_heads):
+            names = [get_act_name(kind, layer) for kind in "qkv"[:n]]
+            hooks = [_put(name, cache[name], (slice(None), slice(None), head)) for name in names]
+            row.append(_differences(model.run_with_hooks(corrupted, fwd_hooks=hooks), right, wrong).mean())
+        rows.append(row)
+    return (torch.tensor(rows) - start) / (end - start)
+
+
+@mistake("patch_qkv", hint="You look at the first prompt alone. Take the mean logit difference over all of them.")
+def qkv_of_the_first_prompt(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean[:1], corrupted[:1], right[:1], wrong[:1], layer)
+
+
 # attribution_patch --------------------------------------------------------------------------
 
 
@@ -1017,6 +1351,63 @@ def in_shares(model, clean, corrupted, right, wrong):
     return {name: x / (end - start).detach() for name, x in found.items()}
 
 
+@mistake("attribution_patch", hint="Your hooks put copies in (`detach`), which cuts the graph: what lies below gets no gradient through later layers. Let the hook call `x.requires_grad_()` and return nothing.")
+def cuts_the_graph(model, clean, corrupted, right, wrong):
+    names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in ("resid_pre", *_QKV, "z")]
+    source, seen = model.run_with_cache(clean, names_filter=names)[1], {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.detach().clone().requires_grad_()
+        return seen[hook.name]
+
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, keep) for name in names])
+    slopes = torch.autograd.grad(_differences(logits, right, wrong).mean(), list(seen.values()), allow_unused=True)
+    return {
+        name: ((source[name] - x) * (torch.zeros_like(x) if slope is None else slope)).sum((0, -1)).detach()
+        for (name, x), slope in zip(seen.items(), slopes, strict=True)
+    }
+
+
+@mistake("attribution_patch", hint="You multiply the length of the change by the length of the gradient. Multiply entry by entry and add up: a change across the gradient does nothing.")
+def lengths_multiplied(model, clean, corrupted, right, wrong):
+    names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in ("resid_pre", *_QKV, "z")]
+    source, seen = model.run_with_cache(clean, names_filter=names)[1], {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, keep) for name in names])
+    slopes = torch.autograd.grad(_differences(logits, right, wrong).mean(), list(seen.values()))
+    return {
+        name: ((source[name] - x).norm(dim=-1) * slope.norm(dim=-1)).sum(0).detach()
+        for (name, x), slope in zip(seen.items(), slopes, strict=True)
+    }
+
+
+@mistake("attribution_patch", hint="You add up over the positions, too. Keep them: `resid_pre` is `[pos]`, the others are `[pos n_heads]`.")
+def sums_over_positions(model, clean, corrupted, right, wrong):
+    return _attribution(model, clean, corrupted, right, wrong, dims=(0, 1, -1))
+
+
+@mistake("attribution_patch", hint="You take absolute values. A patch can push either way: keep the sign.")
+def attribution_without_sign(model, clean, corrupted, right, wrong):
+    return {name: x.abs() for name, x in _attribution(model, clean, corrupted, right, wrong).items()}
+
+
+@mistake("attribution_patch", hint="Your keys are pairs, such as `(\"z\", 0)`. The keys are the full names: `get_act_name(\"z\", 0)`.")
+def short_keys(model, clean, corrupted, right, wrong):
+    found = _attribution(model, clean, corrupted, right, wrong)
+    kinds = [(kind, layer) for layer in range(model.cfg.n_layers) for kind in ("resid_pre", *_QKV, "z")]
+    return {at: found[get_act_name(*at)].detach() for at in kinds}
+
+
+@mistake("attribution_patch", hint="The tensors of a cache are copies outside the graph, so there is no gradient for them. Call `x.requires_grad_()` in a hook, on the activation itself.")
+def gradient_of_cached_tensors(model, clean, corrupted, right, wrong):
+    names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in ("resid_pre", *_QKV, "z")]
+    logits, cache = model.run_with_cache(corrupted, names_filter=names)
+    return torch.autograd.grad(_differences(logits, right, wrong).mean(), [cache[name].requires_grad_() for name in names])
+
+
 # where_attribution_fails --------------------------------------------------------------------
 
 
@@ -1053,6 +1444,21 @@ def without_bos():
 @mistake("where_attribution_fails", hint="In layer 1 the message of `A` no longer stands at `A`: head 0.4 has moved it one position on.")
 def the_same_position_in_both_layers():
     return [(0, 12), (1, 12)]
+
+
+@mistake("where_attribution_fails", hint="Positions count from 0, and `<|bos|>` is position 0. Yours are one too high.")
+def positions_one_too_high():
+    return [(0, 13), (1, 14)]
+
+
+@mistake("where_attribution_fails", hint="In layer 0 the message of `A` still stands at `A` itself, one position before.")
+def the_later_position_in_both_layers():
+    return [(0, 13), (1, 13)]
+
+
+@mistake("where_attribution_fails", hint="At the end, where `A` stands again, both texts are the same: nothing is patched there.")
+def the_last_position_too():
+    return [(0, 12), (0, 23), (1, 13)]
 
 
 # estimate_over_exact ------------------------------------------------------------------------
@@ -1101,6 +1507,41 @@ def slope_in_the_middle(before, after):
 @mistake("estimate_over_exact", hint="The sign: both changes, of the margin and of the weight, are after minus before.")
 def sign_of_the_margin(before, after):
     return before * (1 - before) * (_margin(before) - _margin(after)) / (after - before)
+
+
+def _estimate(before, after):
+    return before * (1 - before) * (_margin(after) - _margin(before))
+
+
+@mistake("estimate_over_exact", hint="This is estimate *minus* exact. Divide the one by the other.")
+def estimate_minus_exact(before, after):
+    return _estimate(before, after) - (after - before)
+
+
+@mistake("estimate_over_exact", hint="This is the relative error, (estimate - exact) / exact. Asked is estimate / exact, which is 1 where both agree.")
+def relative_error(before, after):
+    return _estimate(before, after) / (after - before) - 1
+
+
+@mistake("estimate_over_exact", hint="The margin is in natural logarithms, `math.log`. You take base 10.")
+def logarithms_to_base_10(before, after):
+    return _estimate(before, after) / (after - before) / math.log(10)
+
+
+@mistake("estimate_over_exact", hint="The margin is in natural logarithms, `math.log`. You take base 2.")
+def logarithms_to_base_2(before, after):
+    return _estimate(before, after) / (after - before) / math.log(2)
+
+
+@mistake("estimate_over_exact", hint="You average the slopes at both ends. The gradient knows only where it starts: at `before`.")
+def mean_of_both_slopes(before, after):
+    slope = (before * (1 - before) + after * (1 - after)) / 2
+    return slope * (_margin(after) - _margin(before)) / (after - before)
+
+
+@mistake("estimate_over_exact", hint="One of the two changes has lost its sign and the other has not, so the ratio comes out negative where the weight falls. Leave out `abs`.")
+def estimate_without_sign(before, after):
+    return abs(_estimate(before, after)) / (after - before)
 
 
 # causal_trace -------------------------------------------------------------------------------
@@ -1215,6 +1656,94 @@ def sorts_the_positions(model, tokens, subject_positions, noise, answer):
 def restores_noise(model, tokens, subject_positions, noise, answer):
     clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
     return clean, corrupted, corrupted.mean().expand_as(cells)
+
+
+@mistake("causal_trace", hint="You put noisy vectors into the clean run. It is the other way round: run with noise, and restore one vector from the clean run.")
+def noises_the_clean_run(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    noisy = [("hook_embed", lambda x, hook: _with_noise(x, subject_positions, noise))]
+    with model.hooks(noisy):
+        _, cache = model.run_with_cache(tokens)
+    rows = torch.arange(len(answer))
+    for layer in range(cells.shape[0]):
+        name = get_act_name("resid_pre", layer)
+        for pos in range(cells.shape[1]):
+            logits = model.run_with_hooks(tokens, fwd_hooks=[_put(name, cache[name], (slice(None), pos))])
+            cells[layer, pos] = logits[:, -1].softmax(-1)[rows, answer].mean()
+    return clean, corrupted, cells
+
+
+def _with_noise(x, subject_positions, noise):
+    x = x.clone()
+    x[:, subject_positions] += noise
+    return x
+
+
+@mistake("causal_trace", hint="You scale the noise. It is given as it is to be added.")
+def scales_the_noise(model, tokens, subject_positions, noise, answer):
+    return _trace(model, tokens, subject_positions, 3 * model.W_E.std() * noise, answer)
+
+
+def _trace_by(model, tokens, answer, noise_hooks, part):
+    """The trace with these hooks for the noise, that restores a part of the positions for each one."""
+    rows = torch.arange(len(answer))
+
+    def value(logits):
+        return logits[:, -1].softmax(-1)[rows, answer]
+
+    logits, cache = model.run_with_cache(tokens)
+    cells = torch.zeros(model.cfg.n_layers, tokens.shape[1])
+    for layer in range(cells.shape[0]):
+        name = get_act_name("resid_pre", layer)
+        for pos in range(cells.shape[1]):
+            hooks = [*noise_hooks, _put(name, cache[name], (slice(None), part(pos)))]
+            cells[layer, pos] = value(model.run_with_hooks(tokens, fwd_hooks=hooks)).mean()
+    return value(logits), value(model.run_with_hooks(tokens, fwd_hooks=noise_hooks)), cells
+
+
+@mistake("causal_trace", hint="You restore this position and all after it. Restore one position of one layer.")
+def restores_from_the_position_on(model, tokens, subject_positions, noise, answer):
+    noisy = [("hook_embed", lambda x, hook: _with_noise(x, subject_positions, noise))]
+    return _trace_by(model, tokens, answer, noisy, lambda pos: slice(pos, None))
+
+
+@mistake("causal_trace", hint="You add noise in every layer. Only the embedding gets noise: `hook_embed`.")
+def noise_in_every_layer(model, tokens, subject_positions, noise, answer):
+    names = [get_act_name("resid_pre", layer) for layer in range(model.cfg.n_layers)]
+    noisy = [(name, lambda x, hook: _with_noise(x, subject_positions, noise)) for name in names]
+    return _trace_by(model, tokens, answer, noisy, lambda pos: pos)
+
+
+@mistake("causal_trace", hint="The probabilities are averaged over the prompts. Give the clean and the corrupted one for each prompt, `[batch]`; only the map is of means.")
+def averages_the_probabilities(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    return clean.mean(), corrupted.mean(), cells
+
+
+@mistake("causal_trace", hint="The map holds the subject's positions only, and is 0 elsewhere. Restore every position in turn.")
+def maps_the_subject_only(model, tokens, subject_positions, noise, answer):
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    of_subject = torch.zeros_like(cells)
+    of_subject[:, subject_positions] = cells[:, subject_positions]
+    return clean, corrupted, of_subject
+
+
+@mistake("causal_trace", hint="The noise goes to neighbours of the first subject position. The positions need not be neighbours: `x[:, subject_positions] += noise`.")
+def noise_on_neighbours(model, tokens, subject_positions, noise, answer):
+    first = subject_positions[0]
+    return _trace(model, tokens, list(range(first, first + noise.shape[1])), noise, answer)
+
+
+@mistake("causal_trace", hint="In layer 0 the noise comes after what you restore, so the restored vector gets noise as well. Add the noise at `hook_embed`, and restore at `resid_pre`.")
+def noise_after_restoring(model, tokens, subject_positions, noise, answer):
+    rows = torch.arange(len(answer))
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    name = get_act_name("resid_pre", 0)
+    _, cache = model.run_with_cache(tokens, names_filter=name)
+    for pos in range(cells.shape[1]):
+        hooks = [_put(name, cache[name], (slice(None), pos)), (name, lambda x, hook: _with_noise(x, subject_positions, noise))]
+        cells[0, pos] = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1].softmax(-1)[rows, answer].mean()
+    return clean, corrupted, cells
 
 
 # path_patch ---------------------------------------------------------------------------------
@@ -1336,10 +1865,34 @@ def frozen_behind_the_receiver(model, clean, corrupted, sender, receiver):
     return logits + (seen["z"] - cache[zs[0]][:, :, head]) @ model.W_O[layer, head] @ model.W_U
 
 
+@mistake("path_patch", hint="The receiver's change is made at the last position alone. Heads read at every position: add it at all of them.")
+def change_at_the_last_position(model, clean, corrupted, sender, receiver):
+    change = _sent(model, clean, corrupted, sender)
+    change[:, :-1] = 0
+    return _receive(model, corrupted, change, receiver)
+
+
+@mistake("path_patch", hint="You take the sender's values, `v`. What a head sends is made of what it has collected by its attention: `z`.")
+def sends_the_values(model, clean, corrupted, sender, receiver):
+    name = get_act_name("v", sender[0])
+    new, old = (_cached(model, x, name)[:, :, sender[1]] for x in (clean, corrupted))
+    return _receive(model, corrupted, (new - old) @ model.W_O[sender], receiver)
+
+
+@mistake("path_patch", hint="The receiver's weights are taken with the sender's head number. They are those of `receiver[1]`.")
+def weights_of_the_senders_number(model, clean, corrupted, sender, receiver):
+    layer, head, kind = receiver
+    change = _sent(model, clean, corrupted, sender) @ getattr(model, f"W_{kind.upper()}")[layer, sender[1]]
+    where = (slice(None), slice(None), head)
+    return _replace(model, corrupted, get_act_name(kind, layer), lambda x: x[where] + change, where)
+
+
 # edge_attribution ---------------------------------------------------------------------------
 
 
-def _edges(model, clean, corrupted, right, wrong, at=None, batch_mean=True, last_of=1, same_layer=False, loss=None):
+def _edges(
+    model, clean, corrupted, right, wrong, at=None, batch_mean=True, same_layer=False, cut=False, pos=slice(None), read_by="QKV"
+):
     cfg = model.cfg
     zs = [get_act_name("z", layer) for layer in range(cfg.n_layers)]
     inputs = [get_act_name(kind, layer) for layer in range(cfg.n_layers) for kind in "qkv"]
@@ -1347,24 +1900,25 @@ def _edges(model, clean, corrupted, right, wrong, at=None, batch_mean=True, last
     seen = {}
 
     def keep(x, hook):
-        seen[hook.name] = x.requires_grad_()
+        seen[hook.name] = x.detach().requires_grad_() if cut else x.requires_grad_()
+        return seen[hook.name]
 
     logits = model.run_with_hooks(corrupted if at is None else at, fwd_hooks=[(name, keep) for name in inputs])
-    value = _differences(logits, right, wrong).mean() if loss is None else loss(logits)
-    slopes = dict(zip(inputs, torch.autograd.grad(value, [seen[name] for name in inputs]), strict=True))
+    value = _differences(logits, right, wrong).mean()
+    slopes = dict(zip(inputs, torch.autograd.grad(value, [seen[name] for name in inputs], allow_unused=cut), strict=True))
     changes = {"embed": model.W_E[clean] - model.W_E[corrupted]}
     for layer, name in enumerate(zs):
         dz = new[name] - old[name]
         changes |= {f"{layer}.{h}": dz[:, :, h] @ model.W_O[layer, h] for h in range(cfg.n_heads)}
     found = {}
     for layer in range(cfg.n_layers):
-        for kind in "qkv":
-            W, slope = getattr(model, f"W_{kind.upper()}")[layer], slopes[get_act_name(kind, layer)]
+        for kind, weights in zip("qkv", read_by, strict=True):
+            W, slope = getattr(model, f"W_{weights}")[layer], slopes[get_act_name(kind, layer)]
             for head in range(cfg.n_heads):
                 at_stream = slope[:, :, head] @ W[head].T
                 for writer, change in changes.items():
                     if writer == "embed" or int(writer.split(".")[0]) < layer + same_layer:
-                        found[f"{writer}->{layer}.{head}.{kind}"] = (change * at_stream).sum().item()
+                        found[f"{writer}->{layer}.{head}.{kind}"] = (change * at_stream)[:, pos].sum().item()
     direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
     for writer, change in changes.items():
         found[f"{writer}->logits"] = ((change[:, -1] * direction).sum() / (len(clean) if batch_mean else 1)).item()
@@ -1460,6 +2014,21 @@ def edges_in_shares(model, clean, corrupted, right, wrong):
 @mistake("edge_attribution", hint="You take absolute values. An edge can push either way: keep the sign.")
 def edges_without_sign(model, clean, corrupted, right, wrong):
     return {edge: abs(x) for edge, x in _edges(model, clean, corrupted, right, wrong).items()}
+
+
+@mistake("edge_attribution", hint="Your hooks put copies in (`detach`), which cuts the graph: edges into lower layers get no gradient through higher ones. Let the hook call `x.requires_grad_()` and return nothing.")
+def edges_of_a_cut_graph(model, clean, corrupted, right, wrong):
+    return _edges(model, clean, corrupted, right, wrong, cut=True)
+
+
+@mistake("edge_attribution", hint="The edges into heads are read at the last position alone. Queries, keys and values stand at every position: sum over all of them.")
+def edges_at_the_last_position(model, clean, corrupted, right, wrong):
+    return _edges(model, clean, corrupted, right, wrong, pos=-1)
+
+
+@mistake("edge_attribution", hint="`W_Q` and `W_K` are exchanged: q is read by `W_Q`, k by `W_K`.")
+def edges_by_exchanged_weights(model, clean, corrupted, right, wrong):
+    return _edges(model, clean, corrupted, right, wrong, read_by="KQV")
 
 
 # unexplained_effect -------------------------------------------------------------------------
@@ -1604,6 +2173,47 @@ def heads_for_edges(model, circuit, clean, corrupted, right, wrong):
     return _left(model, logits, clean, corrupted, right, wrong)
 
 
+@mistake("unexplained_effect", hint="You take the logits that the run with your hooks returns, in which every head speaks to the output. Start from the corrupted run's, and add what the edges to `logits` carry.")
+def logits_of_the_hooked_run(model, circuit, clean, corrupted, right, wrong):
+    logits = _circuit_run(model, circuit, clean, corrupted, ignore=("logits",))
+    of_embedding = (model.W_E[clean] - model.W_E[corrupted]) @ model.W_U  # the hooked run reads the corrupted text
+    return _left(model, logits - of_embedding, clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="You put in the clean output of every head that sends in the circuit. Its edges say which receiver hears it; no one else may.")
+def clean_senders_for_everyone(model, circuit, clean, corrupted, right, wrong):
+    heads = {edge.split("->")[0] for edge in circuit} - {"embed"}
+    zs = [get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
+    _, there = model.run_with_cache(clean, names_filter=zs)
+
+    def put(z, hook):
+        on = [h for h in range(model.cfg.n_heads) if f"{hook.layer()}.{h}" in heads]
+        z = z.clone()
+        z[:, :, on] = there[hook.name][:, :, on]
+        return z
+
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, put) for name in zs])
+    return _left(model, logits, clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="Layer 0 always hears the clean embedding in your run. Only the edges `embed->...` of the circuit carry it.")
+def embedding_always_clean_for_layer_0(model, circuit, clean, corrupted, right, wrong):
+    edges = {f"embed->0.{head}.{kind}" for head in range(model.cfg.n_heads) for kind in "qkv"}
+    return _left(model, _circuit_run(model, edges | set(circuit), clean, corrupted), clean, corrupted, right, wrong)
+
+
+@mistake("unexplained_effect", hint="You add up estimates (`edge_attribution`). Edges work together, and estimates are slopes: run the model with the circuit's edges clean.")
+def sum_of_estimates(model, circuit, clean, corrupted, right, wrong):
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    estimates = _edges(model, clean, corrupted, right, wrong)
+    return 1 - sum(estimates[edge] for edge in circuit) / float(end - start)
+
+
+@mistake("unexplained_effect", hint="You cut the result to 0 ... 1. A circuit may explain more than everything: then what is unexplained is below 0.")
+def unexplained_between_0_and_1(model, circuit, clean, corrupted, right, wrong):
+    return min(max(_left(model, _circuit_run(model, circuit, clean, corrupted), clean, corrupted, right, wrong), 0.0), 1.0)
+
+
 # smallest_circuit ---------------------------------------------------------------------------
 
 _STORY = ["embed->0.4.v", "0.4->1.3.k", "0.4->1.6.k", "1.3->logits", "1.6->logits"]
@@ -1642,3 +2252,41 @@ def into_the_keys_of_layer_0():
 @mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their keys and their edges to `logits`.")
 def one_induction_head():
     return ["embed->0.4.v", "embed->0.7.v", "0.4->1.6.k", "0.7->1.6.k", "1.6->logits"]
+
+
+_EIGHT = [*_STORY, "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]
+
+
+@mistake("smallest_circuit", hint="Layer 0 hears the names through `v`: its heads look back by position, whatever stands there, and fetch it.")
+def all_eight_but_into_the_keys_of_layer_0():
+    return [edge.replace(".v", ".k") for edge in _EIGHT]
+
+
+@mistake("smallest_circuit", hint="1.3 and 1.6 hear layer 0 through their keys, by which they find a place, not through their values.")
+def by_the_values():
+    return [edge.replace(".k", ".v") for edge in _EIGHT]
+
+
+@mistake("smallest_circuit", hint="Layer 0 writes next to nothing to the output itself. It speaks to the keys of 1.3 and 1.6, and these to the logits.")
+def straight_to_the_logits():
+    return ["embed->0.4.v", "embed->0.7.v", "0.4->logits", "0.7->logits"]
+
+
+@mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their keys and their edges to `logits`.")
+def the_other_induction_head():
+    return ["embed->0.4.v", "embed->0.7.v", "0.4->1.3.k", "0.7->1.3.k", "1.3->logits"]
+
+
+@mistake("smallest_circuit", hint="0.7 hears nothing: its edge from `embed` is missing, and without it the edges from 0.7 carry nothing.")
+def second_head_hears_nothing():
+    return [edge for edge in _EIGHT if edge != "embed->0.7.v"]
+
+
+@mistake("smallest_circuit", hint="These are heads. A circuit is made of edges, such as `0.4->1.6.k`.")
+def heads_for_a_circuit():
+    return ["0.4", "0.7", "1.3", "1.6"]
+
+
+@mistake("smallest_circuit", hint="An edge into a head says by which input: `0.4->1.6.k`.")
+def edges_without_kinds():
+    return [edge.removesuffix(".k").removesuffix(".v") for edge in _EIGHT]

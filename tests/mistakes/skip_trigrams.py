@@ -6,7 +6,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from utils.checking import mistake
+from circuits.checking import mistake
 
 # attention_scores ---------------------------------------------------------------------------
 
@@ -60,6 +60,11 @@ def scores_as_cosines(x_q, x_k, W_Q, W_K):
 @mistake("attention_scores", hint="`.T` of a batch turns round all three sizes, the batch too. Exchange the last two: `k.transpose(-1, -2)`, or `k.mT`.")
 def scores_with_the_batch_turned_round(x_q, x_k, W_Q, W_K):
     return (x_q @ W_Q) @ (x_k @ W_K).T / W_Q.shape[-1] ** 0.5
+
+
+@mistake("attention_scores", hint="You divide by a fixed number, the root of 32. That is right for the trained models only: take the root of `W_Q.shape[-1]`.")
+def scores_over_the_root_of_32(x_q, x_k, W_Q, W_K):
+    return (x_q @ W_Q) @ (x_k @ W_K).transpose(1, 2) / 32**0.5
 
 
 # causal_pattern -----------------------------------------------------------------------------
@@ -120,6 +125,26 @@ def one_softmax_for_all_rows(scores):
     return scores.masked_fill(_future(scores), -torch.inf).flatten(1).softmax(-1).view_as(scores)
 
 
+@mistake("causal_pattern", hint="The diagonal is masked, too, so that the first row has nothing left (its NaN you turn into 0). A position may attend to itself: `triu(1)`.")
+def masks_the_present_and_mends_it(scores):
+    return scores.masked_fill(_future(scores, 0), -torch.inf).softmax(-1).nan_to_num(0.0)
+
+
+@mistake("causal_pattern", hint="These are logarithms of the weights. Take `softmax`, not `log_softmax`.")
+def logarithms_of_weights(scores):
+    return scores.masked_fill(_future(scores), -torch.inf).log_softmax(-1)
+
+
+@mistake("causal_pattern", hint="You fill the future with a large negative number, and a score of the past can be lower still. `-torch.inf` is below all of them.")
+def future_filled_with_a_number(scores):
+    return scores.masked_fill(_future(scores), -1e4).softmax(-1)
+
+
+@mistake("causal_pattern", hint="The scores are divided by a root already. Take their softmax as they are.")
+def scores_divided_again(scores):
+    return (scores / scores.shape[-1] ** 0.5).masked_fill(_future(scores), -torch.inf).softmax(-1)
+
+
 # head_output --------------------------------------------------------------------------------
 
 
@@ -156,6 +181,12 @@ def output_with_second_softmax(x, pattern, W_V, W_O):
 @mistake("head_output", hint="You divide by the number of sources. The weights of a row sum to one, so their sum is an average already.")
 def output_averaged_again(x, pattern, W_V, W_O):
     return pattern @ x @ W_V @ W_O / pattern.shape[-1]
+
+
+@mistake("head_output", hint="You move the most attended source only. All sources are moved, as much of each as the pattern says.")
+def output_of_the_most_attended(x, pattern, W_V, W_O):
+    chosen = F.one_hot(pattern.argmax(-1), pattern.shape[-1]).to(x.dtype)
+    return chosen @ x @ W_V @ W_O
 
 
 # attention_layer ----------------------------------------------------------------------------
@@ -218,6 +249,46 @@ def layer_without_the_root(x, W_pos, W_Q, W_K, W_V, W_O):
     return _layer(x_p, x_p, x, W_Q * W_Q.shape[-1] ** 0.5, W_K, W_V, W_O).sum(0)
 
 
+@mistake("attention_layer", hint="Only the keys know positions; the queries read x + p, too.")
+def positions_in_keys_only(x, W_pos, W_Q, W_K, W_V, W_O):
+    return _layer(x, x + W_pos[: x.shape[1]], x, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="Each of your heads reads what the heads before it wrote. All heads of a layer read the same x.")
+def heads_in_a_row(x, W_pos, W_Q, W_K, W_V, W_O):
+    stream = x
+    for h in range(len(W_Q)):
+        x_p = stream + W_pos[: x.shape[1]]
+        stream = stream + _layer(x_p, x_p, stream, *(W[h : h + 1] for W in (W_Q, W_K, W_V, W_O)))[0]
+    return stream - x
+
+
+@mistake("attention_layer", hint="You take the *last* rows of W_pos. The text begins at position 0: `W_pos[: x.shape[1]]`.")
+def the_last_positions(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[-x.shape[1] :]
+    return _layer(x_p, x_p, x, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="You count positions from 1. The first is position 0: `W_pos[: x.shape[1]]`.")
+def positions_from_one(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[1 : x.shape[1] + 1]
+    return _layer(x_p, x_p, x, W_Q, W_K, W_V, W_O).sum(0)
+
+
+@mistake("attention_layer", hint="Every head has a W_O of its own: bring each head's mixture back with it, and add up afterwards. You add first.")
+def sums_before_W_O(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p, identity = x + W_pos[: x.shape[1]], torch.eye(W_V.shape[-1]).expand(len(W_V), -1, -1)
+    return _layer(x_p, x_p, x, W_Q, W_K, W_V, identity).sum(0) @ W_O.sum(0)
+
+
+@mistake("attention_layer", hint="One pattern serves all heads. Each head has scores of its own, and a softmax of its own.")
+def one_pattern_for_all_heads(x, W_pos, W_Q, W_K, W_V, W_O):
+    x_p = x + W_pos[: x.shape[1]]
+    scores = sum((x_p @ q) @ (x_p @ k).mT for q, k in zip(W_Q, W_K)) / W_Q.shape[-1] ** 0.5 / len(W_Q)
+    pattern = scores.masked_fill(_future(scores), -torch.inf).softmax(-1)
+    return sum(pattern @ x @ v @ o for v, o in zip(W_V, W_O))
+
+
 # ov_circuit ---------------------------------------------------------------------------------
 
 
@@ -254,6 +325,16 @@ def qk_for_ov(model, layer, head):
 @mistake("ov_circuit", hint="You multiply by W_V transposed. The second factor is a matrix of its own, `W_O`.")
 def value_twice(model, layer, head):
     return model.W_V[layer, head] @ model.W_V[layer, head].T
+
+
+@mistake("ov_circuit", hint="Nothing is divided here: the root belongs to attention scores.")
+def ov_over_the_root(model, layer, head):
+    return model.W_V[layer, head] @ model.W_O[layer, head] / model.cfg.d_head**0.5
+
+
+@mistake("ov_circuit", hint="You take W_K for W_V. Keys say where the head looks; what it moves is the value, `W_V`.")
+def keys_for_values(model, layer, head):
+    return model.W_K[layer, head] @ model.W_O[layer, head]
 
 
 # full_ov_circuit ----------------------------------------------------------------------------
@@ -301,6 +382,12 @@ def full_ov_of_head_0(model, layer, head):
 @mistake("full_ov_circuit", hint="These are probabilities. What a head adds to the logits is a plain number, with either sign: no softmax.")
 def full_ov_softmax(model, layer, head):
     return _ov(model, layer, head).softmax(-1)
+
+
+@mistake("full_ov_circuit", hint="You subtract each row's mean. That leaves probabilities as they are, but the circuit is the product itself.")
+def full_ov_with_rows_centred(model, layer, head):
+    M = _ov(model, layer, head)
+    return M - M.mean(-1, keepdim=True)
 
 
 # full_qk_circuit ----------------------------------------------------------------------------
@@ -352,6 +439,22 @@ def full_qk_masked(model, layer, head):
     return scores.masked_fill(_future(scores), -torch.inf)
 
 
+@mistake("full_qk_circuit", hint="You subtract each row's mean. That comes later: the circuit holds the scores themselves.")
+def full_qk_with_rows_centred(model, layer, head):
+    scores = _qk(model, layer, head, model.W_E, model.W_E) / model.cfg.d_head**0.5
+    return scores - scores.mean(-1, keepdim=True)
+
+
+@mistake("full_qk_circuit", hint="You divide by d_head itself; divide by its square root.")
+def full_qk_over_d_head(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_E) / model.cfg.d_head
+
+
+@mistake("full_qk_circuit", hint="You divide by a fixed number, the root of 32. That is right for the trained models only: take the root of `model.cfg.d_head`.")
+def full_qk_over_the_root_of_32(model, layer, head):
+    return _qk(model, layer, head, model.W_E, model.W_E) / 32**0.5
+
+
 # positional_qk ------------------------------------------------------------------------------
 
 
@@ -395,6 +498,11 @@ def positional_of_head_0(model, layer, head):
 @mistake("positional_qk", hint="You set what lies in the future to 0. Leave it as it is: masking is done to the whole score, later, and not with 0.")
 def positional_with_zeros_in_the_future(model, layer, head):
     return (_qk(model, layer, head, model.W_pos, model.W_pos) / model.cfg.d_head**0.5).tril()
+
+
+@mistake("positional_qk", hint="You take a fixed number of positions. The circuit has a row for each of the model's: use all of `model.W_pos`.")
+def the_first_128_positions(model, layer, head):
+    return _qk(model, layer, head, model.W_pos[:128], model.W_pos[:128]) / model.cfg.d_head**0.5
 
 
 # score_terms --------------------------------------------------------------------------------
@@ -446,6 +554,16 @@ def terms_of_head_0(model, tokens, head):
 @mistake("score_terms", hint="The order is that of the equation, tokens first: token-token, token-position, position-token, position-position.")
 def positions_first(model, tokens, head):
     return _terms(model, tokens, head).flip(0)
+
+
+@mistake("score_terms", hint="You return the sum of the four terms. Return the terms, stacked.")
+def sum_of_the_terms(model, tokens, head):
+    return _terms(model, tokens, head).sum(0)
+
+
+@mistake("score_terms", hint="You count positions from 1. The first is position 0: `W_pos[: len(tokens)]`.")
+def terms_with_positions_from_one(model, tokens, head):
+    return _terms(model, tokens, head, p=model.W_pos[1 : len(tokens) + 1])
 
 
 # path_expansion -----------------------------------------------------------------------------
@@ -512,6 +630,43 @@ def positions_in_every_path(model, tokens):
     return torch.cat([(x @ model.W_U)[None], _paths(model, tokens, x)[1:]])
 
 
+@mistake("path_expansion", hint="The direct path is missing: what the present token adds without any head, `W_E[tokens] @ W_U`, comes first.")
+def paths_of_heads_only(model, tokens):
+    return _paths(model, tokens)[1:]
+
+
+@mistake("path_expansion", hint="All heads are in one term. Each has a path of its own: `result` holds what each head adds.")
+def all_heads_in_one_path(model, tokens):
+    paths = _paths(model, tokens)
+    return torch.stack([paths[0], paths[1:].sum(0)])
+
+
+@mistake("path_expansion", hint="The direct path holds positions. They are added to what queries and keys read, never to the stream.")
+def positions_in_the_direct_path(model, tokens):
+    paths = _paths(model, tokens)
+    direct = (model.W_E[tokens] + model.W_pos[: tokens.shape[1]]) @ model.W_U
+    return torch.cat([direct[None], paths[1:]])
+
+
+@mistake("path_expansion", hint="The pattern of the first text serves for all. Each text has its own: `pattern[:, head]`.")
+def pattern_of_the_first_text(model, tokens):
+    pattern, x = model.run_with_cache(tokens)[1]["pattern", 0][0], model.W_E[tokens]
+    heads = range(model.cfg.n_heads)
+    moved = [pattern[h] @ (x @ model.W_V[0, h]) @ model.W_O[0, h] @ model.W_U for h in heads]
+    return torch.stack([x @ model.W_U, *moved])
+
+
+@mistake("path_expansion", hint="These are logarithms of probabilities. Logits of paths add up; their log-softmaxes do not.")
+def log_softmax_of_every_path(model, tokens):
+    return _paths(model, tokens).log_softmax(-1)
+
+
+@mistake("path_expansion", hint="The heads are in the reverse order: after the direct path comes head 0.")
+def heads_in_reverse(model, tokens):
+    paths = _paths(model, tokens)
+    return torch.cat([paths[:1], paths[1:].flip(0)])
+
+
 # freeze_patterns ----------------------------------------------------------------------------
 
 
@@ -539,7 +694,7 @@ def patterns_not_frozen(model, tokens, embed):
     return model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: embed)])
 
 
-@mistake("freeze_patterns", hint="`embed` is not used: a hook at \"hook_embed\" must put it in the place of the token embeddings.")
+@mistake("freeze_patterns", hint="`embed` is not used: a hook at \"hook_embed\" must put it in the place of the token embeddings. (Does yours *return* it?)")
 def ignores_embed(model, tokens, embed):
     return model(tokens)
 
@@ -597,6 +752,31 @@ def all_layers_get_the_last_pattern(model, tokens, embed):
     return model.run_with_hooks(tokens, fwd_hooks=hooks)
 
 
+@mistake("freeze_patterns", hint="You add positions to `embed`. They are added to what queries and keys read, never to the stream.")
+def adds_positions_to_embed(model, tokens, embed):
+    return _frozen(model, tokens, embed + model.W_pos[: tokens.shape[1]])
+
+
+@mistake("freeze_patterns", hint="The patterns of the first text serve for all. Each text has its own.")
+def frozen_at_the_first_text(model, tokens, embed):
+    _, cache = model.run_with_cache(tokens)
+    hooks = [
+        ("hook_embed", lambda x, hook: embed),
+        (_is_pattern, lambda pattern, hook: cache[hook.name][:1].expand_as(pattern)),
+    ]
+    return model.run_with_hooks(tokens, fwd_hooks=hooks)
+
+
+@mistake("freeze_patterns", hint="Every layer of yours reads `embed`. A later layer reads what the layers before it wrote, too.")
+def every_layer_reads_the_embedding(model, tokens, embed):
+    _, cache = model.run_with_cache(tokens)
+    x = embed
+    for layer in range(model.cfg.n_layers):
+        for h in range(model.cfg.n_heads):
+            x = x + cache["pattern", layer][:, h] @ embed @ model.W_V[layer, h] @ model.W_O[layer, h]
+    return x @ model.W_U
+
+
 # predict_skip_trigrams ----------------------------------------------------------------------
 
 
@@ -636,6 +816,16 @@ def far_too_many(source):
 @mistake("predict_skip_trigrams", hint="You match every source with something that comes *before* it or belongs to another line. Ask what must follow: what does the source open?")
 def what_comes_before(source):
     return {" try": [" def"], " lambda": [" sorted"], " import": [" class"], "(": [" return"]}[source]
+
+
+@mistake("predict_skip_trigrams", hint="These come *right after* the source, which is a bigram and needs no attention. What becomes likelier further on?")
+def what_follows_at_once(source):
+    return {" try": [":"], " lambda": ["x"], " import": ["os"], "(": ["self"]}[source]
+
+
+@mistake("predict_skip_trigrams", hint="You return the whole dictionary. Look `source` up in it: `guesses[source]`.")
+def the_whole_dictionary(source):
+    return {" try": [" except"], " lambda": [":"], " import": ["\n"], "(": [")"]}
 
 
 # skip_trigrams ------------------------------------------------------------------------------
@@ -712,6 +902,24 @@ def row_of_qk_less_the_mean_of_columns(model, head, source, k):
     return _top(key @ (query[source] - query.mean(0)), k), _top(_ov(model, 0, head)[source], k)
 
 
+@mistake("skip_trigrams", hint="You compare the *sizes* of OV entries. One far below zero lowers the token: leave out `abs`.")
+def outputs_by_size(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return _top(wanted, k), _top(raised.abs(), k)
+
+
+@mistake("skip_trigrams", hint="The direct path of the source is in your outputs. Ask what the head raises, without it.")
+def outputs_with_the_direct_path(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return _top(wanted, k), _top(raised + model.W_E[source] @ model.W_U, k)
+
+
+@mistake("skip_trigrams", hint="These are values. Return the tokens' numbers, `.indices`.")
+def values_of_scores_and_outputs(model, head, source, k):
+    wanted, raised = _wanted_and_raised(model, head, source)
+    return (wanted / model.cfg.d_head**0.5).topk(k).values.tolist(), raised.topk(k).values.tolist()
+
+
 # product_eigenvalues ------------------------------------------------------------------------
 
 
@@ -750,6 +958,16 @@ def the_diagonal(A, B):
     return (B @ A).diagonal() + 0j
 
 
+@mistake("product_eigenvalues", hint="`torch.linalg.eig` returns eigenvalues *and* eigenvectors. Return the first of the two, or use `torch.linalg.eigvals`.")
+def eigenvalues_and_vectors(A, B):
+    return torch.linalg.eig(B @ A)
+
+
+@mistake("product_eigenvalues", hint="You take the first r eigenvalues of the large product, but they come in no particular order: some of the zeros may be among them. The others are those of `B @ A`.")
+def the_first_of_the_large_product(A, B):
+    return torch.linalg.eigvals(A @ B)[: A.shape[1]]
+
+
 # copying_score ------------------------------------------------------------------------------
 
 
@@ -760,6 +978,11 @@ def _balance(small):
 
 def _small(model, layer, head):
     return model.W_O[layer, head] @ model.W_U @ (model.W_E @ model.W_V[layer, head])
+
+
+def _centred_score(model, layer, head):
+    W_U = model.W_U - model.W_U.mean(-1, keepdim=True)
+    return _balance(model.W_O[layer, head] @ W_U @ (model.W_E @ model.W_V[layer, head]))
 
 
 @mistake("copying_score", hint="These are the eigenvalues of W_V W_O alone, between dimensions of the stream. Copying is about tokens: put W_E and W_U round it.")
@@ -811,7 +1034,33 @@ def share_of_positive_ones(model, layer, head):
     return (torch.linalg.eigvals(_small(model, layer, head)).real > 0).float().mean()
 
 
+@mistake("copying_score", hint="You take the absolute value of the sum, so that a head that avoids copying scores like one that copies. Take its real part.")
+def absolute_value_above_the_line(model, layer, head):
+    e = torch.linalg.eigvals(_small(model, layer, head))
+    return e.sum().abs() / e.abs().sum()
+
+
+@mistake("copying_score", hint="You remove from W_U what all tokens have in common. The score is that of the circuit as it is.")
+def copying_score_centred(model, layer, head):
+    return _centred_score(model, layer, head)
+
+
+@mistake("copying_score", hint="Below the line you add up singular values. It should be the absolute values of the *eigenvalues*.")
+def over_the_singular_values(model, layer, head):
+    return _small(model, layer, head).trace() / torch.linalg.svdvals(_small(model, layer, head)).sum()
+
+
+@mistake("copying_score", hint="Below the line is the Frobenius norm. It should be the sum of the absolute eigenvalues.")
+def over_the_frobenius_norm(model, layer, head):
+    M = _small(model, layer, head)
+    return M.trace() / M.norm()
+
+
 # matching_score -----------------------------------------------------------------------------
+
+
+def _small_qk(model, layer, head):
+    return (model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head])
 
 
 @mistake("matching_score", hint="This is the score of the OV circuit. Here, take queries and keys.")
@@ -853,8 +1102,25 @@ def matching_by_the_diagonal(model, layer, head):
 
 @mistake("matching_score", hint="The score is still complex: the imaginary parts cancel in the sum, so take `.real`.")
 def complex_matching_score(model, layer, head):
-    e = torch.linalg.eigvals((model.W_E @ model.W_K[layer, head]).T @ (model.W_E @ model.W_Q[layer, head]))
+    e = torch.linalg.eigvals(_small_qk(model, layer, head))
     return e.sum() / e.abs().sum()
+
+
+@mistake("matching_score", hint="The root of d_head is a factor of every eigenvalue, above and below the line: it cancels. You divide by it once.")
+def matching_score_over_the_root(model, layer, head):
+    return _balance(_small_qk(model, layer, head)) / model.cfg.d_head**0.5
+
+
+@mistake("matching_score", hint="Below the line you add up the absolute values of the real parts. The absolute value of a complex number counts its imaginary part, too: `.abs()` before `.real`.")
+def matching_real_parts_below_the_line(model, layer, head):
+    e = torch.linalg.eigvals(_small_qk(model, layer, head)).real
+    return e.sum() / e.abs().sum()
+
+
+@mistake("matching_score", hint="You count eigenvalues with a positive real part. Weigh them: sum of eigenvalues over sum of absolute values.")
+def share_of_positive_matching(model, layer, head):
+    e = torch.linalg.eigvals(_small_qk(model, layer, head))
+    return (e.real > 0).float().mean()
 
 
 # diagonal_score -----------------------------------------------------------------------------
@@ -902,6 +1168,18 @@ def diagonal_of_the_stream(model, layer, head):
 def absolute_diagonal_twice(model, layer, head):
     d = _ov(model, layer, head).diagonal()
     return d.abs().sum() / d.abs().sum()
+
+
+@mistake("diagonal_score", hint="You divide by the absolute value of the sum, which gives 1 or -1. Below the line is the sum of the absolute values.")
+def diagonal_over_its_absolute_sum(model, layer, head):
+    d = _ov(model, layer, head).diagonal()
+    return d.sum() / d.sum().abs()
+
+
+@mistake("diagonal_score", hint="This is the QK circuit. What a head raises when it has found a token is in its OV circuit.")
+def diagonal_of_qk(model, layer, head):
+    d = _qk(model, layer, head, model.W_E, model.W_E).diagonal()
+    return d.sum() / d.abs().sum()
 
 
 # top_k_copy_score ---------------------------------------------------------------------------
@@ -1013,6 +1291,65 @@ def heads_with_a_high_diagonal(model):
     return [h for h, own in enumerate(diagonals) if own.sum() > 0.5 * own.abs().sum()]
 
 
+@mistake("copying_heads", hint="You take half of the heads, those with the highest scores. How many copy is what we want to know: compare each with 0.5.")
+def the_better_half(model):
+    scores = torch.tensor(_scores(model))
+    return scores.topk(len(scores) // 2).indices.tolist()
+
+
+@mistake("copying_heads", hint="You take every head with a score above 0. The limit is 0.5: a sum of more than half of the absolute sum.")
+def heads_above_zero(model):
+    return [h for h, score in enumerate(_scores(model)) if score > 0]
+
+
+@mistake("copying_heads", hint="You count: more than half of the *eigenvalues* are positive. Weigh them: their sum is to be more than half of the absolute sum.")
+def most_eigenvalues_positive(model):
+    heads = range(model.cfg.n_heads)
+    return [h for h in heads if (torch.linalg.eigvals(_small(model, 0, h)).real > 0).float().mean() > 0.5]
+
+
+@mistake("copying_heads", hint="You count heads from 1. The first is head 0.")
+def heads_from_one(model):
+    return [h + 1 for h, score in enumerate(_scores(model)) if score > 0.5]
+
+
+@mistake("copying_heads", hint="The loop ends at the first head that copies: `return` is inside it. Move it out, to the left.")
+def only_the_first_copier(model):
+    return [h for h, score in enumerate(_scores(model)) if score > 0.5][:1]
+
+
+@mistake("copying_heads", hint="You remove from W_U what all tokens have in common. The score is that of the circuit as it is.")
+def copiers_centred(model):
+    return [h for h in range(model.cfg.n_heads) if _centred_score(model, 0, h) > 0.5]
+
+
+@mistake("copying_heads", hint="You look at the last layer. The heads of layer 0 are asked for.")
+def copiers_of_the_last_layer(model):
+    return [h for h in range(model.cfg.n_heads) if _balance(_small(model, -1, h)) > 0.5]
+
+
+@mistake("copying_heads", hint="Below the line you add up the absolute values of the real parts. The absolute value of a complex number counts its imaginary part, too: `.abs()` before `.real`.")
+def copiers_by_real_parts(model):
+    parts = [torch.linalg.eigvals(_small(model, 0, h)).real for h in range(model.cfg.n_heads)]
+    return [h for h, e in enumerate(parts) if e.sum() > 0.5 * e.abs().sum()]
+
+
+@mistake("copying_heads", hint="You take the heads above the mean score. Compare each with 0.5.")
+def heads_above_the_mean(model):
+    scores = _scores(model)
+    return [h for h, score in enumerate(scores) if score > sum(scores) / len(scores)]
+
+
+@mistake("copying_heads", hint="The loop ends at the first head that does not copy (`break`). Go on: others may follow.")
+def until_one_does_not_copy(model):
+    found = []
+    for h, score in enumerate(_scores(model)):
+        if score <= 0.5:
+            break
+        found.append(h)
+    return found
+
+
 # anti_copying_head --------------------------------------------------------------------------
 
 
@@ -1065,20 +1402,74 @@ def lowest_diagonal_score(model):
     return int(torch.stack([own.sum() / own.abs().sum() for own in diagonals]).argmin())
 
 
+@mistake("anti_copying_head", hint="You look at the last layer. The head of layer 0 is asked for.")
+def anti_copier_of_the_last_layer(model):
+    scores = [float(_balance(_small(model, -1, h))) for h in range(model.cfg.n_heads)]
+    return scores.index(min(scores))
+
+
+@mistake("anti_copying_head", hint="You remove from W_U what all tokens have in common. The score is that of the circuit as it is.")
+def anti_copier_centred(model):
+    scores = [float(_centred_score(model, 0, h)) for h in range(model.cfg.n_heads)]
+    return scores.index(min(scores))
+
+
+@mistake("anti_copying_head", hint="You go by the most negative single eigenvalue. All count, on balance: their sum over the sum of absolute values.")
+def the_most_negative_eigenvalue(model):
+    least = [float(torch.linalg.eigvals(_small(model, 0, h)).real.min()) for h in range(model.cfg.n_heads)]
+    return least.index(min(least))
+
+
+@mistake("anti_copying_head", hint="This is the first head with a negative score. Another may be lower: compare all.")
+def the_first_negative_score(model):
+    return next((h for h, score in enumerate(_scores(model)) if score < 0), 0)
+
+
+@mistake("anti_copying_head", hint="Below the line you add up the absolute values of the real parts. The absolute value of a complex number counts its imaginary part, too: `.abs()` before `.real`.")
+def lowest_by_real_parts(model):
+    parts = [torch.linalg.eigvals(_small(model, 0, h)).real for h in range(model.cfg.n_heads)]
+    scores = [float(e.sum() / e.abs().sum()) for e in parts]
+    return scores.index(min(scores))
+
+
+@mistake("anti_copying_head", hint="You count eigenvalues that are positive. Weigh them: their sum over the sum of absolute values.")
+def fewest_positive_eigenvalues(model):
+    shares = [
+        float((torch.linalg.eigvals(_small(model, 0, h)).real > 0).float().mean()) for h in range(model.cfg.n_heads)
+    ]
+    return shares.index(min(shares))
+
+
+@mistake("anti_copying_head", hint="This is the lowest score itself. Return the number of the head.")
+def the_lowest_score_itself(model):
+    return min(_scores(model))
+
+
 # positional_heads ---------------------------------------------------------------------------
 
 
-def _overlaps(model, tokens, causal=True, root=True, reduce=None):
+def _overlaps(
+    model, tokens, causal=True, root=True, reduce=torch.mean, shared=torch.minimum, layer=0, mean_first=False,
+    favourites=False,
+):
     n = tokens.shape[1]
-    pattern = model.run_with_cache(tokens)[1]["pattern", 0]
+    pattern = model.run_with_cache(tokens)[1]["pattern", layer]
+    pattern = pattern.mean(0, keepdim=True) if mean_first else pattern
     overlaps = []
     for h in range(model.cfg.n_heads):
-        scores = _qk(model, 0, h, model.W_pos[:n], model.W_pos[:n])
+        scores = _qk(model, layer, h, model.W_pos[:n], model.W_pos[:n])
         scores = scores / model.cfg.d_head**0.5 if root else scores
-        scores = scores.masked_fill(_future(scores), -torch.inf) if causal else scores
-        shared = torch.minimum(pattern[:, h], scores.softmax(-1)).sum(-1)
-        overlaps.append(float(shared.mean() if reduce is None else reduce(shared)))
+        alone = (scores.masked_fill(_future(scores), -torch.inf) if causal else scores).softmax(-1)
+        if favourites:
+            agree = (pattern[:, h].argmax(-1) == alone.argmax(-1)).float()
+        else:
+            agree = shared(pattern[:, h], alone).sum(-1)
+        overlaps.append(float(reduce(agree)))
     return overlaps
+
+
+def _above(overlaps, limit=0.7):
+    return [h for h, overlap in enumerate(overlaps) if overlap > limit]
 
 
 @mistake("positional_heads", hint="These are the heads that tokens steer. You want the others.")
@@ -1119,10 +1510,81 @@ def yes_or_no_for_each_position_head(model, tokens):
     return [int(overlap > 0.7) for overlap in _overlaps(model, tokens)]
 
 
-@mistake("positional_heads", hint="You take the mean over sources, too. The overlap at a destination is the *sum* over sources, `.sum(-1)`; then comes the mean over destinations and texts.")
+@mistake("positional_heads", hint="No head is in your answer, whatever they do. The overlap at a destination is the *sum* of the smaller weights over sources, `.sum(-1)`; then comes the mean over destinations and texts.")
 def overlap_averaged_over_sources(model, tokens):
     n = tokens.shape[1]
     return [h for h, overlap in enumerate(_overlaps(model, tokens)) if overlap / n > 0.7]
+
+
+@mistake("positional_heads", hint="You take the median. The overlap of a head is the *mean* over all texts and destinations.")
+def median_overlap(model, tokens):
+    return _above(_overlaps(model, tokens, reduce=torch.median))
+
+
+@mistake("positional_heads", hint="You look at the first text only. The overlap is the mean over all texts and destinations.")
+def overlap_of_the_first_text(model, tokens):
+    return _above(_overlaps(model, tokens, reduce=lambda shared: shared[0].mean()))
+
+
+@mistake("positional_heads", hint="You leave the first destination out. The mean is over all of them.")
+def overlap_without_the_first(model, tokens):
+    return _above(_overlaps(model, tokens, reduce=lambda shared: shared[:, 1:].mean()))
+
+
+@mistake("positional_heads", hint="You leave the last destination out. The mean is over all of them.")
+def overlap_without_the_last(model, tokens):
+    return _above(_overlaps(model, tokens, reduce=lambda shared: shared[:, :-1].mean()))
+
+
+@mistake("positional_heads", hint="The limit is 0.7.")
+def overlap_above_one_half(model, tokens):
+    return _above(_overlaps(model, tokens), 0.5)
+
+
+@mistake("positional_heads", hint="You multiply the two patterns. What they share is the *smaller* of the two weights, `torch.minimum`.")
+def overlap_of_products(model, tokens):
+    return _above(_overlaps(model, tokens, shared=torch.mul))
+
+
+@mistake("positional_heads", hint="All heads are in your answer, whatever they do. What two *patterns* share is the smaller of two weights, `torch.minimum`; the larger ones add up to more than 1.")
+def overlap_of_maxima(model, tokens):
+    return _above(_overlaps(model, tokens, shared=torch.maximum))
+
+
+@mistake("positional_heads", hint="You look at the last layer. The heads of layer 0 are asked for.")
+def positional_in_the_last_layer(model, tokens):
+    return _above(_overlaps(model, tokens, layer=model.cfg.n_layers - 1))
+
+
+@mistake("positional_heads", hint="You average the patterns over the texts first. Compare each text's pattern with P, and average the overlaps.")
+def overlap_of_the_mean_pattern(model, tokens):
+    return _above(_overlaps(model, tokens, mean_first=True))
+
+
+@mistake("positional_heads", hint="You ask how often A and P have the same favourite. Their overlap says how much weight they share: the sum of the smaller weights.")
+def the_same_favourite(model, tokens):
+    return _above(_overlaps(model, tokens, favourites=True))
+
+
+@mistake("positional_heads", hint="You cut P from the end of the context. The text stands at the first n positions: take the first n rows and columns.")
+def positions_from_the_end(model, tokens):
+    n = tokens.shape[1]
+    pattern = model.run_with_cache(tokens)[1]["pattern", 0]
+    scores = torch.stack(
+        [_qk(model, 0, h, model.W_pos, model.W_pos) / model.cfg.d_head**0.5 for h in range(model.cfg.n_heads)]
+    )
+    alone = scores.masked_fill(_future(scores), -torch.inf).softmax(-1)[:, -n:, -n:]
+    return _above(torch.minimum(pattern, alone).sum(-1).mean((0, 2)).tolist())
+
+
+@mistake("positional_heads", hint="You divide by the union, the larger weights. The overlap is the sum of the smaller weights alone.")
+def overlap_over_union(model, tokens):
+    return _above(_overlaps(model, tokens, shared=lambda A, P: torch.minimum(A, P) / torch.maximum(A, P).sum(-1, True)))
+
+
+@mistake("positional_heads", hint="You take the text in which the overlap is largest. The overlap of a head is the mean over all texts.")
+def overlap_in_the_best_text(model, tokens):
+    return _above(_overlaps(model, tokens, reduce=lambda shared: shared.mean(-1).max()))
 
 
 # forced_skip_trigrams -----------------------------------------------------------------------
@@ -1212,6 +1674,19 @@ def pull_centred_over_the_table(model, head, a1, b1, a2, b2):
     return _effect(pull, _ov(model, 0, head)[[a1, a2]])
 
 
+@mistake("forced_skip_trigrams", hint="You take `exp` of what is raised, too. Only the pull is an exponential; the OV row is added to logits as it is.")
+def exponential_of_what_is_raised(model, head, a1, b1, a2, b2):
+    QK, raised = _pull_and_raised(model, head, a1, b1, a2, b2)
+    return _effect(QK.exp(), raised.exp())
+
+
+@mistake("forced_skip_trigrams", hint="You divide by the mean of the exponentials. The pull is the exponential of the score less its mean: `exp(score - mean)`.")
+def over_the_mean_of_exponentials(model, head, a1, b1, a2, b2):
+    QK = _qk(model, 0, head, model.W_E, model.W_E) / model.cfg.d_head**0.5
+    pull = QK.exp() / QK.exp().mean(-1, keepdim=True)
+    return _effect(pull[[b1, b2]][:, [a1, a2]].T, _ov(model, 0, head)[[a1, a2]])
+
+
 # skip_trigram_costs -------------------------------------------------------------------------
 
 
@@ -1273,7 +1748,7 @@ def averages_costs(tokens, logits, pattern, ov_row, source):
     return _costs(tokens, logits, pattern, ov_row, source) / tokens[:, 1:].numel()
 
 
-@mistake("skip_trigram_costs", hint="The table holds a cell at a time: `table[b] += cost` with repeated b keeps only one of them. Use `index_add_`.")
+@mistake("skip_trigram_costs", hint="Of several positions with the same token b only one is counted: `table[b] += cost` with repeated b keeps the last. Use `index_add_`.")
 def adds_once_per_destination(tokens, logits, pattern, ov_row, source):
     weight = (pattern * (tokens == source)[:, None, :]).sum(-1)
     delta = weight[:, :-1, None] * ov_row
@@ -1295,6 +1770,50 @@ def takes_all_logits_away(tokens, logits, pattern, ov_row, source):
     table = torch.zeros(len(ov_row), len(ov_row))
     where = tokens[:, :-1].flatten(), tokens[:, 1:].flatten()
     return table.index_put_(where, after - before, accumulate=True)
+
+
+@mistake("skip_trigram_costs", hint="You average over the positions where b stands. The cost is summed over the text.")
+def averages_by_destination(tokens, logits, pattern, ov_row, source):
+    times = torch.bincount(tokens[:, :-1].flatten(), minlength=len(ov_row)).clamp(min=1)
+    return _costs(tokens, logits, pattern, ov_row, source) / times[:, None]
+
+
+@mistake("skip_trigram_costs", hint="The last position is in it, compared with the first token (`roll` does this). What follows it is unknown: leave it out.")
+def costs_with_the_last_position(tokens, logits, pattern, ov_row, source):
+    delta = (pattern * (tokens == source)[:, None, :]).sum(-1, keepdim=True) * ov_row
+    earned = F.one_hot(tokens.roll(-1, 1), len(ov_row)) * delta
+    cost = -(1 - logits.softmax(-1) * (1 - (-delta).exp())).log() - earned
+    return torch.zeros(len(ov_row), len(ov_row)).index_add_(0, tokens.flatten(), cost.flatten(0, 1))
+
+
+@mistake("skip_trigram_costs", hint="δ is subtracted where c is the *present* token. The rule earns where c comes next.")
+def earns_at_the_present_token(tokens, logits, pattern, ov_row, source):
+    delta = (pattern * (tokens == source)[:, None, :]).sum(-1)[:, :-1, None] * ov_row
+    earned = F.one_hot(tokens[:, :-1], len(ov_row)) * delta
+    cost = -(1 - logits[:, :-1].softmax(-1) * (1 - (-delta).exp())).log() - earned
+    return torch.zeros(len(ov_row), len(ov_row)).index_add_(0, tokens[:, :-1].flatten(), cost.flatten(0, 1))
+
+
+@mistake("skip_trigram_costs", hint="The softmax of the logits runs over positions. It belongs to the vocabulary, the last axis.")
+def probabilities_over_positions(tokens, logits, pattern, ov_row, source):
+    delta = (pattern * (tokens == source)[:, None, :]).sum(-1)[:, :-1, None] * ov_row
+    earned = F.one_hot(tokens[:, 1:], len(ov_row)) * delta
+    cost = -(1 - logits.softmax(1)[:, :-1] * (1 - (-delta).exp())).log() - earned
+    return torch.zeros(len(ov_row), len(ov_row)).index_add_(0, tokens[:, :-1].flatten(), cost.flatten(0, 1))
+
+
+@mistake("skip_trigram_costs", hint="The effect is there and is taken away, so it is exp(-δ): you have exp(δ).")
+def effect_put_in_once_more(tokens, logits, pattern, ov_row, source):
+    delta = (pattern * (tokens == source)[:, None, :]).sum(-1)[:, :-1, None] * ov_row
+    earned = F.one_hot(tokens[:, 1:], len(ov_row)) * delta
+    cost = -(1 - logits[:, :-1].softmax(-1) * (1 - delta.exp())).log() - earned
+    return torch.zeros(len(ov_row), len(ov_row)).index_add_(0, tokens[:, :-1].flatten(), cost.flatten(0, 1))
+
+
+@mistake("skip_trigram_costs", hint="You sum over destinations: how much attention the source *pays*. The weight at a position is what it pays to the source: sum over the last dimension.")
+def what_the_source_pays(tokens, logits, pattern, ov_row, source):
+    alpha = (pattern * (tokens == source)[:, :, None]).sum(-2)
+    return _costs(tokens, logits, pattern, ov_row, source, alpha=alpha)
 
 
 # worst_crossing -----------------------------------------------------------------------------
@@ -1342,6 +1861,30 @@ def output_first(costs):
 @mistake("worst_crossing", hint="You take the largest saving, whatever it costs elsewhere. A crossing is as bad as the *smaller* of the two.")
 def largest_saving_alone(costs):
     c = int(costs.min(0).values.argmin())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+@mistake("worst_crossing", hint="A saving is a *negative* cost: the smallest of a column needs a minus before you compare it with the largest.")
+def saving_without_its_minus(costs):
+    c = int(torch.minimum(costs.max(0).values, costs.min(0).values).argmax())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+@mistake("worst_crossing", hint="You multiply cost and saving. A crossing is as bad as the *smaller* of the two.")
+def product_of_both_sides(costs):
+    c = int((costs.max(0).values * -costs.min(0).values).argmax())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+@mistake("worst_crossing", hint="You take the *larger* of cost and saving. A crossing is as bad as the smaller of the two, `torch.minimum`.")
+def larger_of_both_sides(costs):
+    c = int(torch.maximum(costs.max(0).values, -costs.min(0).values).argmax())
+    return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
+
+
+@mistake("worst_crossing", hint="This is the mildest crossing (`argmin`). You want the worst, `argmax`.")
+def the_mildest_crossing(costs):
+    c = int(torch.minimum(costs.max(0).values, -costs.min(0).values).argmin())
     return int(costs[:, c].argmin()), int(costs[:, c].argmax()), c
 
 
@@ -1426,6 +1969,36 @@ def ablates_with_the_mean_of_the_text(model, tokens, layer, head):
         return z
 
     return _with_z(model, tokens, layer, change)
+
+
+@mistake("ablate_head", hint="The head is still there: with its scores or queries at 0 it attends evenly, and writes all the same. Set what it writes to zero, `z`.")
+def attends_evenly(model, tokens, layer, head):
+    def change(q, hook):
+        q = q.clone()
+        q[:, :, head] = 0.0
+        return q
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.attn.hook_q", change)])
+
+
+@mistake("ablate_head", hint="That head is gone in every layer. Take it out of `layer` only.")
+def ablates_in_every_layer(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, :, head] = 0.0
+        return z
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(lambda name: name.endswith("hook_z"), change)])
+
+
+@mistake("ablate_head", hint="You return by how much the logits change. Return the logits without the head.")
+def difference_of_logits(model, tokens, layer, head):
+    def change(z, hook):
+        z = z.clone()
+        z[:, :, head] = 0.0
+        return z
+
+    return model(tokens) - _with_z(model, tokens, layer, change)
 
 
 # head_importance ----------------------------------------------------------------------------
@@ -1520,3 +2093,49 @@ def ablations_pile_up(model, tokens):
 def importance_in_bits(model, tokens):
     base = _loss(model(tokens), tokens)
     return _table(model, lambda layer, h: (_loss(_without(model, tokens, layer, h), tokens) - base) / math.log(2))
+
+
+@mistake("head_importance", hint="You subtract the head's path from the final logits. With more layers, later heads must see that it is gone: ablate it inside the run.")
+def importance_of_the_direct_effect(model, tokens):
+    logits, cache = model.run_with_cache(tokens)
+    base = _loss(logits, tokens)
+    return _table(
+        model, lambda layer, h: _loss(logits - cache["result", layer][:, :, h] @ model.W_U, tokens) - base
+    )
+
+
+@mistake("head_importance", hint="You use the first text only. The loss is the mean over all texts.")
+def importance_in_the_first_text(model, tokens):
+    return _table(
+        model,
+        lambda layer, h: _loss(_without(model, tokens[:1], layer, h), tokens[:1]) - _loss(model(tokens[:1]), tokens[:1]),
+    )
+
+
+@mistake("head_importance", hint="You divide the two losses. Importance is their difference: the loss without the head, less the loss with it.")
+def ratio_of_losses(model, tokens):
+    base = _loss(model(tokens), tokens)
+    return _table(model, lambda layer, h: _loss(_without(model, tokens, layer, h), tokens) / base)
+
+
+@mistake("head_importance", hint="You compare logits of the right token. Compare losses: the other logits count, too.")
+def importance_in_logits(model, tokens):
+    def right(logits):
+        return logits[:, :-1].gather(-1, tokens[:, 1:, None]).mean().item()
+
+    return _table(model, lambda layer, h: right(model(tokens)) - right(_without(model, tokens, layer, h)))
+
+
+@mistake("head_importance", hint="The heads taken out pile up: each run should miss one head only.")
+def steps_of_a_pile(model, tokens):
+    pile = ablations_pile_up(model, tokens).flatten()
+    return pile.diff(prepend=torch.zeros(1)).view(model.cfg.n_layers, model.cfg.n_heads)
+
+
+@mistake("head_importance", hint="The first prediction is left out. The logits at position 0 predict token 1: `logits[:, :-1]` and `tokens[:, 1:]`.")
+def importance_without_the_first_prediction(model, tokens):
+    def loss(logits):
+        return F.cross_entropy(logits[:, 1:-1].flatten(0, 1), tokens[:, 2:].flatten()).item()
+
+    base = loss(model(tokens))
+    return _table(model, lambda layer, h: loss(_without(model, tokens, layer, h)) - base)

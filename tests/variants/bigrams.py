@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from einops import einsum
 
-from utils.checking import variant
+from circuits.checking import variant
 
 
 @variant("bigram_counts")
@@ -232,3 +232,13 @@ def inverse_frequency(counts):
 @variant("predict_distance")
 def minus_log_frequency_in_numpy(counts):
     return -np.log(counts.numpy().sum(axis=1) + 0.5)
+
+
+@variant("predict_distance")
+def minus_counts_in_whole_numbers(counts):
+    return -counts.sum(-1)
+
+
+@variant("predict_distance")
+def ranks_by_frequency(counts):
+    return counts.sum(-1).argsort(descending=True).argsort()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from einops import einsum
 
-from utils.checking import variant
+from circuits.checking import variant
 
 
 @variant("split_heads")
@@ -247,3 +247,27 @@ def by_broadcasting(x, W_in, W_out):
 def neuron_by_neuron(x, W_in, W_out):
     added = [torch.outer((x @ W_in[:, n]).relu(), W_out[n]) for n in range(W_in.shape[1])]
     return torch.stack(added, dim=1)
+
+
+@variant("bilinear")
+def by_literal_loops(M, x, y):
+    total = torch.zeros(len(x))
+    for i in range(len(x)):
+        for a in range(M.shape[0]):
+            for b in range(M.shape[1]):
+                total[i] += x[i, a] * M[a, b] * y[i, b]
+    return total
+
+
+@variant("strongest_wire")
+def by_float64_loops(model):
+    best = (-1.0, None)
+    for a in range(model.cfg.n_heads):
+        for b in range(model.cfg.n_heads):
+            for letter in "QKV":
+                OV = model.W_V[0, a].double() @ model.W_O[0, a].double()
+                QK = model.W_Q[1, b].double() @ model.W_K[1, b].double().T
+                read = {"Q": QK, "K": QK.T, "V": model.W_V[1, b].double() @ model.W_O[1, b].double()}[letter]
+                strength = float((OV @ read).norm() / (OV.norm() * read.norm()))
+                best = max(best, (strength, (a, b, letter)))
+    return best[1]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from einops import einsum, rearrange
 
-from utils.checking import variant
-from utils.handmade import empty_model, rooms, rotation
+from circuits.checking import variant
+from utils.materials.handmade import empty_model, rooms, rotation
 from utils.model import Config, Transformer, sinusoids
 
 
@@ -514,3 +514,34 @@ def by_a_mask_at_the_result(model, tokens, heads):
     logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     return losses.reshape(len(tokens), -1)
+
+
+@variant("previous_token_score")
+def previous_as_a_list(pattern):
+    return [float(p.diagonal(-1, dim1=-2, dim2=-1).mean()) for p in pattern.unbind(1)]
+
+
+@variant("duplicate_token_score")
+def duplicate_as_a_list(pattern, length):
+    return [float(p.diagonal(-length, dim1=-2, dim2=-1).mean()) for p in pattern.unbind(1)]
+
+
+@variant("induction_score")
+def induction_as_a_list_of_tensors(pattern, length):
+    return [p.diagonal(1 - length, dim1=-2, dim2=-1)[:, 1:].mean() for p in pattern.unbind(1)]
+
+
+@variant("term_importance")
+def losses_as_a_list(model, tokens):
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+        x = model.W_E[tokens]
+        OV = model.W_V @ model.W_O
+
+        def moved(stream, layer):
+            return sum(cache["pattern", layer][:, h] @ stream @ OV[layer, h] for h in range(model.cfg.n_heads))
+
+        first, second = moved(x, 0), moved(x, 1)
+        streams = [x, x + first + second, x + first + second + moved(first, 1)]
+        log_probs = [(stream @ model.W_U).log_softmax(-1)[:, :-1] for stream in streams]
+    return [-p.gather(-1, tokens[:, 1:, None]).mean().item() for p in log_probs]

@@ -4,12 +4,12 @@ import math
 
 import torch
 
-from utils.checking import variant
-from utils.edges import edge_names
+from circuits.checking import variant
+from utils.materials.edges import edge_names
+from utils.materials.prompts import draw_pairs
 from utils.model import get_act_name
 from utils.patching import LogitDiff
 from utils.pretrained import load_model
-from utils.prompts import draw_pairs
 
 # logit_diff ---------------------------------------------------------------------------------
 
@@ -700,3 +700,13 @@ def as_a_set():
     heads = ["1.3", "1.6"]
     links = {f"{early}->{late}.k" for early in ("0.4", "0.7") for late in heads}
     return links | {f"{head}->logits" for head in heads} | {"embed->0.4.v", "embed->0.7.v"}
+
+
+@variant("patch_sweep")
+def sweep_into_lists(model, clean, corrupted, right, wrong, kind):
+    return sweep_by_masks(model, clean, corrupted, right, wrong, kind).tolist()
+
+
+@variant("patch_qkv")
+def shares_as_lists(model, clean, corrupted, right, wrong, layer):
+    return with_a_mask(model, clean, corrupted, right, wrong, layer).tolist()

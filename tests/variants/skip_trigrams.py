@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from einops import einsum
 
-from utils.checking import variant
+from circuits.checking import variant
 
 
 def _future(n):
@@ -42,7 +42,7 @@ def pattern_row_by_row(scores):
 @variant("causal_pattern")
 def pattern_by_a_large_negative_number(scores):
     n = scores.shape[-1]
-    scores += torch.full((n, n), -1e9).triu(1)
+    scores = scores + torch.full((n, n), -1e9).triu(1)
     return torch.nn.functional.softmax(scores, dim=2)
 
 
@@ -440,3 +440,8 @@ def importance_by_masks(model, tokens):
             hooks = [(f"blocks.{layer}.attn.hook_z", lambda z, hook, keep=keep: z * keep)]
             table[layer, head] = loss(hooks) - loss([])
     return table
+
+
+@variant("product_eigenvalues")
+def eigenvalues_as_a_list(A, B):
+    return [complex(z) for z in torch.linalg.eigvals((B @ A).double())]
