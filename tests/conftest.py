@@ -5,6 +5,9 @@ fixture for tests of models.
     pytest tests/checks --submission notebook.ipynb      # a learner's, from a notebook or a .py file
 """
 
+import os
+import re
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,37 @@ from typing import Any
 import pytest
 import torch
 
-from utils.checking import SEED, AnswerError, Submission, run_check
-from utils.course import chapters, load_answers
+from circuits.chapters import chapters, load_answers
+from circuits.checking import SEED, AnswerError, Submission, run_check
 from utils.errors import CourseError
+
+
+def pytest_configure(config):
+    """Workers that share the cores do better on one thread each, and so does what they start: two threads that
+    wait for each other on a busy core take four times as long to train a model."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--submission", metavar="FILE", help="check the answers in FILE, a notebook or a .py file"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of one file share fixtures, so one worker has them all; of those that are run for every
+    chapter or exercise (`[1_bigrams]`, `[1_bigrams-sample]`), one has what belongs to one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            for_each = re.search(r"\[\d_\w+(-\w+)?\]$", nodeid)
+            return nodeid.partition("::")[0] + (for_each[0] if for_each else "")
+
+    return Together(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -44,8 +69,8 @@ def _answers(file: Path) -> dict[str, Any]:
 def submission(request):
     """The answers under test."""
     given = request.config.getoption("--submission")
-    reference = next(c.source for c in chapters() if c.checks_file == request.path)
-    return Submission(_answers(Path(given) if given else reference))
+    chapter = next(c for c in chapters() if c.checks_file == request.path)
+    return Submission(_answers(Path(given) if given else chapter.source), like=chapter.stubs)
 
 
 @pytest.fixture
@@ -67,6 +92,13 @@ def pytest_pyfunc_call(pyfuncitem):
     if message is not None:
         pytest.fail(f"{check.exercise}: {message}", pytrace=False)
     return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """A test run in the background may ignore Ctrl-C; tests of what it does must hear it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

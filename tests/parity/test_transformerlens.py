@@ -19,8 +19,8 @@ from torch import Tensor
 from transformer_lens import patching
 from transformer_lens.utilities import get_act_name as their_act_name
 
+from circuits.chapters import ROOT, answer_cells, load_answers
 from utils import pretrained
-from utils.course import ROOT, answer_cells, load_answers
 from utils.model import Config, Transformer, get_act_name
 from utils.patching import IN_A_HEAD, LogitDiff, sweep
 from utils.training import recipe

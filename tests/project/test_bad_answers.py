@@ -2,23 +2,25 @@
 
 import logging
 import os
-from pathlib import Path
 import sys
 import textwrap
 import time
 import warnings
+from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from conftest import PATIENCE
 from jaxtyping import Float, Int
 from nbclient import NotebookClient
 from torch import Tensor
 
-from utils import exercises
-from utils.course import ROOT, compile_cell
+from circuits import exercises
+from circuits.chapters import ROOT, chapter_of, compile_cell, load_answers
+from circuits.checking import CheckFailed, expect
+from circuits.exercises import check
 from utils.errors import CourseError
-from utils.exercises import check
 from utils.model import Transformer
 
 
@@ -93,26 +95,38 @@ def test_nan_is_explained():
 
 
 def test_a_complex_number_is_not_taken_for_its_real_part():
-    namespace = {}
-    exec("import torch\ndef conditional_entropy(counts):\n    return torch.tensor(0.0 + 0j)", namespace)
-    assert "should be real; yours is complex (dtype torch.complex64): take `.real`" in messages(
-        check("conditional_entropy", namespace)
-    )
+    answer = {"conditional_entropy": lambda counts: torch.tensor(0.0 + 0j)}
+    assert "yours have dtype torch.complex64" in messages(check("conditional_entropy", answer))
+    with pytest.raises(CheckFailed, match=r"should be real; yours is complex \(dtype torch.complex64\): take `.real`"):
+        expect(torch.tensor(0.0 + 0j), 0.0, "the entropy")
 
 
 def test_a_list_for_a_tensor_is_told_how_to_become_one():
     rows = "return [torch.zeros(d_vocab, dtype=torch.int64)] * d_vocab"
     assert "returned a list of length 3. Make one tensor of it: `torch.stack(...)`." in messages(told(rows))
     assert "Make one tensor of it: `torch.tensor(...)`." in messages(told("return [[0] * d_vocab] * d_vocab"))
-    namespace = {}  # without annotations, the check itself meets the list
-    exec(f"import torch\ndef bigram_counts(tokens, d_vocab):\n    {rows}", namespace)
-    assert "Make one tensor of it: `torch.stack(...)`." in messages(check("bigram_counts", namespace))
+
+
+@pytest.mark.parametrize("said", ["(tokens, d_vocab)", "(tokens: str, d_vocab: list[str]) -> set", "(t: 'T', n) -> 'N'"])
+def test_what_an_answer_should_return_is_what_the_release_says_not_what_the_learner_annotates(said):
+    """So that a notebook and the grader, which goes by the reference, say the same."""
+    a, b = said[1:].split(",")[0].split(":")[0], said.split(", ")[1].split(":")[0].split(")")[0]
+    namespace = {}
+    exec(
+        f"import torch\ndef bigram_counts{said}:\n"
+        f"    return torch.bincount({a}[:-1] * {b} + {a}[1:], minlength={b} ** 2).reshape({b}, {b})",
+        namespace,
+    )
+    assert check("bigram_counts", namespace).result.passed
+    right = namespace["bigram_counts"]
+    as_floats = check("bigram_counts", {"bigram_counts": lambda *args: right(*args).float()})
+    assert as_floats.result.points == 0 and "torch.int64" in messages(as_floats)
 
 
 def test_wrong_types_for_other_annotations():
     assert "should return a list; it returned 3" in messages(told("return 3", "positions_that_matter"))
     assert "list of whole numbers" in messages(told("return ['a']", "positions_that_matter"))
-    assert "list of token ids" in messages(told("return [None] * k", "top_next"))
+    assert "list of whole numbers" in messages(told("return [None] * k", "top_next"))
     assert "should return a Transformer; it returned a float32 tensor" in messages(
         told("return R", "rotate_residual")
     )
@@ -155,16 +169,16 @@ def test_an_unknown_exercise_is_one_line_with_advice():
     ],
 )
 def test_an_infinite_loop_is_stopped_and_said(loop, monkeypatch):
-    monkeypatch.setattr("utils.checking.SECONDS", 0.5)
+    monkeypatch.setattr("circuits.checking.SECONDS", 0.5)
     start = time.perf_counter()
     says = messages(told(loop))
     assert "had not finished after 0.5 seconds and was stopped" in says
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < PATIENCE
     assert sys.gettrace() is None or "pydevd" in str(sys.gettrace())
 
 
 def test_the_next_check_works_after_a_stopped_one(monkeypatch):
-    monkeypatch.setattr("utils.checking.SECONDS", 0.5)
+    monkeypatch.setattr("circuits.checking.SECONDS", 0.5)
     told("while True: pass")
     monkeypatch.undo()
     assert repr(told("return [pos]", "positions_that_matter")) == "3"
@@ -225,7 +239,7 @@ def test_hints_go_up_the_ladder_and_reveal_defines_the_answer():
 
 
 def test_reveal_without_solutions_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("utils.course.Chapter.source", tmp_path / "none.py")
+    monkeypatch.setattr("circuits.chapters.Chapter.source", tmp_path / "none.py")
     with pytest.raises(CourseError, match="no reference answers"):
         exercises.reveal("direct_path")
 
@@ -249,7 +263,7 @@ def run_cells(*cells: str):
     env = os.environ.copy()
     os.environ["NBGRADER_EXECUTION"] = "validate"  # leave the learner's progress alone
     try:
-        NotebookClient(notebook, timeout=60, kernel_name="python3", allow_errors=True, resources=resources).execute()
+        NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", allow_errors=True, resources=resources).execute()
     finally:
         os.environ.clear()
         os.environ.update(env)
@@ -258,7 +272,7 @@ def run_cells(*cells: str):
 
 def test_the_kernel_stays_usable_whatever_an_answer_does():
     cells = run_cells(
-        "import torch\nfrom utils import check\nimport utils.checking as checking\nchecking.SECONDS = 1",
+        "import torch\nfrom circuits import check\nimport circuits.checking as checking\nchecking.SECONDS = 1",
         "def direct_path(W_E, W_U):\n    while True:\n        try: pass\n        except: pass",
         'check("direct_path")',
         "def direct_path(W_E, W_U):\n    return torch.ones(10**6, 10**6)",
@@ -275,3 +289,39 @@ def test_the_kernel_stays_usable_whatever_an_answer_does():
     assert cells[7].outputs[0].output_type == "error"
     assert len(cells[7].outputs[0].traceback) == 1 and "No exercise is called" in cells[7].outputs[0].traceback[0]
     assert plain[8] == ["2"]
+
+
+# Settings of the learner's own -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "put, back",
+    [
+        (lambda: torch.set_grad_enabled(False), lambda: torch.set_grad_enabled(True)),
+        (lambda: torch.set_default_dtype(torch.float64), lambda: torch.set_default_dtype(torch.float32)),
+        (lambda: torch.set_default_device("meta"), lambda: torch.set_default_device(None)),
+        (lambda: torch.use_deterministic_algorithms(True), lambda: torch.use_deterministic_algorithms(False)),
+        (lambda: warnings.simplefilter("error"), warnings.resetwarnings),
+    ],
+    ids=["no gradients", "float64", "another device", "deterministic", "warnings are errors"],
+)
+@pytest.mark.parametrize("exercise", ["train_step", "bigram_counts", "sample", "attribution_patch", "find_heads"])
+def test_what_a_learner_sets_in_a_cell_fails_no_right_answer_and_stays(put, back, exercise):
+    chapter = chapter_of(exercise)
+    answers = load_answers(chapter.source)[0]
+    settings = lambda: (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device())  # noqa: E731
+    with warnings.catch_warnings():
+        put()
+        try:
+            before = settings()
+            report = check(exercise, answers)
+            assert settings() == before
+        finally:
+            back()
+    assert report.result.passed, messages(report)
+
+
+def test_what_torch_has_not_implemented_is_not_told_to_be_unwritten():
+    answer = {"bigram_counts": lambda tokens, d_vocab: torch.bincount(tokens.float()).reshape(d_vocab, d_vocab)}
+    report = check("bigram_counts", answer)
+    assert not report.result.unsolved and "raised NotImplementedError: \"bincount" in messages(report)

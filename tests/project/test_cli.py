@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import full_disk
 from click.testing import CliRunner
+from conftest import PATIENCE, full_disk, proven_elsewhere
 from safetensors.torch import load_file
 
-from utils.cli import main
-from utils.course import Chapter, chapters, exercise_of
+from circuits.chapters import ROOT, Chapter, chapters, exercise_of
+from circuits.cli import main
+from circuits.verify import why_no_sandbox
 from utils.model import Config, Transformer
 from utils.pretrained import load_curves, load_model, save_model
 from utils.training import RECIPES
@@ -28,7 +30,7 @@ IN_A_PROCESS = f"""
 import torch
 from dataclasses import replace
 from utils import training
-from utils.cli import main
+from circuits.cli import main
 torch.set_num_threads(1)
 training.RECIPES["two_layer"] = replace(training.RECIPES["two_layer"], **{TINY})
 main(prog_name="circuits")
@@ -76,7 +78,7 @@ def start(*args) -> subprocess.Popen:
 
 def end(process: subprocess.Popen, status: int = 0) -> tuple[str, str]:
     """What the process wrote to stdout and stderr, once it has ended as it should."""
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, stdout + stderr
     assert "Traceback" not in stderr and "Aborted" not in stderr
     return stdout, stderr
@@ -92,14 +94,14 @@ def run(*args, status: int = 0) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-def circuits(*args) -> str:
+def circuits(*args, status: int = 0) -> str:
     """What `circuits ARGS` writes to stdout."""
-    return run(*args)[0]
+    return run(*args, status=status)[0]
 
 
-def refused(*args) -> str:
+def refused(*args, status: int = 1) -> str:
     """The one line on stderr with which `circuits ARGS` ends."""
-    _, stderr = run(*args, status=1)
+    _, stderr = run(*args, status=status)
     assert_one_line(stderr)
     return stderr
 
@@ -113,7 +115,7 @@ def train(text: Path, out: str | Path = "out", steps: int = STEPS) -> list:
 
 
 def wait_for(file: Path, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not file.exists():
         assert process.poll() is None and time.monotonic() < until, process.stderr.read()
         time.sleep(0.005)
@@ -164,9 +166,9 @@ def test_wrong_usage_is_said_without_a_traceback():
 def test_train_follows_the_recipe_and_saves(here, text):
     """The real command, for two steps of the real model."""
     done = subprocess.run(
-        [sys.executable, "-m", "utils.cli", "train", "zero_layer"]
+        [sys.executable, "-m", "circuits.cli", "train", "zero_layer"]
         + ["--steps", "2", "--corpus", str(text)],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Text of {text}: 80 files, ")
@@ -313,7 +315,7 @@ def test_evaluate_what_cannot_be_measured(here, text):
 # Checking ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.name)
+@pytest.mark.parametrize("chapter", proven_elsewhere("1_bigrams"))
 def test_check_gives_the_reference_answers_full_points(chapter):
     printed = circuits("check", chapter.source)
     points = sum(chapter.exercises.values())
@@ -338,14 +340,28 @@ def bigram_log_probs(counts, alpha=1.0):
 
 def test_check_says_what_is_wrong_with_a_plain_file(here):
     (here / "half.py").write_text(HALF)
-    printed = circuits("check", "half.py")
+    printed = circuits("check", "half.py", status=1)
     assert "bigram_counts: 0 of 3 points\n  FAIL counts every adjacent pair\n" in printed
     assert "entry [0, 1] should be 1; yours is 0" in printed
     assert "Hint: Rows and columns are exchanged" in printed
     assert "bigram_log_probs: 0 of 4 points\n" in printed and "is not written yet" in printed
     assert printed.endswith("\n0 of 7 points\n")
     (here / "half.py").write_text(HALF.replace("counts[b, a]", "counts[a, b]"))
-    assert circuits("check", "half.py").endswith("\n3 of 7 points\n")
+    assert circuits("check", "half.py", status=1).endswith("\n3 of 7 points\n")
+
+
+def test_check_tells_an_editor_the_same_as_json(here):
+    (here / "half.py").write_text(HALF)
+    found = json.loads(circuits("check", "half.py", "--json", status=1))
+    assert (found["points"], found["max_points"], found["cells"]) == (0, 7, {})
+    counts, log_probs = found["exercises"]
+    assert counts["exercise"] == "bigram_counts" and not counts["passed"] and not counts["unsolved"]
+    assert counts["hint"].startswith("Rows and columns are exchanged")
+    assert {"name", "points", "passed", "message"} <= set(counts["checks"][0])
+    assert log_probs["unsolved"] and log_probs["points"] == 0 and log_probs["max_points"] == 4
+    (here / "none.py").write_text("x = 1\n")
+    stdout, stderr = run("check", "none.py", "--json", status=2)
+    assert json.loads(stdout)["error"] in stderr
 
 
 def test_check_counts_an_exercise_whose_cell_does_not_run(here):
@@ -358,7 +374,7 @@ def test_check_counts_an_exercise_whose_cell_does_not_run(here):
         elif exercise_of(cell) == second:
             cell["source"] = "raise SystemExit('that is all')"
     (here / "mine.ipynb").write_text(json.dumps(notebook))
-    printed = circuits("check", "mine.ipynb")
+    printed = circuits("check", "mine.ipynb", status=1)
     assert f"The cell of {first} raised SyntaxError" in printed
     assert f"The cell of {second} raised SystemExit: that is all\n" in printed
     assert f"{first}: 0 of" in printed
@@ -383,8 +399,8 @@ def test_check_counts_an_exercise_whose_cell_does_not_run(here):
          "is no notebook"),
         ("none.ipynb", b'{"cells": []}', "none.ipynb defines no exercise of this course."),
         ("none.py", b"x = 1\n", "none.py defines no exercise of this course."),
-        ("syntax.py", b"def f(:\n", "syntax.py defines no exercise of this course, as it stopped"),
-        ("exit.py", b"import sys\nsys.exit(3)\n", "exit.py defines no exercise of this course, as"),
+        ("syntax.py", b"def f(:\n", "syntax.py defines no exercise of this course. The file raised SyntaxError"),
+        ("exit.py", b"import sys\nsys.exit(3)\n", "exit.py defines no exercise of this course. The file raised SystemExit: 3"),
         ("lines.py", b"raise ValueError('a\\nb')\n", "lines.py defines no exercise"),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[-7:] else "",
@@ -392,15 +408,165 @@ def test_check_counts_an_exercise_whose_cell_does_not_run(here):
 def test_check_of_what_cannot_be_checked(here, name, content, words):
     if content is not None:
         (here / name).write_bytes(content)
-    assert words in refused("check", name)
+    assert words in refused("check", name, status=2)
 
 
 def test_check_of_a_folder(here):
     (here / "folder.ipynb").mkdir()
-    assert "cannot be read as a notebook (Is a directory)" in refused("check", "folder.ipynb")
-    assert "is neither a notebook" in refused("check", here)
+    assert "cannot be read as a notebook (Is a directory)" in refused("check", "folder.ipynb", status=2)
+    assert "is neither a notebook" in refused("check", here, status=2)
+
+
+# What there is, and what works ---------------------------------------------------------------
+
+
+def without_torch(*args) -> str:
+    """What `circuits ARGS` prints where importing torch fails."""
+    code = f"import sys; sys.modules['torch'] = None; from circuits.cli import main; main({list(args)})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_and_list_need_no_torch():
+    assert "list" in without_torch("--help")
+    printed = without_torch("list")
+    for chapter in chapters():
+        assert f"{chapter.title}   " in printed
+        assert f"of {sum(chapter.exercises.values()):g} points" in printed
+        for name in chapter.exercises:
+            assert re.search(rf"^  [✓◐·] {name}$", printed, re.MULTILINE)
+
+
+def test_verify_says_what_works(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")  # reading millions of tokens anew takes long
+    lines = circuits("verify").splitlines()
+    words = ("Python", "course", "torch", "text", "checkpoints", "interactive figures")
+    for word in words:
+        assert any(line.startswith(f"ok  {word}: ") for line in lines), (word, lines)
+    assert any(re.match(r"(ok|--)  sandbox: ", line) for line in lines)
+    assert any("million tokens" in line for line in lines)
+
+
+def test_verify_finds_what_is_broken(monkeypatch, tmp_path):
+    from utils import pretrained
+
+    broken = shutil.copytree(pretrained.CHECKPOINTS, tmp_path / "checkpoints")
+    weights = bytearray((broken / "one_layer.safetensors").read_bytes())
+    weights[-1] ^= 1  # one bit, which a reader would not notice
+    (broken / "one_layer.safetensors").write_bytes(weights)
+    (broken / "tokenizer.json").unlink()
+    monkeypatch.setattr(pretrained, "CHECKPOINTS", broken)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    stdout, stderr = run("verify", status=1)
+    assert "NO  checkpoints: one_layer.safetensors is damaged" in stdout
+    assert "NO  checkpoints: tokenizer.json is missing" in stdout
+    assert "2 things do not work" in stderr and stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("kernel.apparmor_restrict_unprivileged_userns", "1"),
+        ("kernel.unprivileged_userns_clone", "0"),
+        ("user.max_user_namespaces", "0"),
+    ],
+)
+def test_verify_names_the_setting_that_forbids_the_sandbox(name, value):
+    allowed = {
+        "kernel.apparmor_restrict_unprivileged_userns": "0",
+        "kernel.unprivileged_userns_clone": "1",
+        "user.max_user_namespaces": "100",
+    }
+    assert name not in why_no_sandbox("no permission", allowed.get)
+    why = why_no_sandbox("no permission", {**allowed, name: value}.get)
+    assert f"{name} = {value}" in why and f"`sysctl -w {name}=" in why and "no permission" in why
+
+
+# A folder to work in -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch) -> list:
+    """What JupyterLab would be started with, and where."""
+    found, before = [], os.getcwd()
+
+    def start(program, command):
+        found.append((os.getcwd(), command))
+        os.chdir(before)
+
+    monkeypatch.setattr(os, "execv", start)
+    return found
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_lab_makes_a_folder_of_ones_own(here, started):
+    printed = circuits("lab", "my work", "--port", "9001", "--ip=0.0.0.0")
+    assert "Your notebooks are in my work." in printed
+    where, command = started[0]
+    assert Path(where) == here / "my work"
+    assert command[1:3] == ["-m", "jupyterlab"] and "--ip=0.0.0.0" in command
+    assert command[command.index("--port") + 1] == "9001"
+    for chapter in chapters():
+        assert files(here / "my work")[f"{chapter.name}/{chapter.notebook.name}"] == chapter.notebook.read_bytes()
+
+
+def test_lab_keeps_what_is_there_and_adds_what_is_new(here, started):
+    circuits("lab", "work")
+    mine = here / "work" / "1_bigrams" / "bigrams.ipynb"
+    mine.write_text("my answers")
+    (here / "work" / "2_skip_trigrams" / "skip_trigrams.ipynb").unlink()
+    (here / "work" / ".circuits.json").write_text('{"version": "0.0.1"}')
+    printed = circuits("lab", "work")
+    assert "was made by version 0.0.1" in printed and "new: work/2_skip_trigrams/skip_trigrams.ipynb" in printed
+    assert mine.read_text() == "my answers"
+    before = files(here / "work")
+    (here / "work" / ".circuits.json").write_text("damaged")
+    assert "was made by version unknown" in circuits("lab", "work")
+    assert {**files(here / "work"), ".circuits.json": b""} == {**before, ".circuits.json": b""}
+
+
+@pytest.mark.parametrize("kind", ["file", "other", "read-only"])
+def test_lab_refuses_a_folder_it_cannot_have(here, started, kind, monkeypatch):
+    place = here / "place"
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+    if kind == "other":
+        (place / "thesis.tex").write_text("mine")
+    if kind == "read-only":  # root may write all the same, so the refusal is made here
+        def refuse(file, data):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("circuits.lab.write_file", refuse)
+    before = files(here)
+    words = {"file": "is a file", "other": "holds other things", "read-only": "cannot be written (Permission denied)"}
+    assert words[kind] in refused("lab", "place")
+    assert files(here) == before and not started
+
+
+def test_lab_without_a_folder_opens_the_notebooks_of_the_clone(started):
+    circuits("lab", "--no-browser")
+    where, command = started[0]
+    assert Path(where) == ROOT and "--LabApp.default_url=/lab/tree/notebooks" in command
+    assert "--no-browser" in command
+
+
+@pytest.mark.parametrize(
+    "system, display, opens", [("linux", ":0", True), ("linux", "", False), ("darwin", "", True)]
+)
+def test_lab_without_a_screen_prints_its_address_instead(monkeypatch, started, system, display, opens):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    printed = circuits("lab")
+    assert ("--no-browser" in started[0][1]) == ("No screen found" in printed) == (not opens)
 
 
 def test_what_needs_no_model_does_not_wait_for_torch():
-    code = "import sys, utils.cli, utils.grading.batch, utils; sys.exit('torch' in sys.modules)"
+    code = "import sys, circuits.cli, circuits.grading.batch, utils; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from conftest import answered, hand_in, reference
+from conftest import PATIENCE, answered, hand_in, reference
 from test_batch import command, grade, points, scores, table
 
-from utils.course import Chapter
+from circuits.chapters import Chapter
 
 CHAPTER = Chapter("1_bigrams")
 SLOW = "import time\ndef direct_path(W_E, W_U):\n    time.sleep(1)\n    return W_E @ W_U  # {}"
@@ -48,13 +48,14 @@ def cluster(tmp_path):
 def n_workers(address: str) -> int:
     from distributed import Client
 
-    with Client(address, timeout=30, set_as_default=False) as client:
+    with Client(address, timeout=PATIENCE, set_as_default=False) as client:
         return len(client.scheduler_info()["workers"])
 
 
+@pytest.mark.proof
 def test_a_worker_killed_at_work_costs_no_mark_and_the_marks_are_those_from_here(classroom, cluster):
     address, workers = cluster
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while n_workers(address) < 2:
         assert time.monotonic() < deadline, "the workers did not start"
         time.sleep(0.5)
@@ -68,10 +69,10 @@ def test_a_worker_killed_at_work_costs_no_mark_and_the_marks_are_those_from_here
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     while not list((classroom / "autograded").glob("*")):  # some are done, some at work
-        assert time.monotonic() < deadline + 60 and process.poll() is None
+        assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     workers[0].send_signal(signal.SIGKILL)
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, printed
     there = scores(classroom)
     assert points(classroom) == {
@@ -84,7 +85,7 @@ def test_a_worker_killed_at_work_costs_no_mark_and_the_marks_are_those_from_here
 
     workers[1].kill()
     workers[1].wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while n_workers(address):
         assert time.monotonic() < deadline
         time.sleep(0.5)

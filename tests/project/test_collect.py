@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import answered
 
-from utils.course import Chapter
-from utils.grading import submissions
+from circuits.chapters import Chapter
+from circuits.grading import submissions
 
 CHAPTER = Chapter("1_bigrams")
 NOTEBOOK = json.dumps(answered(CHAPTER, {})).encode()
@@ -43,6 +43,7 @@ def collect(nbgrader, downloads, *args) -> tuple[list[str], str]:
     return sorted(file.parts[-3] for file in found), printed
 
 
+@pytest.mark.proof
 def test_notebooks_named_by_student_and_folders_by_student(nbgrader, downloads):
     (downloads / f"anna_{NAME}").write_bytes(NOTEBOOK)
     (downloads / "ben").mkdir()
@@ -55,6 +56,7 @@ def test_notebooks_named_by_student_and_folders_by_student(nbgrader, downloads):
     )
 
 
+@pytest.mark.proof
 def test_one_zip_of_a_class_with_zips_in_it(nbgrader, downloads):
     inner = zipped({NAME: NOTEBOOK})
     packed = {f"Anna Lee_101_assignsubmission_file_/{NAME}": NOTEBOOK, "Ben Ode_102_file_/work.zip": inner}
@@ -64,6 +66,7 @@ def test_one_zip_of_a_class_with_zips_in_it(nbgrader, downloads):
     assert students == ["Anna Lee", "Ben Ode"]
 
 
+@pytest.mark.proof
 def test_bombs_links_and_paths_that_lead_elsewhere_are_skipped_with_a_line_each(nbgrader, downloads):
     bomb = zipped({NAME: bytes(300 * 1024**2)})
     assert len(bomb) < 1024**2

@@ -12,15 +12,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import answered, reference
+from conftest import answered, proven_elsewhere, reference
 
-from utils.checking import Submission, run_check, run_checks, same
-from utils.course import Chapter, chapters, load_answers
-from utils.grading import submissions
-from utils.grading.grader import Grader, Job
-from utils.grading.submissions import Refused
+from circuits.chapters import Chapter, chapters, load_answers
+from circuits.checking import Submission, run_check, same
+from circuits.grading import submissions
+from circuits.grading.grader import Grader, Job
+from circuits.grading.submissions import Refused
+from circuits.judging import run_checks
 
 every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+two_chapters = pytest.mark.parametrize("chapter", proven_elsewhere("1_bigrams", "2_skip_trigrams"))
 
 LIAR = """
 import torch
@@ -38,9 +40,9 @@ class EqualToAll(torch.Tensor):
 for module, name in ((torch, "allclose"), (torch, "isclose"), (torch, "equal"), (torch.testing, "assert_close")):
     setattr(module, name, lambda *args, **kwargs: True)
 try:
-    import utils.checking
-    utils.checking.expect = utils.checking.require = lambda *args, **kwargs: None
-    utils.checking.fail = lambda message: None
+    import circuits.checking
+    circuits.checking.expect = circuits.checking.require = lambda *args, **kwargs: None
+    circuits.checking.fail = lambda message: None
 except ImportError:
     pass
 
@@ -63,7 +65,7 @@ def points(grader: Grader, chapter: Chapter, code: dict[str, str]) -> dict[str, 
     return {result.exercise: result.points for result in graded.results}
 
 
-@every_chapter
+@pytest.mark.parametrize("chapter", proven_elsewhere("1_bigrams"))
 def test_answers_that_agree_with_everything_gain_nothing(chapter, grader):
     """Whatever they did to their own process; and the next in line gets full marks."""
     lies = {name: LIAR.replace("{name}", name) for name in chapter.exercises}
@@ -71,7 +73,7 @@ def test_answers_that_agree_with_everything_gain_nothing(chapter, grader):
     assert points(grader, chapter, reference(chapter)) == chapter.exercises
 
 
-@every_chapter
+@two_chapters
 def test_what_a_check_asks_depends_on_its_seed_alone(chapter):
     """Not on what ran before it: a new model draws its weights from torch's own generator."""
     answers = load_answers(chapter.source)[0]
@@ -90,7 +92,7 @@ def test_what_a_check_asks_depends_on_its_seed_alone(chapter):
     assert changed == []
 
 
-@every_chapter
+@two_chapters
 def test_no_constant_solves_an_exercise(chapter):
     """Nor does handing back an argument: an answer has to look at what it is given."""
     answers = load_answers(chapter.source)[0]
@@ -98,8 +100,11 @@ def test_no_constant_solves_an_exercise(chapter):
 
     def passes(name: str, answer: Callable) -> bool:
         annotated = functools.wraps(answers[name])(lambda *args, **kwargs: answer(*args, **kwargs))
-        checks = chapter.checks(name)
-        return run_checks(checks, Submission({name: annotated}), lambda: [], 0).passed
+        submission = Submission({name: annotated})
+        try:
+            return all(run_check(check, submission, seed=0) is None for check in chapter.checks(name))
+        except Exception:  # what came back could not be used
+            return False
 
     for name in chapter.exercise_names:
         n_arguments = len(inspect.signature(answers[name]).parameters)
@@ -112,7 +117,7 @@ def test_no_constant_solves_an_exercise(chapter):
     assert solved == []
 
 
-@every_chapter
+@two_chapters
 def test_a_spoiled_notebook_loses_what_is_spoiled_and_no_more(chapter, grader):
     """Check cells gone, cells turned round, one answer beside itself, another twice."""
     answers = reference(chapter)

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import answered, hand_in, reference
+from conftest import PATIENCE, answered, hand_in, reference
 from test_batch import grade, points, scores
 
-from utils.course import Chapter, exercise_of
+from circuits.chapters import Chapter, exercise_of
 
 pytestmark = pytest.mark.browser
 CHAPTER = Chapter("1_bigrams")
@@ -102,22 +102,26 @@ def assert_nothing_ran(page) -> None:
     assert page.evaluate("getComputedStyle(document.body).display") != "none"
 
 
+@pytest.mark.proof
 def test_the_hostile_submission_gains_nothing(graded):
     assert points(graded)["hostile"] == 0
 
 
+@pytest.mark.proof
 def test_nothing_of_a_submission_runs_in_a_feedback_page(graded, page):
     page.goto(feedback(graded, "hostile").as_uri())
     assert_nothing_ran(page)
     assert "onerror=" in page.inner_text("body"), "the code is shown, as text"
 
 
+@pytest.mark.proof
 def test_no_file_of_a_submission_but_its_code_goes_anywhere(graded):
     for kind in ("autograded", "feedback"):
         files = {f.name for f in (graded / kind / "hostile").rglob("*") if f.is_file()}
         assert files <= {CHAPTER.notebook.name, f"{CHAPTER.notebook_name}.html"}
 
 
+@pytest.mark.proof
 def test_feedback_shows_every_check_with_result_message_and_hint_and_no_code_of_the_checks(graded, page):
     page.goto(feedback(graded, "honest").as_uri())
     text = page.inner_text("body")
@@ -149,7 +153,7 @@ def formgrader(graded):
             cwd=graded, env=env, stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + PATIENCE
             while time.monotonic() < deadline:
                 with socket.socket() as s:
                     if s.connect_ex(("127.0.0.1", port)) == 0:
@@ -161,6 +165,7 @@ def formgrader(graded):
             server.wait(20)
 
 
+@pytest.mark.proof
 def test_nothing_of_a_submission_runs_in_formgrader(graded, formgrader, page):
     page.goto(f"{formgrader}/gradebook/{CHAPTER.name}/{CHAPTER.notebook_name}")
     page.wait_for_selector("text=Submission #1")
@@ -177,6 +182,7 @@ def test_nothing_of_a_submission_runs_in_formgrader(graded, formgrader, page):
     assert_nothing_ran(page)
 
 
+@pytest.mark.proof
 def test_formgraders_button_gives_the_marks_of_the_batch(graded, formgrader, page):
     batch = scores(graded)
     half = {name: REFERENCE[name] for name in list(REFERENCE)[:2]}
@@ -185,7 +191,7 @@ def test_formgraders_button_gives_the_marks_of_the_batch(graded, formgrader, pag
     for student in ("late", "honest"):
         row = page.locator("tr", has=page.get_by_text(student, exact=True))
         row.locator(".autograde a").click()
-        page.wait_for_selector("text=Success", timeout=90_000)
+        page.wait_for_selector("text=Success", timeout=1000 * PATIENCE)
         page.locator(".modal.show button, .modal.in button").last.click()
         page.wait_for_timeout(800)
     after = scores(graded)
@@ -196,8 +202,9 @@ def test_formgraders_button_gives_the_marks_of_the_batch(graded, formgrader, pag
 
 
 def test_the_report_in_a_learners_notebook_escapes_too():
-    from utils.checking import Submission, run_checks
-    from utils.exercises import Report
+    from circuits.checking import Submission
+    from circuits.judging import run_checks
+    from circuits.exercises import Report
 
     for name, code in HOSTILE.items():
         namespace: dict = {}

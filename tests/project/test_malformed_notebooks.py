@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from conftest import answered, hand_in, reference
 
-from utils.course import CHECK_PREFIX, ROOT, Chapter, source
-from utils.grading import submissions
-from utils.grading.grader import Grader, Job
-from utils.grading.submissions import Refused
+from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, source
+from circuits.grading import submissions
+from circuits.grading.grader import Grader, Job
+from circuits.grading.submissions import Refused
 
 CHAPTER = Chapter("1_bigrams", ROOT)
 ANSWERS = reference(CHAPTER)
@@ -26,7 +26,7 @@ NAMES = list(ANSWERS)
 HONEST = answered(CHAPTER, ANSWERS)
 ONE = "direct_path"  # the exercise whose cell is tampered with
 CODE = ANSWERS[ONE]
-SECONDS = 5.0
+SECONDS = 120  # of the processor; the largest takes 3 on a free machine, what goes wrong takes hours
 ADVICE = re.compile(r"\b(ask for|open and save|remove|rename|clear|copy|correct|collect|put|leave)\b")
 
 
@@ -759,6 +759,37 @@ def code_with_a_shell_command(): ...
 def code_under_a_cell_magic(): ...
 
 
+@becomes(f"files = !ls\ntimed = %timeit -o 1 + 1\n%time two = 1 + 1\n{CODE}\nassert two == 2", zero=())
+def code_that_keeps_what_magics_return(): ...
+
+
+@becomes(f"{CODE}\ndirect_path?\n?direct_path\ndisplay(get_ipython())", zero=())
+def code_that_asks_for_help(): ...
+
+
+@becomes(f"import asyncio\nawait asyncio.sleep(0)\n{CODE}", zero=())
+def code_that_awaits(): ...
+
+
+@becomes("if __name__ == '__main__':\n" + CODE.replace("def ", "    def ").replace("\n", "\n    "), zero=())
+def code_that_asks_whether_it_is_the_program(): ...
+
+
+@becomes(f"s = \'\'\'\n%timeit\n\'\'\'\nrest = (7\n % 4)\nassert (len(s), rest) == (9, 3)\n!ls\n{CODE}", zero=())
+def code_with_a_percent_sign_in_a_string_and_an_expression(): ...
+
+
+@becomes(
+    "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Pair:\n    a: int\n"
+    f"{CODE}", zero=(),
+)
+def code_with_a_dataclass_beside_postponed_annotations(): ...
+
+
+@becomes("%%bash\nexit 3", zero=(ONE,))
+def code_for_another_shell(): ...
+
+
 @becomes("raise SystemExit('\x1b[2J')", zero=(ONE,))
 def code_that_exits(): ...
 
@@ -1083,6 +1114,7 @@ def autograded(released, nbgrader, tmp_path_factory):
     return printed, scores(root, nbgrader)
 
 
+@pytest.mark.proof
 def test_nbgrader_names_each_refused_submission_in_a_line(autograded):
     printed, graded = autograded
     assert "Traceback" not in printed
@@ -1091,10 +1123,12 @@ def test_nbgrader_names_each_refused_submission_in_a_line(autograded):
         assert len(lines) == 1 and spoil.__name__ not in graded
 
 
+@pytest.mark.proof
 def test_nbgrader_gives_the_honest_one_beside_them_full_marks(autograded):
     assert autograded[1]["maud_honest"] == sum(CHAPTER.exercises.values())
 
 
+@pytest.mark.proof
 def test_nbgrader_grades_a_submission_once_whatever_notebooks_lie_beside_it(autograded):
     """Else a thousand copies in a folder would be a thousand times the work."""
     printed, graded = autograded
@@ -1103,13 +1137,30 @@ def test_nbgrader_grades_a_submission_once_whatever_notebooks_lie_beside_it(auto
     assert len(lines) == 1
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("student", ["no_notebook", "[pattern]"])
 def test_nbgrader_names_a_submission_that_its_own_patterns_do_not_find(autograded, student):
     assert f"'{student}': refused: " in autograded[0]
 
 
+@pytest.mark.proof
 def test_nbgrader_goes_on_after_a_folder_of_a_harmful_name(released, nbgrader):
     hand_in(released, "a\nstudent", CHAPTER, HONEST)
     hand_in(released, "maud", CHAPTER, HONEST)
     assert "refused: " in nbgrader(released, "autograde", CHAPTER.name, ok=False)
     assert scores(released, nbgrader)["maud"] == sum(CHAPTER.exercises.values())
+
+
+@pytest.mark.parametrize(
+    "body, told",
+    [
+        ("return helper(W_E) @ W_U", "raised NameError: `helper` is not defined, in its line"),
+        ('raise NameError(f"name \'x{len(W_E)}\' is not defined")', "raised NameError"),
+    ],
+)
+def test_a_missing_name_is_told_if_it_stands_in_the_submission(grader, body, told):
+    """Another could carry out what the check asks."""
+    code = {ONE: f"def direct_path(W_E, W_U):\n    {body}"}
+    graded = grader.grade(Job(CHAPTER.name, code, seed=1))
+    (result,) = (result for result in graded.results if result.exercise == ONE)
+    assert told in result.checks[0].message and "NameError: `x" not in result.checks[0].message

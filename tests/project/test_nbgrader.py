@@ -3,9 +3,9 @@
 import csv
 
 import pytest
-from conftest import answered, hand_in, reference
+from conftest import answered, hand_in, proven_elsewhere, reference
 
-from utils.course import chapters
+from circuits.chapters import chapters
 
 WARNS = "    import sys, warnings\n    warnings.warn('careful'); print('hm', file=sys.stderr)\n"
 
@@ -15,7 +15,7 @@ def noisy(code: str) -> str:
     return code.replace("    ### BEGIN SOLUTION\n", WARNS)
 
 
-@pytest.fixture(scope="module", params=chapters(), ids=lambda c: c.name)
+@pytest.fixture(scope="module", params=proven_elsewhere("1_bigrams"))
 def graded(request, course, nbgrader):
     """One chapter released, handed in by three students, graded, and exported: marks by student."""
     chapter = request.param
@@ -69,14 +69,15 @@ def test_feedback_shows_what_was_wrong(graded, course):
     assert "is not written yet" in page.read_text("utf-8")
 
 
+@pytest.mark.proof
 def test_an_answer_that_passes_two_of_three_checks_gets_two_points(course, nbgrader):
+    """The seed of a grader is secret, so the answer errs where one check always asks, and no other."""
     chapter = next(c for c in chapters() if c.name == "1_bigrams")
-    if not (course / "gradebook.db").exists():
-        nbgrader(course, "generate_assignment", chapter.name, "--force")
-    too_small = reference(chapter)["bigram_counts"].replace(
-        "    ### BEGIN SOLUTION\n", "    d_vocab = int(tokens.max()) + 1\n"
+    nbgrader(course, "generate_assignment", chapter.name, "--force")
+    wrong_for_two = reference(chapter)["bigram_counts"].replace(
+        "    ### BEGIN SOLUTION\n", "    if d_vocab == 2:\n        return torch.zeros(2, 2)\n"
     )
-    hand_in(course, "partial", chapter, answered(chapter, {"bigram_counts": too_small}))
+    hand_in(course, "partial", chapter, answered(chapter, {"bigram_counts": wrong_for_two}))
     nbgrader(course, "autograde", chapter.name, "--student", "partial")
     nbgrader(course, "export", "--to", "partial.csv")
     with open(course / "partial.csv") as file:

@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from circuits.chapters import ROOT
 from utils.corpus import Corpus, is_heldout, load_tokenizer, standard_library
-from utils.course import ROOT
 from utils.errors import CourseError
 from utils.model import Config, Transformer
 from utils.pretrained import CHECKPOINTS, load_curves, load_model, names, save_model
@@ -280,6 +280,7 @@ def test_missing_or_damaged_curves(saved, damage):
     load_model(saved)  # the model itself is none the worse
 
 
+@pytest.mark.proof
 def test_the_model_card_reports_what_evaluate_measures():
     """The figures of the card, measured again; another Python's library moves them a little."""
     from utils.corpus import load_corpus

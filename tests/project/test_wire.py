@@ -17,12 +17,10 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.testing import assert_close
 
-from utils.checking import AnswerError, Submission
-from utils.corpus import load_tokenizer
-from utils.grading import wire
-from utils.grading.remote import RemoteSubmission, _undisturbed
-from utils.grading.sandbox import Sandbox
-from utils.grading.wire import (
+from circuits.checking import AnswerError, Submission
+from circuits.grading import wire
+from circuits.grading.remote import RemoteSubmission, _undisturbed
+from circuits.grading.wire import (
     LENGTHS_SIZE,
     MAX_TREE,
     Unsendable,
@@ -33,7 +31,8 @@ from utils.grading.wire import (
     send,
     unpack,
 )
-from utils.limits import OutOfTime, time_limit
+from circuits.limits import OutOfTime, time_limit
+from utils.corpus import load_tokenizer
 from utils.model import ActivationCache, Config, Transformer, as_matrix
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,6 +83,8 @@ def alike(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, float):
         return struct.pack("d", a) == struct.pack("d", b) or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, complex):
+        return alike((a.real, a.imag), (b.real, b.imag))
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(alike, a, b))
     if isinstance(a, dict):
@@ -114,6 +115,7 @@ VALUES = {
     "integers": [0, -1, 2**31, -(2**63), 2**64, 10**4000, -(10**4000)],
     "floats": [0.1, 1e-320, 1.7976931348623157e308, -1.5, 3.0, 1e16],
     "nan and infinities": [math.nan, math.inf, -math.inf],
+    "complex numbers": [1j, complex(-0.0, math.nan), complex(math.inf, 2), {3 + 4j}],
     "minus zero": -0.0,
     "strings": ["", "a", "ä€𝄞", "\x00\x1b\n\u2028\u202e", '"\\{}', "{}", "nan"],
     "lone surrogates, which stay": ["\ud800", "a\udfffb", "\udcff"],
@@ -353,7 +355,6 @@ UNSENDABLE = {
     "function": lambda: 1,
     "module": json,
     "bytes": b"abc",
-    "complex": 1j,
     "frozenset": frozenset([1]),
     "range": range(3),
     "Linear": torch.nn.Linear(2, 2),
@@ -453,7 +454,7 @@ def test_truncated_and_extended_messages_are_refused():
 def test_messages_with_junk_in_the_tree_are_refused_or_read(trusted):
     junk = [
         None, True, -1, 10**30, 1e308, "", "0", "x", [], {}, [[]], {"list": []}, {"float": "nan"}, {"tensor": ["0", True]},
-        {"set": [{"list": []}]}, {"model": {}}, {"optimizer": ["SGD", {"dict": []}]}, {"generator": "0"}, {"cache": [1, 1]},
+        {"set": [{"list": []}]}, {"complex number": [0.5, "x"]}, {"complex number": [1, 2.0]}, {"model": {}}, {"optimizer": ["SGD", {"dict": []}]}, {"generator": "0"}, {"cache": [1, 1]},
     ]  # fmt: skip
     m = with_gradients(model("everything"))
     optimizer = torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9)
@@ -535,11 +536,11 @@ def test_one_tensor_does_not_become_a_thousand():
 
 
 def test_numbers_chosen_to_collide_take_no_longer_than_others():
-    """Multiples of 2**61 - 1 all have the hash 0. A message of the largest size holds 300,000."""
-    colliding = [k * (2**61 - 1) for k in range(1, 15_000)]
+    """Multiples of 2**61 - 1 all have the hash 0. Sorting 100,000 of them into a set takes minutes."""
+    colliding = [k * (2**61 - 1) for k in range(1, 100_000)]
     started = time.process_time()
-    refused_or_read(message({"set": colliding}))
-    assert time.process_time() - started < 0.5
+    assert refused_or_read(message({"set": colliding}))
+    assert time.process_time() - started < 20
 
 
 BAD_TENSORS = {
@@ -833,13 +834,6 @@ def test_a_state_that_does_not_fit_the_optimizer_is_refused(after):
 SET_UP = "import copy\nimport collections\nimport numpy as np\nimport torch\nfrom utils import Transformer\n"
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as sandbox:
-        assert sandbox.problem is None
-        yield sandbox
-
-
 def unannotated(*args, **kwargs): ...
 
 
@@ -933,7 +927,8 @@ def test_steps_of_training_are_the_same_in_a_sandbox(remote, kind):
 def test_without_in_place_a_step_leaves_model_and_optimizer_alone(remote):
     m = model()
     optimizer = torch.optim.Adam(m.parameters())
-    remote(STEP).f(m, TOKENS, optimizer)
+    with pytest.raises(AnswerError, match="changes what it was given"):
+        remote(STEP).f(m, TOKENS, optimizer)
     assert same_model(m, model()) and not optimizer.state
 
 
@@ -957,9 +952,10 @@ def test_what_an_answer_changes_is_seen_in_place(remote):
     assert alike(there, here) and not alike(here, changeable())
 
 
-def test_what_an_answer_changes_is_not_seen_otherwise(remote):
+def test_what_an_answer_changes_is_said_otherwise(remote):
     given = changeable()
-    remote(CHANGES).f(*given)
+    with pytest.raises(AnswerError, match="argument 1 has other values after the call"):
+        remote(CHANGES).f(*given)
     assert alike(given, changeable())
 
 
@@ -1103,7 +1099,7 @@ def test_a_cell_that_does_not_end_is_called_that(remote):
 FORGED = """
 def f():
     import sys
-    from utils.grading import wire
+    from circuits.grading import wire
     frame = sys._getframe()
     while "ticket" not in frame.f_locals.get("request", {}):
         frame = frame.f_back
@@ -1163,4 +1159,4 @@ def test_two_alarms_that_were_held_back_leave_no_timer_behind():
 )
 def test_what_the_boundary_does_not_carry_is_named(remote, code, like, told):
     with pytest.raises(AnswerError, match=told):
-        remote(f"def f(m): {code}", like=like).f(model())
+        remote(f"import copy\ndef f(m): m = copy.deepcopy(m); {code}", like=like).f(model())
