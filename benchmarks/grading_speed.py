@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from utils.course import ROOT, Chapter, answer_cells, exercise_of
-from utils.grading.batch import LocalGraders
-from utils.grading.grader import Job
+from circuits.chapters import ROOT, Chapter, answer_cells, exercise_of
+from circuits.grading.batch import LocalGraders
+from circuits.grading.grader import Job
 
 N = 20
 CHAPTER = "1_bigrams"
@@ -107,7 +107,7 @@ def compare(title: str, exercises: list[str]) -> None:
 
         plain_whole = run(plain, "nbgrader", "autograde", CHAPTER)
         plain_executing = sum(map(float, (plain / "executing.txt").read_text().split()))
-        ours_whole = run(ours, "utils.cli", "grade", CHAPTER)
+        ours_whole = run(ours, "circuits.cli", "grade", CHAPTER)
 
         cells = {k: v for k, v in answer_cells(chapter.source) if k != "setup"}
         graders = LocalGraders(chapter)

@@ -1,4 +1,4 @@
-"""How long `from utils import *` takes, next to the `import torch` that it cannot avoid.
+"""How long importing what a notebook imports takes, next to the `import torch` that it cannot avoid.
 
     python benchmarks/import_time.py [--runs 15]
 
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STATEMENTS = ("import torch", "from utils import *")
+STATEMENTS = ("import torch", "from circuits import *; from utils import *")
 TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
@@ -35,7 +35,7 @@ def main() -> None:
             times[statement].append(seconds(statement))
     for statement, each in times.items():
         print(
-            f"{statement:<19} median {statistics.median(each):.3f} s   "
+            f"{statement:<42} median {statistics.median(each):.3f} s   "
             f"({min(each):.3f} to {max(each):.3f}, {runs} runs)"
         )
     ratios = [u / t for t, u in zip(*times.values(), strict=True)]
