@@ -39,11 +39,13 @@ def build():
 @click.argument("exercise", required=False)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
               help="How many sets of random inputs every answer meets.")
-def dev_check(exercise, seeds):
+@click.option("--marks", type=click.IntRange(min=1), default=None, metavar="SEEDS",
+              help="Ask only whether right answers are accepted, wrong ones refused, on so many seeds (hours for 100).")
+def dev_check(exercise, seeds, marks):
     """Prove that every exercise is good: answered, checked, with mistakes and variants."""
     from circuits.dev_check import problems
 
-    found, n_exercises = problems(exercise, seeds=seeds)
+    found, n_exercises = problems(exercise, seeds=seeds, marks=marks or 0)
     for problem in found:
         click.echo(problem)
     if found:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from circuits import coincidences, following
+from circuits import coincidences, following, limits, unchanged
 from circuits.chapters import (
     ROOT, Chapter, answer_cells, chapter_of, chapters, hints, load_answers, load_module,
 )
-from circuits.checking import Submission
+from circuits.checking import Submission, run_check
 from circuits.judging import run_checks
 from circuits.results import Result
 
@@ -20,10 +20,11 @@ MIN_CHECKS, MIN_MISTAKES, MIN_VARIANTS, MIN_HINTS = 3, 5, 2, 2
 
 
 def problems(
-    exercise: str | None = None, root: Path = ROOT, seeds: int = 1
+    exercise: str | None = None, root: Path = ROOT, seeds: int = 1, marks: int = 0
 ) -> tuple[list[str], int]:
     """All problems, one line each, of one exercise or of all; and the number of exercises. Answers meet
-    the inputs of so many seeds: in a grader the seed is secret, and every one must do."""
+    the inputs of so many `seeds`: in a grader the seed is secret, and every one must do. With `marks`, the inputs
+    of so many seeds decide whether each answer is accepted or refused, which is all that is then asked."""
     selected = [chapter_of(exercise, root)] if exercise else chapters(root)
     found, n_exercises = [], 0
     for chapter in selected:
@@ -33,7 +34,8 @@ def problems(
         for name in names:
             if exercise in (None, name):
                 n_exercises += 1
-                found += [f"{chapter.name}: {name}: {p}" for p in _problems(chapter, name, namespace, seeds)]
+                its = _marks(chapter, name, namespace, marks) if marks else _problems(chapter, name, namespace, seeds)
+                found += [f"{chapter.name}: {name}: {p}" for p in its]
         if not exercise:
             found += strays(chapter)
     return found, n_exercises
@@ -143,6 +145,36 @@ def _problems(
             result = run(chapter, name, variant, reference, seed)
             if not result.passed:
                 yield f"the variant {variant.__name__} fails with seed {seed}: {_first_failure(result)}"
+
+
+def _marks(chapter: Chapter, name: str, namespace: dict[str, Any], seeds: int) -> Iterator[str]:
+    """Right answers that are refused on the inputs of some seed, and wrong ones that are accepted."""
+    right, wrong = [namespace[name], *chapter.variants(name)], chapter.mistakes(name)
+    for answer in (*right, *wrong):
+        checks = list(chapter.checks(name))
+        passes = [_passes(checks, answer, namespace[name], seed) for seed in range(seeds)]
+        odd = [seed for seed, passed in enumerate(passes) if passed == (answer in wrong)]
+        if odd:
+            was = "accepted" if answer in wrong else "refused"
+            some = ", ".join(map(str, odd[:5]))
+            yield f"{answer.__name__} is {was} on {len(odd)} of {seeds} seeds: {some}"
+
+
+def _passes(checks: list[Callable], answer: Callable, like: Callable, seed: int) -> bool:
+    """Whether an answer passes every check. The first that it fails is enough, and comes first next time."""
+    name = checks[0].exercise
+    for check in checks:
+        submission = Submission({name: answer}, like={name: like})
+        try:
+            with limits.quiet(), unchanged.usual():
+                message = run_check(check, submission, seed)
+        except Exception as error:  # what it raised, or returned, cannot be judged: that is refused too
+            message = str(error)
+        if message is not None:
+            checks.remove(check)
+            checks.insert(0, check)
+            return False
+    return True
 
 
 def _mistake_problems(
