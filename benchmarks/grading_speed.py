@@ -21,6 +21,7 @@ from pathlib import Path
 from circuits.chapters import ROOT, Chapter, answer_cells, exercise_of
 from circuits.grading.batch import LocalGraders
 from circuits.grading.grader import Job
+from circuits.grading.submissions import Cell
 
 N = 20
 CHAPTER = "1_bigrams"
@@ -109,7 +110,7 @@ def compare(title: str, exercises: list[str]) -> None:
         plain_executing = sum(map(float, (plain / "executing.txt").read_text().split()))
         ours_whole = run(ours, "circuits.cli", "grade", CHAPTER)
 
-        cells = {k: v for k, v in answer_cells(chapter.source) if k != "setup"}
+        cells = [Cell(name, code) for name, code in answer_cells(chapter.source) if name != "setup"]
         graders = LocalGraders(chapter)
         for grader in graders.graders:
             grader.start()

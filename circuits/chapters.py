@@ -1,13 +1,16 @@
 """Where the course keeps its things: chapters, notebooks, checks, and the answers in a file."""
 
+import __future__
 import ast
 import asyncio
 import contextlib
 import difflib
+import functools
 import importlib.util
 import inspect
 import json
 import linecache
+import operator
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -224,11 +227,13 @@ def _stubs(notebook: Path, mtime: int) -> dict[str, Any]:
     return {name: namespace[name] for name in names if name in namespace}
 
 
-def cell_namespace() -> dict[str, Any]:
-    """Where the cells of a notebook run one after the other, as Jupyter has it."""
-    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *args, **kwargs: None}
+def cell_namespace(namespace: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Where the cells of a notebook run one after the other, as Jupyter has it: a new namespace, or one made so."""
+    namespace = {} if namespace is None else namespace
     shell = _NoShell(namespace)
-    namespace["get_ipython"] = lambda: shell
+    namespace |= {
+        "__name__": "__main__", "display": lambda *args, **kwargs: None, "get_ipython": lambda: shell,
+    }  # fmt: skip
     return namespace
 
 
@@ -258,7 +263,12 @@ class _NoShell:
 
 def run_cell(name: str, code: str, namespace: dict[str, Any]) -> None:
     """Run the code of a cell, top-level `await` included. Raises SyntaxError, and whatever the code raises."""
-    waiting = eval(compile_cell(name, code), namespace)
+    run_code(compile_cell(name, code, namespace), namespace)
+
+
+def run_code(code: CodeType, namespace: dict[str, Any]) -> None:
+    """Run what `compile_cell` or `split_cell` made of a cell. Raises whatever the code raises."""
+    waiting = eval(code, namespace)
     if inspect.iscoroutine(waiting):
         _waited_for(waiting)
 
@@ -275,25 +285,84 @@ def _waited_for(waiting: Coroutine) -> None:
             loop.run_until_complete(waiting)
 
 
-def compile_cell(name: str, code: str) -> CodeType:
+# `from __future__ import annotations` in one cell holds for those after it, as in Jupyter.
+_FLAGS = "__compiler_flags__"
+_FUTURE = functools.reduce(operator.or_, (getattr(__future__, f).compiler_flag for f in __future__.all_feature_names))
+
+
+def compile_cell(name: str, code: str, namespace: dict[str, Any] | None = None) -> CodeType:
     """The code of an answer's cell, ready to run; tracebacks and `inspect` will find its text.
 
     What only Jupyter understands (`%timeit`, `!ls`, `f?`) becomes calls of `get_ipython()`, by IPython's own rules.
     Raises SyntaxError."""
+    namespace = {} if namespace is None else namespace
+    return _compiled(name, _parsed(name, code, namespace), namespace)
+
+
+def split_cell(name: str, code: str, namespace: dict[str, Any]) -> list[tuple[CodeType, bool]]:
+    """The statements of a cell, one by one, and of each whether it only defines something: a function, a class, an
+    import, a constant. Raises SyntaxError."""
+    statements = []
+    for node in _parsed(name, code, namespace).body:
+        only_defines = isinstance(node, _DEFINITIONS) or isinstance(node, ast.Assign) and _is_constant(node.value)
+        statements.append((_compiled(name, ast.Module([node], []), namespace), only_defines))
+    return statements
+
+
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+
+
+def _is_constant(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, MemoryError, RecursionError, SyntaxError):
+        return False
+    return True
+
+
+def names_made(code: str) -> set[str]:
+    """The names that a cell's own statements define, import or assign."""
+    made: set[str] = set()
+    nodes: list[ast.AST] = [_parsed("a cell", code, {})]
+    while nodes:
+        match node := nodes.pop():
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                made.add(name)
+                continue  # what is made inside is not made here
+            case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                continue
+            case ast.Name(id=name, ctx=ast.Store()):
+                made.add(name)
+            case ast.alias(name=name, asname=other):
+                made.add(other or name.partition(".")[0])
+        nodes += ast.iter_child_nodes(node)
+    return made
+
+
+def _parsed(name: str, code: str, namespace: dict[str, Any]) -> ast.Module:
     linecache.cache[f"<{name}>"] = (len(code), None, code.splitlines(keepends=True), f"<{name}>")
     try:
-        return _compiled(name, code)
+        return _syntax(name, code, namespace)
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager  # takes a tenth of a second
 
         plain = TransformerManager().transform_cell(code)
         if plain.strip() == code.strip():
             raise
-        return _compiled(name, plain)
+        return _syntax(name, plain, namespace)
 
 
-def _compiled(name: str, code: str) -> CodeType:
-    return compile(code, f"<{name}>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+def _syntax(name: str, code: str, namespace: dict[str, Any]) -> ast.Module:
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | namespace.get(_FLAGS, 0)
+    return compile(code, f"<{name}>", "exec", flags, dont_inherit=True)
+
+
+def _compiled(name: str, tree: ast.Module, namespace: dict[str, Any]) -> CodeType:
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | namespace.get(_FLAGS, 0)
+    compiled = compile(tree, f"<{name}>", "exec", flags, dont_inherit=True)
+    if future := compiled.co_flags & _FUTURE:
+        namespace[_FLAGS] = namespace.get(_FLAGS, 0) | future
+    return compiled
 
 
 def hints(chapter: Chapter, exercise: str) -> list[str]:

@@ -7,6 +7,7 @@ states what must be true of what comes back. It runs alike in a notebook, under 
 grader whose `submission` calls into another process.
 """
 
+import builtins
 import contextlib
 import functools
 import hashlib
@@ -233,15 +234,16 @@ FINAL = (*UNSOLVED, *BROKEN, "cell", "no time left")  # a further check would on
 class AnswerError(Exception):
     """The answer could not be used; the message tells the learner why."""
 
-    def __init__(self, message: str, kind: str = "", raised: tuple[str, str] = ("", ""), line: int = 0):
+    def __init__(self, message: str, kind: str = "", raised: tuple[str, str] = ("", ""), line: str = ""):
         super().__init__(message)
         self.kind = kind  # a key of PROBLEMS; "" for a problem of its own words
         self.raised = raised  # by the answer: an exception's type and text; of a change: what and where
-        self.line = line  # of the answer's cell, from 1; 0 if unknown
+        self.line = line  # of the answer, in which it was raised; "" if unknown
+        self.shadowed: list[str] = []  # names of Python's own that mean something else to the answer
 
 
 def problem(
-    name: str, kind: str, raised: tuple[str, str] = ("", ""), detail: str = "", line: int = 0
+    name: str, kind: str, raised: tuple[str, str] = ("", ""), detail: str = "", line: str = ""
 ) -> AnswerError:
     """One of PROBLEMS, as an exception."""
     first_line = ": ".join(filter(None, (raised[0], *raised[1].strip().splitlines()[:1])))
@@ -398,8 +400,31 @@ def explain(name: str, error: BaseException) -> AnswerError:
     if isinstance(error, SystemExit):
         return problem(name, "exit", raised)
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.name == name]
-    where = f", in its line `{own[-1].line}`" if own and own[-1].line else ""
-    return problem(name, "raised", raised, where + advice(raised[1]), own[-1].lineno if own else 0)
+    line = own[-1].line if own and own[-1].line else ""
+    shadowed = _shadowed(error)
+    where = f", in its line `{line}`" if line else ""
+    told = problem(name, "raised", raised, where + shadowed_text(shadowed) + advice(raised[1]), line)
+    told.shadowed = shadowed
+    return told
+
+
+def _shadowed(error: BaseException) -> list[str]:
+    """Names of Python's own that mean something else where a learner's code raised: `list = [...]` in any cell."""
+    found: list[str] = []
+    if not isinstance(error, TypeError | AttributeError):
+        return found
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names = frame.f_globals
+        if names.get("__name__") in ("__main__", "answers"):
+            found += [n for n in frame.f_code.co_names if hasattr(builtins, n) and n in names and n not in found]
+    return found
+
+
+def shadowed_text(names: list[str]) -> str:
+    """What to say of such names, to be put after what was raised."""
+    if not names:
+        return ""
+    return f". `{names[0]}` is not Python's own here: a cell uses the name for something else; rename that"
 
 
 # The answer's own annotation ----------------------------------------------------------------

@@ -220,6 +220,8 @@ class Report:
                 "<details><summary>what your answer printed</summary>"
                 f"<pre>{html.escape(r.printed)}</pre></details>"
             )
+        if r.found:
+            body += f"<div>{_inline(r.found)}</div>"
         if self.unsandboxed:
             body += f"<div><b>not sandboxed</b>: {html.escape(self.unsandboxed)}</div>"
         color = _OK if r.passed else _OPEN if open_ else _BAD

@@ -10,8 +10,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 GIGABYTE = 1024**3
+PATIENCE = 3  # times as long by the clock as computing
 _HERE = os.path.join(os.path.dirname(__file__), "")
 
 
@@ -19,10 +21,30 @@ class OutOfTime(BaseException):
     """The time is up. Not an `Exception`, so that `except Exception` in an answer lets it pass."""
 
 
+@dataclass
+class _Block:
+    """One block under a time limit."""
+
+    seconds: float
+    computed: float  # by this process when it began, and elsewhere since, as a start of the count
+    began: float  # by the clock, without what was excused before
+
+    def left(self) -> float:
+        return self.seconds - (time.process_time() - self.computed)
+
+    def overdue(self) -> bool:
+        return _own_clock() - self.began >= self.seconds * PATIENCE
+
+
+_blocks: list[_Block] = []
+_excused = 0.0  # seconds by the clock that no block is asked for
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `OutOfTime` in the block after `seconds` of computing, or three times as long by the
-    clock: a slow or busy machine does not fail an answer, and one that only sleeps is stopped too.
+    clock, in which the seconds do not count that this process waited for a processor: a slow or busy machine
+    does not fail an answer, and one that only sleeps is stopped too.
 
     Code that catches even that (`while True: try: ... except: pass`) meets it again on every
     further line it runs. Needs the main thread and a Unix signal; elsewhere the block runs
@@ -36,8 +58,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise OutOfTime
 
     raised_at = [-math.inf]
+    block = _Block(seconds, time.process_time(), _own_clock())
 
     def interrupt(signum, frame):
+        if signum == signal.SIGALRM and not block.overdue():
+            return  # it rings again
         # Both timers may come at once; the second must not raise while the first is cleaned up.
         if time.monotonic() - raised_at[0] < 0.1:
             return
@@ -49,8 +74,9 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise OutOfTime
 
     tracer = sys.gettrace()
-    timers = ((signal.SIGPROF, signal.ITIMER_PROF, 1), (signal.SIGALRM, signal.ITIMER_REAL, 3))
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, 1), (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE))
     before = {number: signal.signal(number, interrupt) for number, _, _ in timers}
+    _blocks.append(block)
     try:
         for _, timer, factor in timers:
             signal.setitimer(timer, seconds * factor, 0.2)
@@ -59,7 +85,56 @@ def time_limit(seconds: float) -> Iterator[None]:
         for number, timer, _ in timers:
             signal.setitimer(timer, 0)
             signal.signal(number, before[number])
+        _blocks.remove(block)
         sys.settrace(tracer)
+
+
+def left() -> float:
+    """Seconds of computing that are left to the innermost block under a time limit."""
+    return _blocks[-1].left() if _blocks else math.inf
+
+
+def charge(seconds: float) -> None:
+    """Count computing that was done elsewhere, in another process, for the innermost block."""
+    if _blocks:
+        _blocks[-1].computed -= seconds
+
+
+@contextlib.contextmanager
+def excused() -> Iterator[None]:
+    """What the block takes by the clock counts for no time limit: it waits for another process, which has limits of
+    its own."""
+    global _excused
+    began = _own_clock()
+    try:
+        yield
+    finally:
+        _excused += _own_clock() - began
+
+
+def _own_clock() -> float:
+    """Seconds by the clock, without those for which this process waited for a processor or was excused."""
+    return time.monotonic() - waited("self") - _excused
+
+
+def waited(pid: int | str) -> float:
+    """Seconds for which a process (its main thread) was ready to run and no processor was free. 0 where the system
+    does not tell."""
+    return _schedule(pid)[1]
+
+
+def computed(pid: int | str) -> float:
+    """Seconds that a process (its main thread) has run. 0 where the system does not tell."""
+    return _schedule(pid)[0]
+
+
+def _schedule(pid: int | str) -> tuple[float, float]:
+    try:
+        with open(f"/proc/{pid}/schedstat") as file:
+            run, wait, _ = file.read().split()
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return int(run) / 1e9, int(wait) / 1e9
 
 
 @contextlib.contextmanager

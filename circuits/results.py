@@ -1,6 +1,7 @@
 """What checks found, as plain data: it is shown to a learner, kept on disk and sent between processes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -22,6 +23,12 @@ class Result:
     hint: str | None = None  # if the answer behaves like a known mistake
     printed: str = ""  # by the answer
     unsolved: bool = False
+    found: str = ""  # how a grader found the answer, if not in the exercise's own cell
+
+    @staticmethod
+    def from_dict(found: dict[str, Any]) -> "Result":
+        """What `dataclasses.asdict` made of a result."""
+        return Result(**{**found, "checks": [CheckResult(**check) for check in found["checks"]]})
 
     @property
     def points(self) -> float:

@@ -1,11 +1,11 @@
 """`nbgrader autograde`, safe: answers from the submission, everything else from the source.
 
 nbgrader's own step runs a submission's cells and check cells in one kernel. Here the code of the
-exercise cells goes into a notebook made from the course's source; the preprocessor `GradeAnswers`
+exercise cells, and the learner's own, goes into a notebook made from the course's source; the preprocessor `GradeAnswers`
 has it graded, with the answers in a sandbox; nbgrader's own preprocessors then save the marks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_output
+from nbformat.v4 import new_code_cell, new_output
 from nbgrader.converters import Autograde
 from nbgrader.converters.base import BaseConverter, NbGraderException
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
@@ -26,6 +26,7 @@ from circuits.exercises import Report, points_text
 from circuits.grading import submissions
 from circuits.grading.grader import Graded, Grader, Job, seed
 from circuits.grading.records import read_secret
+from circuits.grading.submissions import Cell
 from utils.files import write_file
 
 NOT_HANDED_IN = "# Nothing was handed in for this exercise."
@@ -51,7 +52,7 @@ class GradeAnswers(NbGraderPreprocessor):
         of = resources["nbgrader"]
         graded = resources.get("graded")  # the batch has done it already
         if graded is None:
-            graded = self._grade(nb, resources["grader"], of["student"], of["assignment"])
+            graded = self._grade(resources["cells"], resources["grader"], of["student"], of["assignment"])
         if graded.error:
             raise NbGraderException(f"{of['student']}: {graded.error}")
         if graded.unsandboxed:
@@ -68,15 +69,10 @@ class GradeAnswers(NbGraderPreprocessor):
             cell.outputs = [new_output("execute_result", data, execution_count=1)]
         return nb, resources
 
-    def _grade(self, nb: NotebookNode, grader: Grader, student: str, chapter: str) -> Graded:
+    def _grade(self, cells: list[Cell], grader: Grader, student: str, chapter: str) -> Graded:
         grader.start()
         if self.require_sandbox and grader.unsandboxed:
             return Graded(error=f"not graded, as there is no sandbox: {grader.unsandboxed}")
-        cells = {
-            cell.metadata.nbgrader.grade_id: cell.source
-            for cell in nb.cells
-            if is_solution(cell) and cell.source != NOT_HANDED_IN
-        }
         root = Path.cwd()  # nbgrader converts in the course's folder
         return grader.grade(Job(chapter, cells, seed(read_secret(root), student, chapter, cells), root))
 
@@ -98,7 +94,7 @@ class SandboxedAutograde(Autograde):
     def init_notebooks(self) -> None:
         """Find the submissions. nbgrader takes names for patterns and passes by what does not match
         its own; here each folder is read or refused."""
-        self.cells: dict[str, dict[str, str]] = {}  # by student, the code by exercise
+        self.cells: dict[str, list[Cell]] = {}  # by student, what is run
         self.refused: dict[str, str] = {}  # by student, why a submission is not graded
         chapter = Chapter(self.coursedir.assignment_id, Path(self.coursedir.root))
         if self.coursedir.student_id == "*":
@@ -142,7 +138,8 @@ class SandboxedAutograde(Autograde):
     def init_single_notebook_resources(self, notebook_filename: str) -> dict:
         resources = super().init_single_notebook_resources(notebook_filename)
         student = resources["nbgrader"]["student"]
-        return {**resources, "grader": self.grader, "graded": self.graded.get(student)}
+        found = {"grader": self.grader, "graded": self.graded.get(student), "cells": self.cells[student]}
+        return {**resources, **found}
 
     def convert_single_notebook(self, notebook_filename: str) -> None:
         """Write the notebook that is graded, then grade it. (nbgrader's own method reads the
@@ -172,11 +169,28 @@ def _nothing_else_copied(coursedir) -> Iterator[None]:
         coursedir.ignore = before
 
 
-def notebook_with(chapter: Chapter, cells: dict[str, str]) -> NotebookNode:
-    """The chapter's notebook as released, with a submission's code in its exercise cells."""
+def notebook_with(chapter: Chapter, cells: Sequence[Cell]) -> NotebookNode:
+    """The chapter's notebook as released, with a submission's code in its exercise cells, and before the exercise that
+    follows them the cells of the learner's own."""
     notebook = deepcopy(_pristine(chapter, chapter.source.stat().st_mtime_ns))
+    shown: set[str] = set()  # code that stands in an exercise's cell
     for cell in filter(is_solution, notebook.cells):
-        cell.source = cells.get(cell.metadata.nbgrader.grade_id, NOT_HANDED_IN)
+        code = submissions.code_of(cells, cell.metadata.nbgrader.grade_id)
+        cell.source = NOT_HANDED_IN if code is None else code
+        shown.add(cell.source)
+    own: list[NotebookNode] = []
+    before: dict[str, list[NotebookNode]] = {}
+    for at, cell in enumerate(cells):
+        if cell.exercise:
+            before.setdefault(cell.exercise, []).extend(own)
+            own = []
+        elif cell.code not in shown:
+            own.append(new_code_cell(cell.code, id=f"own-{at}"))
+    after = []
+    for cell in notebook.cells:
+        after += before.get(cell.metadata.nbgrader.grade_id, []) if is_solution(cell) else []
+        after.append(cell)
+    notebook.cells = after + own
     return notebook
 
 

@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Task:
     """A submission that is not done yet."""
 
     student: str
-    cells: dict[str, str]
+    cells: Sequence[submissions.Cell]
     record: Record | None  # what an earlier run found but did not enter
     fingerprint: str
 
@@ -116,11 +116,15 @@ class Batch:
         return row
 
     def _row(self, student: str, status: str, graded: Graded) -> Row:
-        note = ""
+        notes = []
         if graded.unsandboxed:
             self.unsandboxed.add(student)
-            note = f"not sandboxed: {graded.unsandboxed}"
-        return Row(student, status, graded.points, sum(r.max_points for r in graded.results), note)
+            notes.append(f"not sandboxed: {graded.unsandboxed}")
+        if all(result.unsolved for result in graded.results):
+            notes.append("no answer was found in the notebook")
+        if n := sum(bool(result.found) for result in graded.results):
+            notes.append(f"{n} answer{'s' * (n > 1)} not in the exercise's own cell: see the report")
+        return Row(student, status, graded.points, sum(r.max_points for r in graded.results), "; ".join(notes))
 
     def write_csv(self, file: Path) -> None:
         """The summary as a table: one line a student, refused ones too."""
@@ -274,7 +278,7 @@ class _Gradebook:
 
         now = {
             cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
-            for cell in filter(is_grade, notebook_with(self.chapter, {}).cells)
+            for cell in filter(is_grade, notebook_with(self.chapter, []).cells)
         }
         if known != now:
             raise CourseError(f"{self.chapter.name} has other exercises or points than the gradebook: {advice}")

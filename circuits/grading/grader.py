@@ -12,23 +12,28 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from circuits.chapters import ROOT, Chapter
-from circuits.results import CheckResult, Result
+from circuits.grading.submissions import Cell
+from circuits.results import Result
 
-JOB_SECONDS = 400.0  # by the clock; `remote` stops a submission long before
+EXERCISE_SECONDS = 600.0  # by the clock; `remote` stops an answer long before, on a machine that has time for it
 START_SECONDS = 180.0
+DEATHS = 3  # of grading processes, by one submission
+DIED = "Grading this answer ended the program that grades, or took it too long: what it returns may be far too large."
 
 
 @dataclass(frozen=True)
 class Job:
-    """One submission to grade: a chapter's answers, code by exercise."""
+    """One submission to grade: a chapter's answers, and what the learner added."""
 
     chapter: str
-    cells: dict[str, str]
+    cells: Sequence[Cell]
     seed: int
     root: Path = ROOT
 
@@ -50,10 +55,7 @@ class Graded:
 
     @staticmethod
     def from_dict(found: dict[str, Any]) -> "Graded":
-        results = [
-            Result(**{**r, "checks": [CheckResult(**c) for c in r["checks"]]}) for r in found["results"]
-        ]
-        return Graded(results, found["unsandboxed"], found["error"])
+        return Graded([*map(Result.from_dict, found["results"])], found["unsandboxed"], found["error"])
 
 
 class Grader:
@@ -93,14 +95,24 @@ class Grader:
             self.unsandboxed, self.ready = hello["unsandboxed"], True
 
     def grade(self, job: Job) -> Graded:
-        """Grade one submission. Raises OSError if no grading process can be had."""
-        self.start()
-        self._send({**asdict(job), "root": str(job.root)})
-        found = self._line(JOB_SECONDS)
-        if found is None:
+        """Grade one submission. Raises OSError if no grading process can be had.
+
+        If the process ends at an exercise, a new one goes on from there; if that ends too, the exercise gets its zero
+        with a reason."""
+        results: list[Result] = []
+        ended: Counter[int] = Counter()  # processes, by the number of exercises done
+        while True:
+            self.start()
+            fails = ended[len(results)] > 1 or ended.total() > DEATHS
+            self._send({**asdict(job), "root": str(job.root), "done": len(results), "fails": DIED if fails else ""})
+            while (found := self._line(EXERCISE_SECONDS)) is not None:
+                if "exercise" not in found:
+                    return Graded(results, found["unsandboxed"], found["error"])
+                results.append(Result.from_dict(found))
             self.close()
-            return Graded(error="the grading process ended or took too long; it may have run out of memory")
-        return Graded.from_dict(found)
+            ended[len(results)] += 1
+            if ended[len(results)] > 2:
+                return Graded(error="the grading process ended or took too long, again and again; is there memory left?")
 
     def _send(self, what: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # it is dead, and will not answer
@@ -137,7 +149,7 @@ def _uses_optimizers(chapter: Chapter | None) -> bool:
     return "optim" in chapter.checks_file.read_text("utf-8")
 
 
-def seed(secret: bytes, student: str, chapter: str, cells: dict[str, str]) -> int:
+def seed(secret: bytes, student: str, chapter: str, cells: Sequence[Cell]) -> int:
     """Where a submission's check inputs come from. The same submission meets the same inputs again,
     so its marks can be reproduced; whoever changes a letter meets others, so what an answer learned
     about its inputs is worth nothing the next time."""
@@ -177,14 +189,16 @@ def main() -> None:
                 with contextlib.suppress(Exception):  # the first submission will say what is wrong
                     prepare(chapter)
                 continue
+            cells, error = [Cell(*cell) for cell in job["cells"]], None
             try:
-                graded = Graded(grade(sandbox, chapter, job["cells"], job["seed"]), sandbox.problem)
-            except NoSandbox as error:
-                say(Graded(error=f"{error}").as_dict())
+                for result in grade(sandbox, chapter, cells, job["seed"], job["done"], job["fails"]):
+                    say(asdict(result))
+            except NoSandbox as failure:
+                say({"unsandboxed": None, "error": str(failure)})
                 return  # `Grader` starts a new process, with a new sandbox
-            except Exception as error:
-                graded = Graded(error=f"{type(error).__name__}: {error}"[:500])
-            say(graded.as_dict())
+            except Exception as failure:
+                error = f"{type(failure).__name__}: {failure}"[:500]
+            say({"unsandboxed": sandbox.problem, "error": error})
             if number == 0:  # the checks are loaded, and stay
                 gc.collect()
                 gc.freeze()

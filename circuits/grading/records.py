@@ -5,12 +5,14 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from circuits.chapters import Chapter
 from circuits.grading.grader import Graded
+from circuits.grading.submissions import Cell
 from utils.files import write_file
 
 FOLDER = ".grading"
@@ -30,7 +32,7 @@ def read_secret(root: Path) -> bytes:
     return file.read_text().strip().encode()
 
 
-def fingerprint(chapter: Chapter, cells: dict[str, str]) -> str:
+def fingerprint(chapter: Chapter, cells: Sequence[Cell]) -> str:
     """What a mark depends on: the answers, and the chapter's source, checks and mistakes."""
     digest = hashlib.sha256(json.dumps(cells, sort_keys=True).encode())
     for file in (chapter.source, chapter.checks_file, chapter.mistakes_file):

@@ -5,22 +5,29 @@ import contextlib
 import functools
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
-from circuits import unchanged
-from circuits.chapters import Chapter, answer_cells, load_answers
-from circuits.checking import PROBLEMS, SECONDS, AnswerError, Submission, advice, changed, problem, too_slow
+from circuits import limits, unchanged
+from circuits.chapters import Chapter, answer_cells, exercise_of, load_answers, names_made, read_cells, source
+from circuits.checking import (
+    PROBLEMS, SECONDS, AnswerError, Submission, advice, changed, problem, shadowed_text, title, too_slow,
+)
 from circuits.grading.sandbox import Sandbox, Worker, WorkerFailed
+from circuits.grading.submissions import Cell, defines, found_how
 from circuits.grading.wire import assign
 from circuits.judging import run_checks
-from circuits.results import Result
+from circuits.results import CheckResult, Result
 
-CALL_SECONDS = 3 * SECONDS  # by the clock; the worker itself stops at SECONDS of computing
-EXERCISE_SECONDS = 40.0  # by the clock, for all checks of an exercise
-SUBMISSION_SECONDS = 180.0
-NOTHING = {"name": "nothing", "code": ""}
+# Of a worker, by the clock, without the seconds in which no processor was free for it.
+CALL_SECONDS = 3 * SECONDS + 2  # one call; the worker itself stops after SECONDS of computing, or 3 * SECONDS
+EXERCISE_SECONDS = 40.0  # all checks of an exercise
+SUBMISSION_SECONDS = 150.0
+IDLE_SECONDS = 30.0  # of a submission's calls together, in which nothing is computed; then a call may idle
+IDLE_CALL_SECONDS = 1.0  # for so long
+OWN_SECONDS = 20.0  # of computing, for the learner's own cells together: what only defines is run even then
+NOTHING = {"name": "nothing", "code": "", "seconds": SECONDS}
 MESSAGE_LENGTH = 600  # characters; a message quotes what an answer returned
 
 
@@ -32,36 +39,50 @@ class NoSandbox(BaseException):
 class RemoteSubmission(Submission):
     """Answers in a sandbox: calling one sends its arguments there and brings back what it returned.
 
-    `cells` holds the code by exercise, as it was handed in; `reference` holds functions of the same
-    names, whose annotations count.
+    `cells` holds the code as it was handed in; `reference` holds functions of the exercises' names, whose
+    annotations count. `elsewhere` holds names that only cells of the release make, which are not run.
     """
 
-    def __init__(self, sandbox: Sandbox, setup: str, cells: dict[str, str], reference: dict[str, Callable]):
+    def __init__(
+        self, sandbox: Sandbox, setup: str, cells: Sequence[Cell], reference: dict[str, Callable],
+        elsewhere: Set[str] = frozenset(),
+    ):  # fmt: skip
         super().__init__({})
-        self.sandbox, self.setup, self.reference = sandbox, setup, reference
-        self.cells = {name: code for name, code in cells.items() if name in reference}
+        self.sandbox, self.setup, self.reference, self.elsewhere = sandbox, setup, reference, elsewhere
+        self.cells = [cell for cell in cells if not cell.exercise or cell.exercise in reference]
         self.worker: Worker | None = None
         self.called: set[str] = set()  # by this worker
-        self.broken: dict[str, str] = {}  # cells that ended a worker, and how
-        self.raised: dict[str, AnswerError] = {}  # cells that raised
-        self.deadline = self.last_call = time.monotonic() + SUBMISSION_SECONDS
+        self.broken: dict[int, str] = {}  # cells that ended a worker, by their place, and how
+        self.deaths: Counter[int] = Counter()
+        self.raised: dict[int, dict[str, Any]] = {}  # what the worker said of cells that raised
+        self.left, self.last_left = SUBMISSION_SECONDS, SUBMISSION_SECONDS  # for all, and for this exercise
+        self.idle, self.own = IDLE_SECONDS, OWN_SECONDS  # what is left of them
 
     def signature(self, name: str) -> Callable:
         return self.reference[name]
 
+    def begin(self, n_after: int) -> None:
+        """Another exercise begins, and so many come after it: each of those can have the time of one check."""
+        self.last_left = max(min(EXERCISE_SECONDS, self.left - n_after * SECONDS), min(SECONDS, self.left))
+
     def run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        with _undisturbed():
+        with limits.excused(), _undisturbed():
             return self._run(name, args, kwargs)
 
     def _run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        worker = self._ready(name)
+        self._ready(name)
         self.called.add(name)
-        request = {"name": name, "args": args, "kwargs": kwargs, "in_place": self.in_place}
+        seconds = limits.left()
+        if seconds <= 0:
+            raise limits.OutOfTime
+        request = {
+            "name": name, "args": args, "kwargs": kwargs, "in_place": self.in_place, "seconds": min(seconds, SECONDS),
+        }
         try:
-            reply = worker.ask(request, self._seconds(name))
+            reply = self._ask(request, name)
         except WorkerFailed as failure:
-            self.stop()
             raise problem(name, too_slow(self, name) if failure.kind == "time" else failure.kind) from None
+        limits.charge(self.worker.computed)
         kind = reply.get("problem")
         try:
             if self.in_place and (kind is None or "after" in reply):
@@ -70,50 +91,95 @@ class RemoteSubmission(Submission):
         except Exception:  # well-formed, and yet nothing that our own worker would say
             self.stop()
             raise problem(name, "garbled") from None
-        if kind == "undefined" and name in self.raised:
-            raise self.raised[name]
+        if kind == "undefined" and (error := self._why_undefined(name)):
+            raise error
         if kind == "changed":
             raise self._changed(name, (args, kwargs), reply)
+        if kind == "time" and self.worker.computed > 0.9 * request["seconds"]:
+            raise limits.OutOfTime  # of this check: who asks only whether an answer follows knows what to make of it
         if kind is not None:
             raise self._problem(name, kind, reply)
         return value
 
-    def _seconds(self, name: str) -> float:
-        """How long this call may take by the clock."""
-        left = min(self.deadline, self.last_call) - time.monotonic()
-        if left <= 0:
-            raise problem(name, "no time left" if time.monotonic() > self.deadline else "time")
-        return min(left, CALL_SECONDS)
+    def _ask(self, request: dict[str, Any], name: str) -> dict[str, Any]:
+        """Ask the worker, within what is left of the times that there are, and count what it took. Raises WorkerFailed,
+        when there is no worker any more."""
+        left = self._left(name)
+        try:
+            return self.worker.ask(request, min(left, CALL_SECONDS, SECONDS + max(self.idle, IDLE_CALL_SECONDS)))
+        except WorkerFailed:
+            self.worker, ended = None, self.worker
+            raise
+        finally:
+            worker = self.worker or ended
+            self.left -= worker.took
+            self.last_left -= worker.took
+            self.idle -= max(worker.took - worker.computed, 0)
 
-    def _ready(self, name: str) -> Worker:
-        """A worker that has run every cell that can be run."""
+    def _left(self, name: str) -> float:
+        """Seconds that are left for this exercise. Raises AnswerError if there are none."""
+        if min(self.left, self.last_left) <= 0:
+            raise problem(name, "no time left" if self.left <= 0 else "time")
+        return min(self.left, self.last_left)
+
+    def _ready(self, name: str) -> None:
+        """Have a worker that has run every cell that can be run."""
         while self.worker is None:
-            self._seconds(name)
+            self._left(name)
             try:
                 self.worker, self.called = self.sandbox.worker(), set()
             except OSError as error:
                 raise NoSandbox(f"no worker could be started: {error}") from None
-            for cell, code in {"setup": self.setup, **self.cells}.items():
-                if cell in self.broken:
+            try:
+                self.worker.ask({"name": "setup", "code": self.setup, "seconds": CALL_SECONDS}, CALL_SECONDS)
+            except WorkerFailed as failure:
+                self.stop()
+                raise NoSandbox(f"the set-up cell does not run: {failure}") from None
+            try:
+                if not all(self._run_cell(at, cell, name) for at, cell in enumerate(self.cells)):
                     continue
-                try:
-                    reply = self.worker.ask({"name": cell, "code": code}, CALL_SECONDS)
-                    self.worker.ask(NOTHING, CALL_SECONDS)  # a second reply would be met here
-                except WorkerFailed as failure:
-                    self.stop()
-                    if cell == "setup":
-                        raise NoSandbox(f"the set-up cell does not run: {failure}") from None
-                    self.broken[cell] = failure.kind
-                    break
-                if (kind := reply.get("problem")) is not None:
-                    self.raised[cell] = self._problem(cell, "time" if kind == "time" else "cell", reply)
-        if name in self.broken:
-            raise problem(name, self.broken[name])
-        return self.worker
+            except AnswerError:  # the time was up before all cells had run
+                self.stop()
+                raise
+        for at, kind in self.broken.items():
+            if self.cells[at].exercise == name:
+                raise problem(name, kind)
+
+    def _run_cell(self, at: int, cell: Cell, name: str) -> bool:
+        """Run a cell. False if that ended the worker. An exercise's cell is not run again then; of one of the learner's
+        own what it defines, once more."""
+        deaths = self.deaths[at]
+        if deaths > (not cell.exercise):
+            return True
+        request = {"name": cell.exercise or f"cell {at}", "code": cell.code, "seconds": SECONDS}
+        if not cell.exercise:
+            request |= {"own": True, "seconds": 0 if deaths else max(min(self.own, SECONDS), 0)}
+        try:
+            reply = self._ask(request, name)
+            self.own -= 0 if cell.exercise else self.worker.computed
+            self._ask(NOTHING, name)  # a second reply would be met here
+        except WorkerFailed as failure:
+            self.broken[at] = failure.kind
+            self.deaths[at] += 1
+            return False
+        if "problem" in reply:
+            self.raised[at] = reply
+        return True
+
+    def _why_undefined(self, name: str) -> AnswerError | None:
+        """What became of the cell that was to define an answer."""
+        for at, cell in reversed([*enumerate(self.cells)]):
+            if name == cell.exercise or not cell.exercise and defines(cell.code, name):
+                if at in self.raised:
+                    reply = self.raised[at]
+                    return self._problem(name, "time" if reply["problem"] == "time" else "cell", reply)
+                if at in self.broken:
+                    return problem(name, self.broken[at])
+        return None
 
     def _problem(self, name: str, kind: Any, reply: dict[str, Any]) -> AnswerError:
         """What the worker says went wrong, in our words. Of an exception only the type is told, the line, and a
-        missing name that the learner wrote: its text could carry the inputs out."""
+        name that the learner wrote: its text could carry the inputs out."""
         raised, line = reply.get("raised"), reply.get("line")
         if type(raised) is not list or [type(part) for part in raised] != [str, str]:
             raised = ["", ""]
@@ -123,20 +189,36 @@ class RemoteSubmission(Submission):
             kind = too_slow(self, name) if kind == "time" else kind
             error = problem(name, kind, detail="something else")
             return AnswerError(str(error), kind, tuple(raised))
-        lines = self.cells.get(name, "").splitlines()
-        at = lines[line - 1].strip() if type(line) is int and 0 < line <= len(lines) else ""
+        written = {part.strip() for cell in self.cells for part in cell.code.splitlines()}
+        at = f", in its line `{line}`" if type(line) is str and line and line in written else ""
         known = isinstance(getattr(builtins, raised[0], None), type)
         told = problem(
             name, kind, (raised[0] if known else "an exception of its own", ""),
-            self._missing(raised[1]) + (f", in its line `{at}`" if at else "") + advice(raised[1]),
+            self._missing(raised[1]) + at + self._shadowed(reply) + advice(raised[1]),
         )
         return AnswerError(str(told), kind, tuple(raised))
 
     def _missing(self, text: str) -> str:
         """Which name an exception misses, if it stands in the submission: then it is no secret."""
         found = re.match(r"(?:name|cannot access local variable) '([^\W\d]\w{0,60})'", text)
-        written = found and any(re.search(rf"\b{found[1]}\b", code) for code in self.cells.values())
-        return f": `{found[1]}` is not defined" if written else ""
+        name = found[1] if found else ""
+        if not name or not any(re.search(rf"\b{name}\b", cell.code) for cell in self.cells):
+            return ""
+        why = ""
+        if any(at in self.raised and defines(self.cells[at].code, name) for at in self.raised):
+            why = " (a cell of yours that makes it raised an error here)"
+        elif name in self.elsewhere:
+            why = " (a cell of the chapter makes it, and those do not run here: take it as an argument, or make it in a cell of yours)"
+        return f": `{name}` is not defined{why}"
+
+    def _shadowed(self, reply: dict[str, Any]) -> str:
+        """Which names of Python's own the worker says are something else, if the submission assigns them."""
+        names = reply.get("shadowed")
+        names = names if type(names) is list and all(type(name) is str for name in names) else []
+        return shadowed_text([
+            name for name in names
+            if hasattr(builtins, name) and any(defines(cell.code, name) for cell in self.cells)
+        ])  # fmt: skip
 
     def _changed(self, name: str, given: tuple[tuple, dict], reply: dict[str, Any]) -> AnswerError:
         """What the worker says was changed, if there is such a thing to change."""
@@ -153,11 +235,12 @@ class RemoteSubmission(Submission):
         if self.worker is None:
             return None
         try:
-            self.worker.ask(NOTHING, CALL_SECONDS)
-            return None
+            self._ask(NOTHING, name)
         except WorkerFailed as failure:
-            self.stop()
             return problem(name, failure.kind)
+        except AnswerError:  # the exercise's time is up
+            self.stop()
+        return None
 
     def stop(self) -> None:
         """End the worker; the next call gets a new one."""
@@ -181,23 +264,32 @@ def _undisturbed() -> Iterator[None]:
 
 
 def grade(
-    sandbox: Sandbox, chapter: Chapter, cells: dict[str, str], seed: int
-) -> list[Result]:
-    """The results of every exercise of a chapter. `cells` holds the submission's code by exercise;
-    check inputs come from the seed."""
-    reference, setup = _reference(chapter)
-    submission = RemoteSubmission(sandbox, setup, cells, reference)
-    results = []
+    sandbox: Sandbox, chapter: Chapter, cells: Sequence[Cell], seed: int, done: int = 0, fails: str = ""
+) -> Iterator[Result]:
+    """The results of every exercise of a chapter, in their order. `cells` holds the submission's code; check inputs
+    come from the seed. So many exercises are `done` already; the next one `fails`, if it says why."""
+    reference, setup, elsewhere = _reference(chapter)
+    submission = RemoteSubmission(sandbox, setup, cells, reference, elsewhere)
     try:
-        for name in reference:
-            result = _grade_exercise(submission, chapter, name, seed)
+        for at, name in enumerate(reference):
+            if at < done:
+                continue
+            if at == done and fails:
+                yield _failed(chapter, name, fails)
+                continue
+            n_after = len(reference) - at - 1
+            result = _grade_exercise(submission, chapter, name, seed, n_after)
             if submission.worker is None and submission.called - {name}:
                 # What broke the worker may be another answer's doing: judge this one by itself.
-                result = _grade_exercise(submission, chapter, name, seed)
-            results.append(result)
+                result = _grade_exercise(submission, chapter, name, seed, n_after)
+            result.found = found_how(cells, name)
+            yield result
     finally:
         submission.stop()
-    return results
+
+
+def _failed(chapter: Chapter, name: str, why: str) -> Result:
+    return Result(name, [CheckResult(title(c), c.points, False, why) for c in chapter.checks(name)])
 
 
 def prepare(chapter: Chapter) -> None:
@@ -206,9 +298,9 @@ def prepare(chapter: Chapter) -> None:
 
 
 def _grade_exercise(
-    submission: RemoteSubmission, chapter: Chapter, name: str, seed: int
+    submission: RemoteSubmission, chapter: Chapter, name: str, seed: int, n_after: int
 ) -> Result:
-    submission.last_call = time.monotonic() + EXERCISE_SECONDS
+    submission.begin(n_after)
     result = run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name), seed)
     if error := submission.settle(name):
         for check in result.checks:
@@ -220,14 +312,17 @@ def _grade_exercise(
 
 
 @functools.cache
-def _reference(chapter: Chapter) -> tuple[dict[str, Callable], str]:
-    """The reference answers by exercise, for their annotations, and the code of the set-up cell."""
+def _reference(chapter: Chapter) -> tuple[dict[str, Callable], str, frozenset[str]]:
+    """The reference answers by exercise, for their annotations; the code of the set-up cell; and the names that only
+    other cells of the release make."""
     namespace, problems = load_answers(chapter.source)
     if problems:
         raise RuntimeError(next(iter(problems.values())))
-    cells = answer_cells(chapter.source)
-    setup = "\n".join(code for name, code in cells if name == "setup")
-    return {name: namespace[name] for name, _ in cells if name != "setup"}, setup
+    answers = answer_cells(chapter.source)
+    setup = "\n".join(code for name, code in answers if name == "setup")
+    code = [source(c) for c in read_cells(chapter.source) if c["cell_type"] == "code" and not exercise_of(c)]
+    elsewhere = frozenset().union(*map(names_made, code)) - set(namespace)
+    return {name: namespace[name] for name, _ in answers if name != "setup"}, setup, elsewhere
 
 
 def readable(text: str) -> str:

@@ -21,21 +21,26 @@ import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import circuits
 import utils
+from circuits import limits
 from circuits.checking import MEMORY
 from circuits.grading.wire import MAX_REPLY, WireError, pack, receive, send, unpack
 
 TEMPORARY_BYTES = 64 * 1024**2
 START_SECONDS = 60
+STARVED = 20  # times as long as it may take, a worker may wait for a processor
+_PID = struct.Struct(">q")
 
 
 class WorkerFailed(Exception):
@@ -61,7 +66,7 @@ class Sandbox:
         try:
             self._warm = _Warm(optimizers)
             with self.worker() as worker:  # the proof that all of it works here
-                worker.ask({"name": "", "code": ""}, START_SECONDS)
+                worker.ask({"name": "", "code": "", "seconds": START_SECONDS}, START_SECONDS)
         except WorkerFailed as failure:
             self.close()
             self.problem = f"a worker starts in it and fails at once ({failure})"
@@ -88,34 +93,53 @@ class Sandbox:
 class Worker:
     """One process that holds a submission's answers. `ask` raises WorkerFailed."""
 
+    pid: int  # of the process that computes
+    took = 0.0  # seconds by the clock of the last `ask`, without those in which no processor was free for the worker
+    computed = 0.0  # of these, seconds that it computed
+
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a request; the reply, if it comes within so many seconds and is well-formed."""
+        """Send a request; the reply, if it comes within so many seconds and is well-formed. Seconds in which the
+        worker waited for a processor do not count."""
         ticket = secrets.token_hex(8)  # a reply that was forged beforehand does not know it
-        late = threading.Event()
+        message = pack({**request, "ticket": ticket})
+        late, over = threading.Event(), threading.Event()
+        began, waited, computed = time.monotonic(), limits.waited(self.pid), limits.computed(self.pid)
+        self.took = self.computed = 0.0
 
-        def stop():
-            late.set()
-            self._kill()
+        def took() -> float:
+            return time.monotonic() - began - min(limits.waited(self.pid) - waited, STARVED * seconds)
 
-        timer = threading.Timer(seconds, stop)
-        timer.start()
+        def watch():
+            while not over.wait(max(seconds - took(), 0.05)):
+                self.computed = limits.computed(self.pid) - computed
+                if took() >= seconds:
+                    late.set()
+                    self._kill()
+                    return
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
         try:
-            send(self._write, pack({**request, "ticket": ticket}))
-            reply = unpack(receive(self._read, MAX_REPLY))
+            send(self._write, message)
+            message = receive(self._read, MAX_REPLY)
+            self.took, self.computed = took(), limits.computed(self.pid) - computed
+            reply = unpack(message)
             if type(reply) is not dict or reply.pop("ticket", None) != ticket:
                 raise WireError("not the reply to this request")
             return reply
         except (EOFError, OSError):
+            self.took = min(time.monotonic() - began, seconds)
             self.close()
             raise WorkerFailed("time" if late.is_set() else "dead") from None
         except WireError as error:
+            self.took = self.took or took()
             self.close()
             raise WorkerFailed("too large" if str(error) == "too large" else "garbled") from None
         except BaseException:  # the check's own time is up, or Ctrl-C: the worker is in mid-answer
             self.close()
             raise
         finally:
-            timer.cancel()
+            over.set()
 
     def _read(self, n: int) -> bytes:
         raise NotImplementedError
@@ -240,12 +264,14 @@ class _Warm:
         its.close()
         self.control = mine
 
-    def fork(self, room: _Room, connection: socket.socket) -> None:
-        """A new worker in the room, which talks over the connection."""
+    def fork(self, room: _Room, connection: socket.socket) -> int:
+        """A new worker in the room, which talks over the connection; the number of its process."""
         self.control.settimeout(START_SECONDS)
         socket.send_fds(self.control, [b"!"], [room.pidfd, connection.fileno()])
-        if self.control.recv(1) != b"!":
+        word = self.control.recv(_PID.size)
+        if len(word) != _PID.size or not (pid := _PID.unpack(word)[0]):
             raise OSError("the worker could not enter its room (Linux 5.8 or later is needed)")
+        return pid
 
     def close(self) -> None:
         self.control.close()
@@ -278,22 +304,22 @@ def _enter_and_fork(control: socket.socket, pidfd: int, connection: int, rules, 
     """Step into the room; the child that is born there is the worker."""
     from circuits.grading import lockdown, worker
 
-    word = b"?"
+    pid = 0
+    is_worker = False
     try:
         lockdown.enter(pidfd)
-        if os.fork() == 0:
-            word = b""
+        pid = os.fork()  # counted as here, not as in the room
+        if pid == 0:
+            is_worker = True
             _close_all_but(connection)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             lockdown.lock_down(rules, memory)
             worker.serve(
                 lambda n: os.read(connection, n), lambda data: os.write(connection, data)
             )
-        else:
-            word = b"!"
     finally:
-        if word:
-            control.send(word)
+        if not is_worker:
+            control.send(_PID.pack(pid))
         os._exit(0)
 
 
@@ -315,7 +341,7 @@ class _RoomWorker(Worker):
         self.connection, its = socket.socketpair()
         self.closed, self.closing = False, threading.Lock()
         try:
-            warm.fork(self.room, its)
+            self.pid = warm.fork(self.room, its)
         except BaseException:
             self.close()
             raise
@@ -359,6 +385,7 @@ class _PlainWorker(Worker):
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self.pid = self.process.pid
 
     def _read(self, n: int) -> bytes:
         return self.process.stdout.read(n)

@@ -1,17 +1,19 @@
-"""What is taken from a submission: the code of its exercise cells, and nothing else.
+"""What is taken from a submission: the code of its exercise cells and of the learner's own, and nothing else.
 
 A submission's folder and notebook are a stranger's. Whatever is wrong with them, `read` answers
-with the code by exercise or refuses with one line that says why.
+with the code or refuses with one line that says why.
 """
 
 import json
 import os
 import re
 import stat
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from circuits.chapters import Chapter
+from circuits.chapters import Chapter, read_cells, source
 
 MAX_NOTEBOOK = 16 * 1024**2  # bytes
 MAX_FILES = 1000
@@ -25,6 +27,14 @@ class Refused(Exception):
     """The submission cannot be graded; the message is one line that says why and what to do."""
 
 
+class Cell(NamedTuple):
+    """A cell of a submission that is run when it is graded."""
+
+    exercise: str  # whose answer it holds by nbgrader's `grade_id`; "" for a cell of the learner's own
+    code: str
+    was_code: bool = True  # else a learner turned it into text, which Jupyter does not run
+
+
 def students(submitted: Path, chapter: str) -> list[str]:
     """The names of all who handed in a folder for a chapter, sorted, whatever is in it."""
     try:
@@ -35,15 +45,15 @@ def students(submitted: Path, chapter: str) -> list[str]:
     return sorted(names)
 
 
-def read(submitted: Path, student: str, chapter: Chapter) -> dict[str, str]:
-    """The code of a submission's exercise cells, by exercise. Raises Refused."""
+def read(submitted: Path, student: str, chapter: Chapter) -> list[Cell]:
+    """What of a submission is run. Raises Refused."""
     check_student(student)
     folder = submitted / student / chapter.name
     for place in (folder.parent, folder):
         if not stat.S_ISDIR(_stat(place).st_mode):
             raise Refused(f"{_shown(place)} is not a folder (links are not followed); put a folder there")
     _check_files(folder)
-    return answers(_read_notebook(folder / chapter.notebook.name), chapter)
+    return cells(_read_notebook(folder / chapter.notebook.name), chapter)
 
 
 def check_student(student: str) -> None:
@@ -120,29 +130,67 @@ def _read_notebook(file: Path) -> bytes:
 # The notebook -------------------------------------------------------------------------------
 
 
-def answers(notebook: bytes, chapter: Chapter) -> dict[str, str]:
-    """The code of a notebook's exercise cells, by exercise. Raises Refused.
+def cells(notebook: bytes, chapter: Chapter) -> list[Cell]:
+    """What of a notebook is run, in its order. Raises Refused.
 
-    Cells are known by nbgrader's `grade_id`. Several with the same one (split, or copied) count as
-    one, in their order, as they would when the notebook is run.
+    Exercise cells, known by nbgrader's `grade_id`; several with the same one (split, or copied) are several. And
+    what the learner added or changed: every other code cell that is not, word by word, a cell of the release.
     """
-    exercises = chapter.exercise_names
-    parts: dict[str, list[str]] = {}
+    found = []
+    released = _released(chapter, chapter.source.stat().st_mtime_ns)
     for number, cell in enumerate(_cells(notebook), 1):
         if type(cell) is not dict:
             raise Refused(f"cell {number} of the notebook is not a cell; open and save it in Jupyter")
         meta = cell.get("metadata")
         nbgrader = meta.get("nbgrader") if type(meta) is dict else None
         name = nbgrader.get("grade_id") if type(nbgrader) is dict else None
-        if type(name) is not str or name not in exercises or cell.get("cell_type") != "code":
+        name = name if type(name) is str and name in chapter.exercise_names else ""
+        is_code = cell.get("cell_type") == "code"
+        if not name and not is_code:
             continue
-        source = cell.get("source", cell.get("input", ""))  # "input" in format 3
-        if type(source) is list and all(type(line) is str for line in source):
-            source = "".join(source)
-        if type(source) is not str:
+        text = cell.get("source", cell.get("input", ""))  # "input" in format 3
+        if type(text) is list and all(type(line) is str for line in text):
+            text = "".join(text)
+        if type(text) is not str and not name:
+            continue  # no program could have run it
+        if type(text) is not str:
             raise Refused(f"the code of {name} is not text; open and save the notebook in Jupyter")
-        parts.setdefault(name, []).append(source.encode("utf-8", "replace").decode())
-    return {name: "\n\n".join(parts[name]) for name in exercises if name in parts}
+        code = text.encode("utf-8", "replace").decode()
+        if name or _words(code) not in released:
+            found.append(Cell(name, code, is_code))
+    return found
+
+
+def code_of(cells: Sequence[Cell], exercise: str) -> str | None:
+    """The code handed in for an exercise: of its cells, else of those that define a function of its name."""
+    parts = [cell.code for cell in cells if cell.exercise == exercise]
+    parts = parts or [cell.code for cell in cells if not cell.exercise and defines(cell.code, exercise)]
+    return "\n\n".join(parts) if parts else None
+
+
+def found_how(cells: Sequence[Cell], exercise: str) -> str:
+    """How an exercise's answer was found, if not as a rule: a line for the report, or ""."""
+    own = [cell for cell in cells if cell.exercise == exercise]
+    if own and not any(cell.was_code for cell in own):
+        return "This answer was found in a cell of text, which Jupyter does not run: make it a code cell."
+    if not own and code_of(cells, exercise):
+        return "The exercise's own cell is gone: this answer was found by its name, in a cell of yours."
+    return ""
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether code defines or assigns a name, as far as its text tells: it may not even compile."""
+    return bool(re.search(rf"(?m)^[ \t]*((async[ \t]+)?def[ \t]+{name}\b|{name}[ \t]*=[^=])", code))
+
+
+@lru_cache(maxsize=16)
+def _released(chapter: Chapter, mtime: int) -> frozenset[str]:
+    return frozenset(_words(source(cell)) for cell in read_cells(chapter.source) if cell["cell_type"] == "code")
+
+
+def _words(code: str) -> str:
+    """Code without what an editor may change at the ends of lines."""
+    return "\n".join(line.rstrip() for line in code.strip().splitlines())
 
 
 def _cells(notebook: bytes) -> list[Any]:

@@ -6,26 +6,32 @@ is believed by nobody; `remote.py` reads it as a stranger's words.
 
 import os
 import sys
+import time
+import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from circuits import limits
-from circuits.chapters import cell_namespace, run_cell
-from circuits.checking import SECONDS, AnswerError, Submission, explain, problem
+from circuits.chapters import cell_namespace, compile_cell, run_code, split_cell
+from circuits.checking import AnswerError, Submission, explain, problem
 from circuits.grading.wire import pack, receive, send, unpack
+
+DEFINITION_SECONDS = 2.0  # for an import, say, when the time for the learner's own cells is up
 
 
 def serve(read: Callable[[int], bytes], write: Callable[[bytes], int]) -> None:
     """Answer requests until the other side hangs up."""
-    answers = cell_namespace()
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # where dataclasses and such look names up
+    answers = cell_namespace(vars(main))
     while True:
         try:
             request = unpack(receive(read), trusted=True)
         except (EOFError, OSError):
             return
-        reply = _run_cell(answers, request) if "code" in request else _call(answers, request)
+        run = _call if "code" not in request else _run_own if request.get("own") else _run_cell
+        reply = run(answers, request)
         try:
             message = pack({**reply, "ticket": request["ticket"]}, reply=True)
         except Exception:  # what the answer returned defends itself against being read
@@ -34,10 +40,18 @@ def serve(read: Callable[[int], bytes], write: Callable[[bytes], int]) -> None:
 
 
 def _run_cell(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    name, code = request["name"], request["code"]
+    name = request["name"]
+    parts = _parts.setdefault(name, [])
+    parts.append(request["code"])
     try:
-        with limits.time_limit(SECONDS):
-            run_cell(name, code, answers)
+        with limits.time_limit(request["seconds"]):
+            try:
+                code = compile_cell(name, parts[-1], answers)
+            except SyntaxError:  # a cell that was split in the middle of a function is whole with what came before
+                if len(parts) == 1:
+                    raise
+                code = compile_cell(name, "\n\n".join(parts), answers)
+            run_code(code, answers)
     except limits.OutOfTime:
         return {"problem": "time"}
     except BaseException as error:
@@ -45,10 +59,40 @@ def _run_cell(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any
     return {}
 
 
+_parts: dict[str, list[str]] = {}  # by exercise, the cells that were run for it
+
+
+def _run_own(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Run a cell of the learner's own, statement by statement, so that one that draws or looks at what is not here
+    keeps no helper from those that need it. When the time is up, what follows is run if it only defines something."""
+    name = request["name"]
+    until = time.process_time() + request["seconds"]
+    reply: dict[str, Any] = {}
+    try:
+        statements = split_cell(name, request["code"], answers)
+    except Exception as error:
+        return _described(explain("<module>", error))
+    for code, only_defines in statements:
+        seconds = until - time.process_time()
+        if only_defines:
+            seconds = max(seconds, DEFINITION_SECONDS)
+        if seconds <= 0:
+            continue
+        try:
+            with limits.time_limit(seconds):
+                run_code(code, answers)
+        except limits.OutOfTime:
+            until = 0.0
+            reply = reply or {"problem": "time"}
+        except BaseException as error:
+            reply = reply or _described(explain("<module>", error))
+    return reply
+
+
 def _call(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     args, kwargs, in_place = request["args"], request["kwargs"], request["in_place"]
     try:
-        with limits.time_limit(SECONDS):
+        with limits.time_limit(request["seconds"]):
             reply = {"value": Submission(answers, in_place).run(request["name"], args, kwargs)}
     except limits.OutOfTime:
         reply = _described(problem(request["name"], "time"))
@@ -77,7 +121,7 @@ def _state(value: Any) -> Any:
 
 def _described(error: AnswerError) -> dict[str, Any]:
     kind, text = error.raised
-    return {"problem": error.kind, "raised": [kind, text[:2000]], "line": error.line}
+    return {"problem": error.kind, "raised": [kind, text[:2000]], "line": error.line, "shadowed": error.shadowed}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from circuits.chapters import ROOT, Chapter, answer_cells, chapters, exercise_of
 from circuits.grading.sandbox import Sandbox
+from circuits.grading.submissions import Cell
 
 
 # Seconds that a test waits for what comes at once on a free machine: a busy one must not turn it red.
@@ -62,6 +63,11 @@ def answered(chapter: Chapter, answers: dict[str, str]) -> dict:
 def reference(chapter: Chapter) -> dict[str, str]:
     """The reference answers' code by exercise."""
     return {name: code for name, code in answer_cells(chapter.source) if name != "setup"}
+
+
+def cells_of(answers: dict[str, str]) -> list[Cell]:
+    """The same code as what a grader runs."""
+    return [Cell(name, code) for name, code in answers.items()]
 
 
 def hand_in(root: Path, student: str, chapter: Chapter, notebook: dict) -> None:

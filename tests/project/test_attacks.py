@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import reference
+from conftest import cells_of, reference
 
 from circuits.chapters import ROOT, chapters, load_module
 from circuits.exercises import Report
@@ -63,7 +63,7 @@ def grade(grader: Grader, cells: dict[str, str], limit: float = LIMIT) -> Graded
     timer = threading.Timer(limit, stop)
     timer.start()
     try:
-        graded = grader.grade(Job(CHAPTER.name, cells, seed=7, root=ROOT))
+        graded = grader.grade(Job(CHAPTER.name, cells_of(cells), seed=7, root=ROOT))
     finally:
         timer.cancel()
     assert not late.is_set(), f"the grading took more than {limit:g} seconds"
@@ -1137,7 +1137,7 @@ def test_who_cannot_be_graded_for_want_of_a_sandbox_gets_no_zero(grader):
     try:
         (warm,) = descendants(grader.process.pid)
         os.kill(warm, 9)
-        graded = grader.grade(Job(CHAPTER.name, HONEST, seed=7, root=ROOT))
+        graded = grader.grade(Job(CHAPTER.name, cells_of(HONEST), seed=7, root=ROOT))
         assert graded.error or graded.points == sum(CHAPTER.exercises[name] for name in HONEST)
     finally:
         grader.close()
@@ -1506,7 +1506,7 @@ def test_a_strange_name_is_refused_in_one_line(tmp_path, student):
 def test_an_ordinary_folder_is_read(tmp_path):
     """So that the refusals above are for what they say."""
     hand_in(tmp_path)
-    assert list(submissions.read(tmp_path, "eve", CHAPTER)) == list(CHAPTER.exercises)
+    assert [cell.exercise for cell in submissions.read(tmp_path, "eve", CHAPTER)] == list(CHAPTER.exercises)
 
 
 # And after all of that ----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import answered, proven_elsewhere, reference
+from conftest import answered, cells_of, proven_elsewhere, reference
 
 from circuits.chapters import Chapter, chapters, load_answers
 from circuits.checking import Submission, run_check, same
@@ -58,7 +58,7 @@ def grader():
         yield grader
 
 
-def points(grader: Grader, chapter: Chapter, code: dict[str, str]) -> dict[str, float]:
+def points(grader: Grader, chapter: Chapter, code: list[Cell]) -> dict[str, float]:
     """Points by exercise, from the sandbox."""
     graded = grader.grade(Job(chapter.name, code, seed=11))
     assert graded.error is None and graded.unsandboxed is None
@@ -69,8 +69,8 @@ def points(grader: Grader, chapter: Chapter, code: dict[str, str]) -> dict[str, 
 def test_answers_that_agree_with_everything_gain_nothing(chapter, grader):
     """Whatever they did to their own process; and the next in line gets full marks."""
     lies = {name: LIAR.replace("{name}", name) for name in chapter.exercises}
-    assert points(grader, chapter, lies) == dict.fromkeys(chapter.exercises, 0)
-    assert points(grader, chapter, reference(chapter)) == chapter.exercises
+    assert points(grader, chapter, cells_of(lies)) == dict.fromkeys(chapter.exercises, 0)
+    assert points(grader, chapter, cells_of(reference(chapter))) == chapter.exercises
 
 
 @two_chapters
@@ -128,7 +128,7 @@ def test_a_spoiled_notebook_loses_what_is_spoiled_and_no_more(chapter, grader):
     by_name[broken]["source"] = "def (:\n"
     again = copy.deepcopy(by_name[twice])
     notebook["cells"] = [again, *reversed(cells)]
-    code = submissions.answers(json.dumps(notebook).encode(), chapter)
+    code = submissions.cells(json.dumps(notebook).encode(), chapter)
     got = points(grader, chapter, code)
     assert got == {**chapter.exercises, broken: 0}
 
@@ -137,7 +137,7 @@ def test_a_spoiled_notebook_loses_what_is_spoiled_and_no_more(chapter, grader):
 def test_half_a_file_is_refused_in_a_line(chapter):
     data = json.dumps(answered(chapter, reference(chapter))).encode()
     with pytest.raises(Refused) as refused:
-        submissions.answers(data[: len(data) // 2], chapter)
+        submissions.cells(data[: len(data) // 2], chapter)
     assert "not JSON" in str(refused.value) and str(refused.value).isprintable()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import cells_of
 
 from circuits import dev_check
 from circuits.chapters import ROOT, answer_cells, chapters, load_answers
@@ -71,7 +72,7 @@ def test_every_exercise_is_proven_and_gets_the_same_in_the_sandbox(chapter, exer
     answers[reference[exercise].__name__] = cells[exercise]
     different = {}
     for label, code in answers.items():
-        submission = RemoteSubmission(sandbox, cells["setup"], {exercise: code}, reference)
+        submission = RemoteSubmission(sandbox, cells["setup"], cells_of({exercise: code}), reference)
         try:
             there = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise), seed=0)
         finally:

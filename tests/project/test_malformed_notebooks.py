@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import answered, hand_in, reference
+from conftest import answered, cells_of, hand_in, reference
 
 from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, source
 from circuits.grading import submissions
@@ -634,17 +634,17 @@ def exercise_cell_split_in_two(notebook):
     notebook["cells"][at : at + 1] = [halves[0], code_cell("1 + 1"), halves[1]]
 
 
-@case(lost=(ONE,))
+@case(zero=())
 def exercise_cell_turned_into_markdown(notebook):
     cell_of(notebook)["cell_type"] = "markdown"
 
 
-@case(lost=(ONE,))
+@case(zero=())
 def exercise_cell_turned_raw(notebook):
     cell_of(notebook)["cell_type"] = "raw"
 
 
-@case(lost=(ONE,))
+@case(zero=())
 def exercise_cell_of_no_type(notebook):
     del cell_of(notebook)["cell_type"]
 
@@ -824,12 +824,16 @@ def refusal(submitted: Path, student: str = "student") -> str:
     return message
 
 
+def by_exercise(cells: list[submissions.Cell]) -> dict[str, str]:
+    return {name: code for name in NAMES if (code := submissions.code_of(cells, name)) is not None}
+
+
 def read(submitted: Path) -> dict[str, str]:
     """The code that comes out, and soon."""
     started = time.process_time()
-    code = submissions.read(submitted, "student", CHAPTER)
+    cells = submissions.read(submitted, "student", CHAPTER)
     assert time.process_time() - started < SECONDS
-    return code
+    return by_exercise(cells)
 
 
 def put(submitted: Path, case: Case) -> None:
@@ -858,7 +862,7 @@ def grader():
 @some(lambda c: c.zero is not None)
 def test_what_is_left_of_a_notebook_gets_its_points(case, grader):
     """Full points for every exercise but those that are lost or broken."""
-    cells = submissions.answers(case.notebook(), CHAPTER)
+    cells = submissions.cells(case.notebook(), CHAPTER)
     graded = grader.grade(Job(CHAPTER.name, cells, seed=1))
     assert graded.error is None and graded.unsandboxed is None
     points = {result.exercise: result.points for result in graded.results}
@@ -869,7 +873,7 @@ def test_what_is_left_of_a_notebook_gets_its_points(case, grader):
 
 def test_broken_code_is_explained(grader):
     code = {**ANSWERS, ONE: f"one two three\n{CODE}", NAMES[0]: "# nothing"}
-    results = {r.exercise: r for r in grader.grade(Job(CHAPTER.name, code, seed=1)).results}
+    results = {r.exercise: r for r in grader.grade(Job(CHAPTER.name, cells_of(code), seed=1)).results}
     assert "The cell of `direct_path` raised SyntaxError" in results[ONE].checks[0].message
     assert "is not defined yet" in results[NAMES[0]].checks[0].message and results[NAMES[0]].unsolved
 
@@ -911,7 +915,7 @@ def test_junk_in_any_place_is_read_or_refused():
             inner = inner[key]
         inner[place[-1]] = rng.choice(JUNK)
         try:
-            code = submissions.answers(json.dumps(notebook).encode(), CHAPTER)
+            code = by_exercise(submissions.cells(json.dumps(notebook).encode(), CHAPTER))
             assert set(code) <= set(NAMES) and all(type(c) is str for c in code.values())
             read += 1
         except Refused as refusal:
@@ -1161,6 +1165,6 @@ def test_nbgrader_goes_on_after_a_folder_of_a_harmful_name(released, nbgrader):
 def test_a_missing_name_is_told_if_it_stands_in_the_submission(grader, body, told):
     """Another could carry out what the check asks."""
     code = {ONE: f"def direct_path(W_E, W_U):\n    {body}"}
-    graded = grader.grade(Job(CHAPTER.name, code, seed=1))
+    graded = grader.grade(Job(CHAPTER.name, cells_of(code), seed=1))
     (result,) = (result for result in graded.results if result.exercise == ONE)
     assert told in result.checks[0].message and "NameError: `x" not in result.checks[0].message

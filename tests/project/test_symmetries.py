@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 import torch
+from conftest import cells_of
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -324,7 +325,7 @@ def test_the_grader_asks_again_too():
     with Sandbox() as sandbox:
         for answer, want in answers.items():
             cells = {"likeliest": textwrap.dedent(code.format(answer))}
-            submission = RemoteSubmission(sandbox, "import torch", cells, {"likeliest": likeliest})
+            submission = RemoteSubmission(sandbox, "import torch", cells_of(cells), {"likeliest": likeliest})
             try:
                 message = run_check(check_nothing_but_symmetries, submission)
             finally:

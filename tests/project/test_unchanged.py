@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import cells_of
 
 from circuits import unchanged
 from circuits.chapters import answer_cells, chapter_of, chapters, load_answers
@@ -174,7 +175,7 @@ def test_the_grader_says_what_the_notebook_says(name, sandbox):
     namespace = dict(answers)
     exec(code, namespace)
     here = run_checks(chapter.checks(name), Submission(namespace))
-    submission = RemoteSubmission(sandbox, cells["setup"], {name: code}, answers)
+    submission = RemoteSubmission(sandbox, cells["setup"], cells_of({name: code}), answers)
     try:
         there = run_checks(chapter.checks(name), submission)
     finally:

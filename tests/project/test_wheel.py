@@ -31,7 +31,7 @@ with Sandbox(optimizers=False) as sandbox:
     assert sandbox.problem is None, sandbox.problem
     with sandbox.worker() as worker:
         code = "import os, circuits; seen = os.listdir(os.path.dirname(circuits.__file__)); assert seen == [], seen"
-        print(worker.ask({"name": "look", "code": code}, 60))
+        print(worker.ask({"name": "look", "code": code, "seconds": 60}, 60))
 """
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import cells_of
 from safetensors.torch import save
 from torch import Tensor
 from torch.testing import assert_close
@@ -843,7 +844,7 @@ def remote(sandbox):
     opened = []
 
     def make(code: str, in_place: bool = False, like=unannotated) -> RemoteSubmission:
-        submission = RemoteSubmission(sandbox, SET_UP, {"f": code}, {"f": like})
+        submission = RemoteSubmission(sandbox, SET_UP, cells_of({"f": code}), {"f": like})
         submission.in_place = in_place
         opened.append(submission)
         return submission
