@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from circuits.chapters import Chapter, read_cells, source
+from circuits.chapters import Chapter, exercise_of, read_cells, source
 
 MAX_NOTEBOOK = 16 * 1024**2  # bytes
 MAX_FILES = 1000
@@ -185,7 +185,8 @@ def defines(code: str, name: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _released(chapter: Chapter, mtime: int) -> frozenset[str]:
-    return frozenset(_words(source(cell)) for cell in read_cells(chapter.source) if cell["cell_type"] == "code")
+    cells = (c for c in read_cells(chapter.source) if c["cell_type"] == "code" and not exercise_of(c))
+    return frozenset(_words(source(cell)) for cell in cells)
 
 
 def _words(code: str) -> str:
