@@ -4,6 +4,7 @@ A hint names what the learner did. It is shown only if it is so: the answer and 
 are both run on further inputs, and a hint that fits no better than another is not shown.
 """
 
+import contextlib
 import functools
 import itertools
 import re
@@ -27,6 +28,7 @@ from circuits.results import CheckResult, Result
 
 MORE_SEEDS = 8  # at most so many further inputs for a diagnosis
 RICH = 12  # distinct numbers: if so many agree, some failed checks may come out otherwise
+DIAGNOSIS_SECONDS = 20.0  # of computing; a usual one takes less than one
 ENOUGH = 6  # distinct numbers, lists or words: two answers do not agree on so many by chance
 
 
@@ -73,19 +75,28 @@ def run_checks(
             trials.append(Trial(passed, submission.calls))
             result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
         if not result.passed and not stopped:
-            with threads(1):
-                known = mistakes() if callable(mistakes) else mistakes
-                further, again = itertools.tee(_further(checks, trials, submission, seed))
-                found = diagnose(known, trials, further)
-                if found is None and (alike := behaviour(checks[0])):
-                    found = diagnose(known, trials, again, alike)
-            result.hint = found.hint if found else repair(
-                checks, submission, trials, next(iter(pairs.values()), None), seed
-            )
-            if result.hint is None:
-                result.hint = _deviation(checks, trials, pairs, submission, seed)
+            with contextlib.suppress(limits.OutOfTime), limits.time_limit(DIAGNOSIS_SECONDS):
+                result.hint = _hint(checks, trials, mistakes, pairs, submission, seed)
     result.printed = printed.getvalue()[:2000]
     return result
+
+
+def _hint(
+    checks: Sequence[Callable], trials: Sequence[Trial],
+    mistakes: Sequence[Callable] | Callable[[], Sequence[Callable]],
+    pairs: dict[int, Pair], submission: Submission, seed: int,
+) -> str | None:  # fmt: skip
+    """What to say of a wrong answer beyond what its checks said."""
+    with threads(1):
+        known = mistakes() if callable(mistakes) else mistakes
+        further, again = itertools.tee(_further(checks, trials, submission, seed))
+        found = diagnose(known, trials, further)
+        if found is None and (alike := behaviour(checks[0])):
+            found = diagnose(known, trials, again, alike)
+    if found:
+        return found.hint
+    hint = repair(checks, submission, trials, next(iter(pairs.values()), None), seed)
+    return _deviation(checks, trials, pairs, submission, seed) if hint is None else hint
 
 
 def behaviour(check: Callable) -> Callable[[Any], Any] | None:

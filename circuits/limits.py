@@ -46,7 +46,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     clock, in which the seconds do not count that this process waited for a processor: a slow or busy machine
     does not fail an answer, and one that only sleeps is stopped too.
 
-    Code that catches even that (`while True: try: ... except: pass`) meets it again on every
+    A block inside a block has no more time than is left to that one. Code that catches even that (`while True: try: ... except: pass`) meets it again on every
     further line it runs. Needs the main thread and a Unix signal; elsewhere the block runs
     without a limit.
     """
@@ -58,7 +58,6 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise OutOfTime
 
     raised_at = [-math.inf]
-    block = _Block(seconds, time.process_time(), _own_clock())
 
     def interrupt(signum, frame):
         if signum == signal.SIGALRM and not block.overdue():
@@ -73,13 +72,15 @@ def time_limit(seconds: float) -> Iterator[None]:
             frame = frame.f_back
         raise OutOfTime
 
+    seconds = min(seconds, left())
+    block = _Block(seconds, time.process_time(), _own_clock())
     tracer = sys.gettrace()
     timers = ((signal.SIGPROF, signal.ITIMER_PROF, 1), (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE))
     before = {number: signal.signal(number, interrupt) for number, _, _ in timers}
     _blocks.append(block)
     try:
         for _, timer, factor in timers:
-            signal.setitimer(timer, seconds * factor, 0.2)
+            signal.setitimer(timer, max(seconds * factor, 0.001), 0.2)
         yield
     finally:
         for number, timer, _ in timers:
@@ -87,6 +88,8 @@ def time_limit(seconds: float) -> Iterator[None]:
             signal.signal(number, before[number])
         _blocks.remove(block)
         sys.settrace(tracer)
+        for _, timer, factor in timers if _blocks else ():  # the block around this one goes on
+            signal.setitimer(timer, max(left() * factor, 0.001), 0.2)
 
 
 def left() -> float:
@@ -95,9 +98,9 @@ def left() -> float:
 
 
 def charge(seconds: float) -> None:
-    """Count computing that was done elsewhere, in another process, for the innermost block."""
-    if _blocks:
-        _blocks[-1].computed -= seconds
+    """Count computing that was done elsewhere, in another process, for the blocks under a time limit."""
+    for block in _blocks:
+        block.computed -= seconds
 
 
 @contextlib.contextmanager

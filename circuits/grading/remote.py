@@ -14,9 +14,10 @@ from circuits.chapters import Chapter, answer_cells, exercise_of, load_answers, 
 from circuits.checking import (
     PROBLEMS, SECONDS, AnswerError, Submission, advice, changed, problem, shadowed_text, title, too_slow,
 )
+from circuits.copies import copied
 from circuits.grading.sandbox import Sandbox, Worker, WorkerFailed
 from circuits.grading.submissions import Cell, defines, found_how
-from circuits.grading.wire import assign
+from circuits.grading.wire import Allowance, assign, elements
 from circuits.judging import run_checks
 from circuits.results import CheckResult, Result
 
@@ -79,7 +80,7 @@ class RemoteSubmission(Submission):
             "name": name, "args": args, "kwargs": kwargs, "in_place": self.in_place, "seconds": min(seconds, SECONDS),
         }
         try:
-            reply = self._ask(request, name)
+            reply = self._ask(request, name, Allowance(lambda: self._worth(name, args, kwargs)))
         except WorkerFailed as failure:
             raise problem(name, too_slow(self, name) if failure.kind == "time" else failure.kind) from None
         limits.charge(self.worker.computed)
@@ -101,12 +102,19 @@ class RemoteSubmission(Submission):
             raise self._problem(name, kind, reply)
         return value
 
-    def _ask(self, request: dict[str, Any], name: str) -> dict[str, Any]:
+    def _worth(self, name: str, args: tuple, kwargs: dict[str, Any]) -> int:
+        """How many elements the reference's answer holds, with the arguments if the check looks at those."""
+        given = copied((args, kwargs))
+        worth = elements(self.reference[name](*given[0], **given[1]))
+        return worth + elements(given) * self.in_place
+
+    def _ask(self, request: dict[str, Any], name: str, allowance: Allowance | None = None) -> dict[str, Any]:
         """Ask the worker, within what is left of the times that there are, and count what it took. Raises WorkerFailed,
         when there is no worker any more."""
         left = self._left(name)
         try:
-            return self.worker.ask(request, min(left, CALL_SECONDS, SECONDS + max(self.idle, IDLE_CALL_SECONDS)))
+            seconds = min(left, CALL_SECONDS, SECONDS + max(self.idle, IDLE_CALL_SECONDS))
+            return self.worker.ask(request, seconds, allowance)
         except WorkerFailed:
             self.worker, ended = None, self.worker
             raise

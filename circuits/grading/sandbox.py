@@ -35,7 +35,7 @@ import circuits
 import utils
 from circuits import limits
 from circuits.checking import MEMORY
-from circuits.grading.wire import MAX_REPLY, WireError, pack, receive, send, unpack
+from circuits.grading.wire import Allowance, WireError, pack, receive, send, unpack
 
 TEMPORARY_BYTES = 64 * 1024**2
 START_SECONDS = 60
@@ -97,9 +97,10 @@ class Worker:
     took = 0.0  # seconds by the clock of the last `ask`, without those in which no processor was free for the worker
     computed = 0.0  # of these, seconds that it computed
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a request; the reply, if it comes within so many seconds and is well-formed. Seconds in which the
-        worker waited for a processor do not count."""
+    def ask(self, request: dict[str, Any], seconds: float, allowance: Allowance | None = None) -> dict[str, Any]:
+        """Send a request; the reply, if it comes within so many seconds, is well-formed and holds no more than is
+        allowed. Seconds in which the worker waited for a processor do not count."""
+        allowance = allowance or Allowance()
         ticket = secrets.token_hex(8)  # a reply that was forged beforehand does not know it
         message = pack({**request, "ticket": ticket})
         late, over = threading.Event(), threading.Event()
@@ -121,9 +122,9 @@ class Worker:
         watcher.start()
         try:
             send(self._write, message)
-            message = receive(self._read, MAX_REPLY)
+            message = receive(self._read, allowance)
             self.took, self.computed = took(), limits.computed(self.pid) - computed
-            reply = unpack(message)
+            reply = unpack(message, allowance=allowance)
             if type(reply) is not dict or reply.pop("ticket", None) != ticket:
                 raise WireError("not the reply to this request")
             return reply

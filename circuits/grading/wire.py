@@ -30,6 +30,11 @@ MAX_REPLY = 128 * 1024**2  # bytes from the sandbox; the largest answer of the c
 MAX_TREE = 4 * 1024**2  # of these, bytes of JSON
 MAX_TENSORS, MAX_MODELS = 10_000, 8  # in a message
 MAX_KEYS = 10_000  # of all dictionaries and sets in a message
+FREE = 100_000  # elements that any answer may return; beyond, as many times the reference's answer as
+TIMES = 10
+MAX_ELEMENT = 64  # bytes of an element; a part of a list takes up to 30 in JSON, and a word its length
+LETTERS = 16  # that count for an element
+KEY = 100  # elements that a key counts for: keys can be chosen to make a table of them slow
 MAX_BITS = 14_000  # of an integer; Python reads and writes 4,300 digits
 _LENGTHS = struct.Struct(">QQ")  # of the JSON, of the tensors
 LENGTHS_SIZE = _LENGTHS.size
@@ -75,9 +80,42 @@ def pack(value: Any, reply: bool = False) -> bytes:
     return _LENGTHS.pack(len(tree), len(tensors)) + tree + tensors
 
 
-def unpack(message: bytes, trusted: bool = False) -> Any:
-    """The value in a message. Raises WireError for anything that `pack` would not write. Only a
-    trusted message may build caches, generators and optimizers."""
+class Allowance:
+    """How much a reply may hold, in elements: each number of a tensor as often as it is mentioned, and each part of a
+    list. What is small may be. Then `more` is asked, once, what the reference's own answer holds."""
+
+    def __init__(self, more: Callable[[], int] = lambda: 0):
+        self.left, self._more = FREE, [more]
+
+    def need(self, elements: int) -> None:
+        """Raise WireError if no so many are left."""
+        if elements > self.left and self._more:
+            self.left += TIMES * self._more.pop()()
+        if elements > self.left:
+            raise WireError("too large")
+
+    def spend(self, elements: int) -> None:
+        """Raises WireError if there are not so many left."""
+        self.need(elements)
+        self.left -= elements
+
+
+def elements(value: Any) -> int:
+    """What a value costs of an `Allowance`."""
+    if isinstance(value, Tensor):
+        return 1 + value.numel()
+    if isinstance(value, Transformer):
+        return 1 + sum(2 * W.numel() for W in value.state_dict().values())  # with gradients
+    if isinstance(value, dict):
+        return 1 + sum(KEY + elements(k) + elements(v) for k, v in value.items())
+    if isinstance(value, list | tuple | set):
+        return 1 + sum(elements(v) + KEY * isinstance(value, set) for v in value)
+    return 1 + (len(value) // LETTERS if isinstance(value, str) else 0)
+
+
+def unpack(message: bytes, trusted: bool = False, allowance: Allowance | None = None) -> Any:
+    """The value in a message. Raises WireError for anything that `pack` would not write, or more than is allowed. Only
+    a trusted message may build caches, generators and optimizers."""
     try:
         n_tree, n_tensors = _LENGTHS.unpack_from(message)
         body = memoryview(message)[LENGTHS_SIZE:]
@@ -87,7 +125,7 @@ def unpack(message: bytes, trusted: bool = False) -> Any:
         tensors = load(bytes(body[n_tree:])) if n_tensors else {}
         if not trusted and (len(tensors) > MAX_TENSORS or len(_list(models)) > MAX_MODELS):
             raise WireError("too many tensors or models")
-        reader = _Reader(tensors, trusted)
+        reader = _Reader(tensors, trusted, allowance or Allowance())
         reader.models = [reader.read_model(model) for model in _list(models)]
         return reader.read(tree)
     except WireError:
@@ -107,13 +145,15 @@ def send(write: Callable[[bytes], int], message: bytes) -> None:
         view = view[write(view) :]
 
 
-def receive(read: Callable[[int], bytes], limit: int | None = None) -> bytes:
+def receive(read: Callable[[int], bytes], allowance: Allowance | None = None) -> bytes:
     """Read one message. Raises EOFError if the other side is gone, and WireError, before any of it
-    is read, for a message of more than `limit` bytes."""
+    is read, for a message of more than is allowed."""
     head = _exactly(read, LENGTHS_SIZE)
     n_tree, n_tensors = _LENGTHS.unpack(head)
-    if limit is not None and (n_tree > MAX_TREE or n_tree + n_tensors > limit):
-        raise WireError("too large")
+    if allowance is not None:
+        if n_tree > MAX_TREE or n_tree + n_tensors > MAX_REPLY:
+            raise WireError("too large")
+        allowance.need(math.ceil((n_tree + n_tensors) / MAX_ELEMENT))
     return head + _exactly(read, n_tree + n_tensors)
 
 
@@ -215,8 +255,9 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, tensors: dict[str, Tensor], trusted: bool):
-        self.raw, self.trusted = tensors, trusted
+    def __init__(self, tensors: dict[str, Tensor], trusted: bool, allowance: Allowance):
+        self.raw, self.trusted, self.allowance = tensors, trusted, allowance
+        self.parameters: dict[int, dict[str, Tensor]] = {}  # of models, by their place
         self.taken: dict[str, Tensor] = {}
         self.models: list[Transformer] = []
         self.keys_left = math.inf if trusted else MAX_KEYS
@@ -224,7 +265,9 @@ class _Reader:
             raise WireError("a type of number that is not ours")
 
     def read(self, node: Any) -> Any:
+        self.spend(1)
         if node is None or isinstance(node, bool | int | float | str):
+            self.spend(len(node) // LETTERS if isinstance(node, str) else 0)
             return node
         ((kind, body),) = node.items()
         if kind == "float":
@@ -237,7 +280,8 @@ class _Reader:
         if kind in ("list", "tuple"):
             return {"list": list, "tuple": tuple}[kind](self.read(v) for v in _list(body))
         if kind in ("set", "dict"):
-            self.keys_left -= len(_list(body))
+            self.spend(KEY * len(_list(body)))
+            self.keys_left -= len(body)
             if self.keys_left < 0:  # keys can be chosen to make a table of them very slow
                 raise WireError("too many keys")
             if kind == "set":
@@ -251,9 +295,16 @@ class _Reader:
             return torch.view_as_complex(self.tensor(body))
         if kind == "weight":
             index, name = _list(body)
-            return dict(self.models[index].named_parameters())[name]
+            model = self.models[index]
+            if index not in self.parameters:
+                self.parameters[index] = dict(model.named_parameters())
+            weight = self.parameters[index][name]
+            self.spend(weight.numel())
+            return weight
         if kind == "model":
-            return self.models[body]
+            model = self.models[body]
+            self.spend(sum(W.numel() for W in model.parameters()))
+            return model
         if kind == "unsendable":
             if type(body) is not str:
                 raise WireError("no name of a type")
@@ -270,9 +321,14 @@ class _Reader:
 
     def tensor(self, key: str) -> Tensor:
         """A tensor of the message, with memory of its own; the same one for the same key."""
+        self.spend(self.raw[key].numel())
         if key not in self.taken:
             self.taken[key] = self.raw[key].clone()
         return self.taken[key]
+
+    def spend(self, elements: int) -> None:
+        if not self.trusted:
+            self.allowance.spend(elements)
 
     def read_model(self, body: dict[str, Any]) -> Transformer:
         settings = body["config"]

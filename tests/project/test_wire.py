@@ -2,6 +2,7 @@
 and what a stranger sends instead is refused."""
 
 import copy
+import io
 import json
 import math
 import random
@@ -22,11 +23,17 @@ from circuits.checking import AnswerError, Submission
 from circuits.grading import wire
 from circuits.grading.remote import RemoteSubmission, _undisturbed
 from circuits.grading.wire import (
+    FREE,
+    KEY,
     LENGTHS_SIZE,
+    LETTERS,
+    MAX_ELEMENT,
     MAX_TREE,
+    Allowance,
     Unsendable,
     WireError,
     assign,
+    elements,
     pack,
     receive,
     send,
@@ -529,9 +536,9 @@ def test_a_tree_that_comes_near_is_refused_too(what):
         unpack(message(NOT_OURS[what]))
 
 
-def test_one_tensor_does_not_become_a_thousand():
+def test_one_tensor_does_not_become_many():
     """A message of 4 MB would else be 4 GB."""
-    tree = {"list": [{"tensor": ["0", False]}] * 1000}
+    tree = {"list": [{"tensor": ["0", False]}] * 90}
     got = unpack(message(tree, {"0": torch.zeros(1000)}))
     assert len({x.data_ptr() for x in got}) == 1
 
@@ -647,9 +654,12 @@ def test_an_optimizer_that_does_not_fit_is_refused(what):
         unpack(raw_message(tree, tensors), trusted=True)
 
 
+ALL = FREE * MAX_ELEMENT  # bytes that any answer may return
+
+
 @pytest.mark.parametrize(
     "lengths",
-    [(MAX_TREE + 1, 0), (0, 2001), (2001, 0), (1000, 1001), (2**64 - 1, 2**64 - 1), (0, 2**63)],
+    [(MAX_TREE + 1, 0), (0, ALL + 1), (1000, ALL - 999), (2**64 - 1, 2**64 - 1), (0, 2**63)],
 )
 def test_a_message_over_the_limit_is_refused_before_it_is_read(lengths):
     asked = []
@@ -659,13 +669,41 @@ def test_a_message_over_the_limit_is_refused_before_it_is_read(lengths):
         return struct.pack(">QQ", *lengths)[:n]
 
     with pytest.raises(WireError, match="too large"):
-        receive(read, 2000 if lengths != (MAX_TREE + 1, 0) else 2**40)
+        receive(read, Allowance())
     assert asked == [LENGTHS_SIZE]
 
 
-def test_a_message_of_the_limit_is_read():
+def test_a_message_of_the_limit_is_read_and_more_if_the_right_answer_holds_more():
     packed = raw_message(b"1" * 1000, b"x" * 1000)
-    assert receive(Pipe(packed).read, 2000) == packed
+    assert receive(Pipe(packed).read, Allowance()) == packed
+    large = pack(torch.zeros(ALL // 4 + 1))
+    with pytest.raises(WireError, match="too large"):
+        receive(io.BytesIO(large).read, Allowance())
+    allowance = Allowance(lambda: ALL // 4)
+    assert len(unpack(receive(io.BytesIO(large).read, allowance), allowance=allowance)) == ALL // 4 + 1
+
+
+DEAR = {
+    "one large tensor, many times": lambda: [torch.zeros(FREE // 2)] * 3,
+    "one weight, many times": lambda: [m := model(), [m.W_U] * (FREE // m.W_U.numel())],
+    "one model, many times": lambda: [model()] * FREE,
+    "a long list": lambda: [0] * (FREE + 1),
+    "a list of lists": lambda: [[[]]] * (FREE // 2),
+    "long words": lambda: ["x" * (FREE // 2 * LETTERS)] * 3,
+    "many keys": lambda: dict.fromkeys(range(FREE // KEY)),
+    "a large set": lambda: {(i,) for i in range(FREE // KEY)},
+}
+
+
+@pytest.mark.parametrize("what", DEAR)
+def test_what_is_small_to_send_and_dear_to_use_is_refused(what):
+    value = DEAR[what]()
+    packed = pack(value)
+    with pytest.raises(WireError, match="too large"):
+        unpack(packed)
+    unpack(packed, allowance=Allowance(lambda: elements(value)))  # unless the right answer is as large
+
+
 
 
 class Pipe:
@@ -688,16 +726,16 @@ def test_messages_pass_through_a_pipe_piece_by_piece():
     pipe = Pipe()
     for value in ([1], "ä", torch.ones(3)):
         send(pipe.write, pack(value))
-    got = [unpack(receive(pipe.read, 10_000)) for _ in range(3)]
+    got = [unpack(receive(pipe.read, Allowance())) for _ in range(3)]
     assert alike(got, [[1], "ä", torch.ones(3)])
     with pytest.raises(EOFError):
-        receive(pipe.read, 10_000)
+        receive(pipe.read, Allowance())
 
 
 @pytest.mark.parametrize("n", [3, LENGTHS_SIZE, LENGTHS_SIZE + 1])
 def test_a_message_that_breaks_off_ends_in_eof(n):
     with pytest.raises(EOFError):
-        receive(Pipe(pack([1, 2])[:n]).read, 10_000)
+        receive(Pipe(pack([1, 2])[:n]).read, Allowance())
 
 
 # What an answer changed in place ------------------------------------------------------------
