@@ -113,8 +113,7 @@ class RemoteSubmission(Submission):
         when there is no worker any more."""
         left = self._left(name)
         try:
-            seconds = min(left, CALL_SECONDS, SECONDS + max(self.idle, IDLE_CALL_SECONDS))
-            return self.worker.ask(request, seconds, allowance)
+            return self.worker.ask(request, min(left, CALL_SECONDS), allowance, max(self.idle, IDLE_CALL_SECONDS))
         except WorkerFailed:
             self.worker, ended = None, self.worker
             raise

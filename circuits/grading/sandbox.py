@@ -16,6 +16,7 @@ says why, and nobody should take it for a jail.
 import contextlib
 import gc
 import json
+import math
 import os
 import secrets
 import shutil
@@ -97,9 +98,12 @@ class Worker:
     took = 0.0  # seconds by the clock of the last `ask`, without those in which no processor was free for the worker
     computed = 0.0  # of these, seconds that it computed
 
-    def ask(self, request: dict[str, Any], seconds: float, allowance: Allowance | None = None) -> dict[str, Any]:
-        """Send a request; the reply, if it comes within so many seconds, is well-formed and holds no more than is
-        allowed. Seconds in which the worker waited for a processor do not count."""
+    def ask(
+        self, request: dict[str, Any], seconds: float, allowance: Allowance | None = None, idle: float = math.inf
+    ) -> dict[str, Any]:
+        """Send a request; the reply, if it comes within so many seconds, of which at most `idle` without computing, is
+        well-formed and holds no more than is allowed. Seconds in which the worker waited for a processor do not count.
+        """
         allowance = allowance or Allowance()
         ticket = secrets.token_hex(8)  # a reply that was forged beforehand does not know it
         message = pack({**request, "ticket": ticket})
@@ -111,9 +115,11 @@ class Worker:
             return time.monotonic() - began - min(limits.waited(self.pid) - waited, STARVED * seconds)
 
         def watch():
-            while not over.wait(max(seconds - took(), 0.05)):
-                self.computed = limits.computed(self.pid) - computed
-                if took() >= seconds:
+            left = min(seconds, idle)
+            while not over.wait(max(left, 0.05)):
+                self.computed, so_far = limits.computed(self.pid) - computed, took()
+                left = min(seconds - so_far, idle - (so_far - self.computed))
+                if left <= 0:
                     late.set()
                     self._kill()
                     return
