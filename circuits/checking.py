@@ -36,10 +36,16 @@ SEED = 0  # in a notebook; a grader picks a secret one
 
 
 def exercise(
-    name: str, points: float, in_place: bool = False, prepare: Callable[[], None] = lambda: None
+    name: str,
+    points: float,
+    explains: bool = False,
+    in_place: bool = False,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Callable:
     """Mark a check: it belongs to the exercise `name` and is worth `points`.
 
+    One that `explains` is a case made by hand, or says what a lazy answer does too. It gives its points to
+    whoever passes another check of the exercise, one that does not.
     An answer gets copies of its arguments, so that what it does to them cannot reach the check.
     With `in_place` the check sees what the answer did to the lists, dictionaries, tensors, models
     and optimizers it was given. Such a check must know what it wants before it calls the answer.
@@ -47,7 +53,8 @@ def exercise(
     """
 
     def mark(check):
-        check.exercise, check.points, check.in_place, check.prepare = name, points, in_place, prepare
+        check.exercise, check.points, check.explains = name, points, explains
+        check.in_place, check.prepare = in_place, prepare
         return check
 
     return mark

@@ -71,7 +71,7 @@ def run_checks(
                     )
             passed = message is None
             trials.append(Trial(passed, submission.calls))
-            result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
+            result.checks.append(CheckResult(title(check), check.points, passed, message or "", check.explains))
         if not result.passed and not stopped:
             with threads(1):
                 known = mistakes() if callable(mistakes) else mistakes

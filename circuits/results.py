@@ -11,6 +11,7 @@ class CheckResult:
     points: float
     passed: bool
     message: str = ""
+    explains: bool = False  # it gives points beside another check that passed, not alone
 
 
 @dataclass
@@ -24,8 +25,13 @@ class Result:
     unsolved: bool = False
 
     @property
+    def earned(self) -> bool:
+        """Whether a check passed that gives points by itself."""
+        return any(c.passed and not c.explains for c in self.checks)
+
+    @property
     def points(self) -> float:
-        return sum(c.points for c in self.checks if c.passed)
+        return sum(c.points for c in self.checks if c.passed) if self.earned else 0
 
     @property
     def max_points(self) -> float:

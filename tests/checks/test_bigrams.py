@@ -70,7 +70,7 @@ def test_counts_every_adjacent_pair(submission, rng):
     expect(submission.bigram_counts(tokens, 5), want, f"the table for tokens {tokens.tolist()}")
 
 
-@exercise("bigram_counts", points=1)
+@exercise("bigram_counts", points=1, explains=True)
 def test_counts_a_pair_as_often_as_it_occurs(submission, rng):
     tokens = torch.tensor([1, 1, 1, 1, 0])
     want = [[0, 0], [1, 3]]
@@ -96,14 +96,14 @@ def test_has_a_row_and_a_column_for_every_token_of_the_vocabulary(submission, rn
 # bigram_log_probs ---------------------------------------------------------------------------
 
 
-@exercise("bigram_log_probs", points=1)
+@exercise("bigram_log_probs", points=1, explains=True)
 def test_each_row_is_a_distribution(submission, rng):
     counts = random_counts(rng, 6)
     log_probs = submission.bigram_log_probs(counts, 0.5)
     expect(log_probs.double().exp().sum(-1), torch.ones(6), "the sum of each row's probabilities")
 
 
-@exercise("bigram_log_probs", points=1)
+@exercise("bigram_log_probs", points=1, explains=True)
 def test_two_tokens_by_hand(submission, rng):
     counts = torch.tensor([[2, 0], [1, 4]])
     want = torch.tensor([[2.25 / 2.5, 0.25 / 2.5], [1.25 / 5.5, 4.25 / 5.5]]).log()
@@ -135,7 +135,7 @@ def test_alpha_is_what_is_added(submission, rng):
 # conditional_entropy ------------------------------------------------------------------------
 
 
-@exercise("conditional_entropy", points=1)
+@exercise("conditional_entropy", points=1, explains=True)
 def test_is_zero_when_the_next_token_is_certain(submission, rng):
     counts = torch.tensor([[0, 3, 0], [0, 0, 5], [2, 0, 0]])
     got = submission.conditional_entropy(counts)
@@ -151,7 +151,7 @@ def test_is_log_n_when_n_successors_are_equally_likely(submission, rng):
     expect(got, math.log(n), f"the conditional entropy (nats) with {n} equally likely successors")
 
 
-@exercise("conditional_entropy", points=1)
+@exercise("conditional_entropy", points=1, explains=True)
 def test_a_frequent_token_weighs_more(submission, rng):
     counts = torch.tensor([[90, 0], [5, 5]])
     want = 0.1 * math.log(2)
@@ -172,7 +172,7 @@ def test_is_the_entropy_of_pairs_minus_that_of_tokens(submission, rng):
 # cross_entropy_of_table ---------------------------------------------------------------------
 
 
-@exercise("cross_entropy_of_table", points=1)
+@exercise("cross_entropy_of_table", points=1, explains=True)
 def test_knowing_nothing_costs_log_d_vocab(submission, rng):
     table = torch.full((6, 6), -math.log(6))
     tokens = random_text(rng, 20, 6)
@@ -198,7 +198,7 @@ def test_is_the_mean_over_pairs(submission, rng):
 # zero_layer_logits --------------------------------------------------------------------------
 
 
-@exercise("zero_layer_logits", points=1)
+@exercise("zero_layer_logits", points=1, explains=True)
 def test_is_a_lookup_and_a_product(submission, rng):
     W_E = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     W_U = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]])
@@ -215,7 +215,7 @@ def test_agrees_with_a_transformer_of_zero_layers(submission, rng):
     expect(got, model(tokens).detach(), "the logits of a batch of 3 sequences of 8 tokens")
 
 
-@exercise("zero_layer_logits", points=1)
+@exercise("zero_layer_logits", points=1, explains=True)
 def test_each_position_depends_on_its_own_token_alone(submission, rng):
     model = zero_layer_model(rng)
     tokens = random_tokens(rng, model, 1, 6)
@@ -278,7 +278,7 @@ def test_is_right_in_a_long_text(submission, rng):
     check_positions(submission, rng, (4, 9))
 
 
-@exercise("positions_that_matter", points=1)
+@exercise("positions_that_matter", points=1, explains=True)
 def test_is_right_at_the_start_of_a_text(submission, rng):
     check_positions(submission, rng, (0, 1))
 
@@ -295,7 +295,7 @@ def test_row_a_holds_the_logits_after_token_a(submission, rng):
         expect(got[a], want, f"row {a}, the logits after token {a},")
 
 
-@exercise("direct_path", points=1)
+@exercise("direct_path", points=1, explains=True)
 def test_three_tokens_by_hand(submission, rng):
     W_E, W_U = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0, 20.0, 30.0]])
     want = [[10, 20, 30], [20, 40, 60], [30, 60, 90]]
@@ -430,7 +430,7 @@ def test_is_zero_for_equal_tables_and_positive_otherwise(submission, rng):
     require(got > 1e-3, f"Two different tables have a positive KL; yours is {got:.4f}.")
 
 
-@exercise("mean_kl", points=1)
+@exercise("mean_kl", points=1, explains=True)
 def test_two_rows_by_hand(submission, rng):
     p = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
     q = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
@@ -541,7 +541,7 @@ def test_residual_vectors_are_rotated_by_R(submission, rng):
     expect(cache["embed"], want, "the residual stream of the rotated model, x @ R,")
 
 
-@exercise("rotate_residual", points=1, in_place=True)
+@exercise("rotate_residual", points=1, explains=True, in_place=True)
 def test_leaves_the_given_model_as_it_was(submission, rng):
     model, R = zero_layer_model(rng), orthogonal(rng, 5)
     W_E, W_U = model.W_E.detach().clone(), model.W_U.detach().clone()
@@ -568,7 +568,7 @@ def written(submission, model, prompt, n, temperature, generator):
     return got
 
 
-@exercise("sample", points=1)
+@exercise("sample", points=1, explains=True)
 def test_keeps_the_prompt_and_adds_n_tokens(submission, rng):
     model, prompt = zero_layer_model(rng), random_text(rng, 7, 11)
     for n in (1, 6):
@@ -607,7 +607,7 @@ def test_draws_by_the_softmax_of_logits_over_temperature(submission, rng):
         )
 
 
-@exercise("sample", points=1)
+@exercise("sample", points=1, explains=True)
 def test_the_same_seed_writes_the_same_text(submission, rng):
     model, prompt = model_of_table(torch.zeros(7, 7)), torch.tensor([3])
     one, again, other = (written(submission, model, prompt, 30, 1.0, seeded(s)) for s in (5, 5, 6))

@@ -46,7 +46,7 @@ def trained():
 # split_heads --------------------------------------------------------------------------------
 
 
-@exercise("split_heads", points=1)
+@exercise("split_heads", points=1, explains=True)
 def test_the_first_head_has_the_first_numbers(submission, rng):
     x = torch.arange(1.0, 7.0).reshape(1, 1, 6)
     got = submission.split_heads(x, 2)
@@ -154,7 +154,7 @@ def slow_loss(logits, tokens):
     return sum(losses) / len(losses)
 
 
-@exercise("cross_entropy_nats", points=1)
+@exercise("cross_entropy_nats", points=1, explains=True)
 def test_two_tokens_by_hand(submission, rng):
     # After token 0 the model gives 1/4 to token 0 and 3/4 to token 1; what it says last has no target.
     logits = torch.tensor([[[0.0, math.log(3)], [5.0, -5.0]]])
@@ -232,7 +232,7 @@ def test_gives_a_trained_heads_scores(submission, rng):
 # adjoint_attention --------------------------------------------------------------------------
 
 
-@exercise("adjoint_attention", points=1)
+@exercise("adjoint_attention", points=1, explains=True)
 def test_one_dimension_by_hand(submission, rng):
     W_Q, W_K = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     want = [[3, 5], [6, 10]]
@@ -288,7 +288,7 @@ def check_regauged(submission, W_Q, W_K, R, what, atol=1e-4):
     expect(new_Q, W_Q.double() @ R.double(), f"the new W_Q {what}, which is W_Q R,", atol=atol)
 
 
-@exercise("regauge", points=1)
+@exercise("regauge", points=1, explains=True)
 def test_one_dimension_of_the_head_by_hand(submission, rng):
     W_Q, W_K = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     new_Q, new_K = regauged(submission, W_Q, W_K, torch.tensor([[2.0]]))
@@ -325,7 +325,7 @@ def regauged_ov(submission, W_V, W_O, R):
     return two_matrices(submission.regauge_ov(W_V, W_O, R), ("W_V", "W_O"), (W_V, W_O))
 
 
-@exercise("regauge_ov", points=1)
+@exercise("regauge_ov", points=1, explains=True)
 def test_one_dimension_of_the_value_by_hand(submission, rng):
     W_V, W_O = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 5.0]])
     new_V, new_O = regauged_ov(submission, W_V, W_O, torch.tensor([[2.0]]))
@@ -420,7 +420,7 @@ def test_in_the_trained_model(submission, rng):
 # kron_apply ---------------------------------------------------------------------------------
 
 
-@exercise("kron_apply", points=1)
+@exercise("kron_apply", points=1, explains=True)
 def test_positions_from_the_left_features_from_the_right(submission, rng):
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     scale = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
@@ -573,7 +573,7 @@ def test_where_the_stream_is_full(submission, rng):
         check_ranks(submission, model, "a model with random weights")
 
 
-@exercise("predict_ranks", points=1)
+@exercise("predict_ranks", points=1, explains=True)
 def test_in_trained_weights(submission, rng):
     for name in ("one_layer", "two_layer"):
         check_ranks(submission, load_model(name).requires_grad_(False), f"the trained {name}")
@@ -592,7 +592,7 @@ def truncated(submission, M, k):
     return got
 
 
-@exercise("truncate_rank", points=1)
+@exercise("truncate_rank", points=1, explains=True)
 def test_a_diagonal_by_hand(submission, rng):
     M = torch.diag(torch.tensor([2.0, 5.0, 1.0, 3.0, 6.0, 4.0]))
     want = torch.diag(torch.tensor([0.0, 5.0, 0.0, 0.0, 6.0, 0.0]))
@@ -615,7 +615,7 @@ def test_nothing_of_rank_k_is_closer(submission, rng):
             )
 
 
-@exercise("truncate_rank", points=1)
+@exercise("truncate_rank", points=1, explains=True)
 def test_keeps_what_has_rank_k_already(submission, rng):
     M = normal(rng, 7, 3) @ normal(rng, 3, 5)
     expect(truncated(submission, M, 3), M, "the closest matrix of rank 3 to one of rank 3", atol=1e-4)
@@ -629,7 +629,7 @@ def test_keeps_what_has_rank_k_already(submission, rng):
 # virtual_weights ----------------------------------------------------------------------------
 
 
-@exercise("virtual_weights", points=1)
+@exercise("virtual_weights", points=1, explains=True)
 def test_two_dimensions_by_hand(submission, rng):
     W_out, W_in = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]), torch.tensor([[1.0, 4.0], [0.0, 5.0], [3.0, 0.0]])
     got = submission.virtual_weights(W_out, W_in)
@@ -647,7 +647,7 @@ def test_carries_what_is_written_to_who_reads(submission, rng):
         expect(z @ wire.float(), want, "what the reader gets when the writer sends a random z")
 
 
-@exercise("virtual_weights", points=1)
+@exercise("virtual_weights", points=1, explains=True)
 def test_is_zero_where_nothing_is_read(submission, rng):
     basis = orthogonal(rng, 8)
     W_out, W_in = normal(rng, 3, 4) @ basis[:, :4].T, basis[:, 4:] @ normal(rng, 4, 3)
@@ -668,7 +668,7 @@ def test_between_two_trained_heads(submission, rng):
 # read_strength ------------------------------------------------------------------------------
 
 
-@exercise("read_strength", points=1)
+@exercise("read_strength", points=1, explains=True)
 def test_is_one_for_a_reader_of_all_that_is_written(submission, rng):
     direction = normal(rng, 6)
     W_out, W_in = normal(rng, 3, 1) * direction, direction[:, None] * normal(rng, 1, 4)
@@ -676,7 +676,7 @@ def test_is_one_for_a_reader_of_all_that_is_written(submission, rng):
     expect(got, 1.0, "the strength where one direction is written and the same one read")
 
 
-@exercise("read_strength", points=1)
+@exercise("read_strength", points=1, explains=True)
 def test_is_zero_for_a_reader_of_something_else(submission, rng):
     W_out, W_in = torch.zeros(2, 6), torch.zeros(6, 3)
     W_out[:, :3], W_in[3:] = normal(rng, 2, 3), normal(rng, 3, 3)
@@ -828,7 +828,7 @@ def test_finds_it_when_the_heads_change_places(submission, rng):
 # mlp_as_neurons -----------------------------------------------------------------------------
 
 
-@exercise("mlp_as_neurons", points=1)
+@exercise("mlp_as_neurons", points=1, explains=True)
 def test_two_neurons_by_hand(submission, rng):
     x = torch.tensor([[1.0, 2.0]])
     W_in = torch.tensor([[1.0, 1.0], [1.0, -1.0]])  # matches 3 and -1

@@ -550,7 +550,7 @@ def test_a_loss_depends_on_nothing_that_comes_later(submission, rng):
 # in_context_learning_score ------------------------------------------------------------------
 
 
-@exercise("in_context_learning_score", points=1)
+@exercise("in_context_learning_score", points=1, explains=True)
 def test_is_late_minus_early(submission, rng):
     rising, falling = [9.0, 1.0, 2.0, 7.0, 5.0, 6.0, 9.0], [9.0, 4.0, 6.0, 1.0, 2.0, 3.0, 9.0]
     for losses, want in ((rising, 5.5 - 1.5), (falling, 2.5 - 5.0)):
@@ -597,7 +597,7 @@ def slow_score(pattern, back, start):
     return torch.tensor(scores)
 
 
-@exercise("previous_token_score", points=1)
+@exercise("previous_token_score", points=1, explains=True)
 def test_is_one_for_a_head_that_looks_one_back(submission, rng):
     pattern = torch.zeros(2, 3, 6, 6)
     pattern[:, 0] = torch.eye(6)  # looks at itself
@@ -622,7 +622,7 @@ def test_each_head_has_a_score_of_its_own(submission, rng):
     expect(got, slow_score(pattern, 1, 1), f"the scores of 5 heads, of which head {head} looks back,")
 
 
-@exercise("duplicate_token_score", points=1)
+@exercise("duplicate_token_score", points=1, explains=True)
 def test_is_one_for_a_head_that_finds_the_same_token(submission, rng):
     pattern = torch.zeros(1, 2, 8, 8)
     pattern[:, 0, :4] = torch.eye(8)[:4]
@@ -644,7 +644,7 @@ def test_goes_by_the_length_it_is_given(submission, rng):
         expect(submission.duplicate_token_score(pattern, length), slow_score(pattern, length, length), f"the scores of 3 heads for length {length}")
 
 
-@exercise("induction_score", points=1)
+@exercise("induction_score", points=1, explains=True)
 def test_is_one_for_a_head_that_looks_after_the_same_token(submission, rng):
     pattern = torch.zeros(1, 3, 8, 8)
     pattern[:, :, :4, 0] = 1
@@ -786,7 +786,7 @@ def test_finds_heads_that_are_only_just_ones_and_no_others(submission, rng):
         check_found(submission, looking(rng, weights, back, start, length), tokens, kind)
 
 
-@exercise("find_heads", points=1)
+@exercise("find_heads", points=1, explains=True)
 def test_finds_nothing_where_there_is_nothing(submission, rng):
     model = random_model(rng, scale=0.3, trainable=True, d_vocab=30, n_ctx=24)
     tokens = torch.randint(30, (3, 12), generator=rng).repeat(1, 2)
@@ -979,7 +979,7 @@ def test_does_not_depend_on_how_loud_the_heads_are(submission, rng):
         expect(submission.composition_score(a * A, b * B), want, f"the score of two random matrices, times {a:g} and {b:g},")
 
 
-@exercise("composition_score", points=1)
+@exercise("composition_score", points=1, explains=True)
 def test_two_matrices_by_hand(submission, rng):
     A, B = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     want = (9 + 64) ** 0.5 / (5 * 5**0.5)
@@ -1138,7 +1138,7 @@ def check_power_sums(z, left, right, what):
         )
 
 
-@exercise("circuit_eigenvalues", points=1)
+@exercise("circuit_eigenvalues", points=1, explains=True)
 def test_eigenvalues_by_hand(submission, rng):
     left = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     right = torch.tensor([[2.0, 1.0, 0.0], [0.0, -1.0, 3.0]])  # right @ left = [[2, 1], [3, -1]]
@@ -1485,7 +1485,7 @@ def test_removes_nothing_when_told_so(submission, rng):
     check_ablated(submission, rng, [])
 
 
-@exercise("ablated_loss", points=1, in_place=True)
+@exercise("ablated_loss", points=1, explains=True, in_place=True)
 def test_leaves_the_model_as_it_was(submission, rng):
     model = random_model(rng, trainable=True)
     tokens = random_tokens(rng, model)

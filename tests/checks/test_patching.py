@@ -122,7 +122,7 @@ def listed(got, options, what):
 # logit_diff ---------------------------------------------------------------------------------
 
 
-@exercise("logit_diff", points=1)
+@exercise("logit_diff", points=1, explains=True)
 def test_two_prompts_by_hand(submission, rng):
     logits = torch.tensor([[[9.0, 9, 9], [1, 2, 4]], [[9, 9, 9], [5, 3, 0]]])
     got = submission.logit_diff(logits, torch.tensor([2, 0]), torch.tensor([0, 1]))
@@ -396,7 +396,7 @@ def test_leaves_alone_what_every_prompt_shares(submission, rng):
 # resample_ablate ----------------------------------------------------------------------------
 
 
-@exercise("resample_ablate", points=1)
+@exercise("resample_ablate", points=1, explains=True)
 def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, rng):
     model = random_model(rng)
     tokens, other = random_tokens(rng), random_tokens(rng)

@@ -100,7 +100,7 @@ def slow_scores(x_q, x_k, W_Q, W_K):
     return want
 
 
-@exercise("attention_scores", points=1)
+@exercise("attention_scores", points=1, explains=True)
 def test_a_score_is_query_times_key_over_the_root(submission, rng):
     x_q, x_k = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]]])
     W_Q = torch.tensor([[1.0, 2.0, 0.0, 3.0], [0.0, 0.0, 1.0, 0.0]])
@@ -138,14 +138,14 @@ def slow_pattern(scores):
     return want
 
 
-@exercise("causal_pattern", points=1)
+@exercise("causal_pattern", points=1, explains=True)
 def test_no_weight_is_on_the_future_and_rows_sum_to_one(submission, rng):
     pattern = submission.causal_pattern(normal(rng, 3, 6, 6, scale=2.0))
     expect(pattern.triu(1), torch.zeros(3, 6, 6), "the weight on later positions")
     expect(pattern.sum(-1), torch.ones(3, 6), "the sum of each row")
 
 
-@exercise("causal_pattern", points=1)
+@exercise("causal_pattern", points=1, explains=True)
 def test_equal_scores_share_equally(submission, rng):
     n = integer(rng, 3, 6)
     want = torch.stack([torch.arange(n) <= i for i in range(n)]) / torch.arange(1, n + 1)[:, None]
@@ -181,7 +181,7 @@ def slow_output(x, pattern, W_V, W_O):
     return want
 
 
-@exercise("head_output", points=1)
+@exercise("head_output", points=1, explains=True)
 def test_two_sources_by_hand(submission, rng):
     x, pattern = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0], [0.75, 0.25]]])
     W_V, W_O = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, -1.0]])
@@ -526,7 +526,7 @@ def slow_frozen(model, tokens, embed):
     return (x @ model.W_U.double()).float()
 
 
-@exercise("freeze_patterns", points=1)
+@exercise("freeze_patterns", points=1, explains=True)
 def test_with_the_texts_own_embedding_nothing_changes(submission, rng):
     for n_layers in (1, 3):
         model = random_model(rng, n_layers=n_layers)
@@ -1321,7 +1321,7 @@ def test_all_occurrences_of_the_source_count(submission, rng):
     expect(got, want, "the costs where the source occurs three times and more in each text", rtol=1e-3, atol=1e-4)
 
 
-@exercise("skip_trigram_costs", points=1)
+@exercise("skip_trigram_costs", points=1, explains=True)
 def test_three_tokens_at_equal_odds(submission, rng):
     # Positions 0, 1, 2 hold tokens 0, 1, 2. Position 1 attends to position 0 with weight 1/2, where the
     # source raises token 2, which comes next, by 2 log 2: it doubles the odds that it would have had.
@@ -1334,7 +1334,7 @@ def test_three_tokens_at_equal_odds(submission, rng):
     expect(got, want, "the costs in a text of three tokens", atol=1e-4)
 
 
-@exercise("skip_trigram_costs", points=1)
+@exercise("skip_trigram_costs", points=1, explains=True)
 def test_costs_nothing_where_the_source_is_not(submission, rng):
     tokens, logits, pattern = text_of(rng, 3, 6, 7, source=3)
     tokens[tokens == 5] = 6
