@@ -184,9 +184,9 @@ def test_large_logits_do_no_harm(submission, rng):
 @exercise("cross_entropy_nats", points=1)
 def test_is_the_loss_of_a_trained_model(submission, rng):
     model = trained()
-    text = "for name in names:\n    print(name)\n"
-    start = int(torch.randint(3, (1,), generator=rng))
-    tokens = model.to_tokens(text)[:, start:]
+    words = ("name", "value", "line", "key", "path", "data", "index", "result", "error", "args", "node", "item")
+    one, all_, then = (words[i] for i in torch.randperm(len(words), generator=rng)[:3])
+    tokens = model.to_tokens(f"for {one} in {all_}:\n    {then} = print({one})\n")
     logits = model(tokens)
     expect(submission.cross_entropy_nats(logits, tokens), slow_loss(logits, tokens), "the two-layer model's loss")
 
@@ -414,7 +414,8 @@ def test_what_a_head_moves(submission, rng):
 
 @exercise("survives_regauging", points=1)
 def test_in_the_trained_model(submission, rng):
-    check_survivors(submission, rng, trained(), ACTIVATIONS)
+    names = [ACTIVATIONS[i] for i in torch.randperm(len(ACTIVATIONS), generator=rng)]
+    check_survivors(submission, rng, trained(), names[:7])
 
 
 # kron_apply ---------------------------------------------------------------------------------
@@ -561,14 +562,17 @@ def check_ranks(submission, model, name):
 
 @exercise("predict_ranks", points=1)
 def test_with_room_to_spare(submission, rng):
-    for d_model, d_head, n_heads in ((24, 3, 2), (30, 2, 5)):
-        model = random_model(rng, d_model=d_model, d_head=d_head, n_heads=n_heads)
+    for _ in range(2):
+        d_head, n_heads = integer(rng, 3, 6), integer(rng, 3, 6)
+        model = random_model(rng, d_model=d_head * n_heads + integer(rng, 3, 9), d_head=d_head, n_heads=n_heads)
         check_ranks(submission, model, "a model with random weights")
 
 
 @exercise("predict_ranks", points=1)
 def test_where_the_stream_is_full(submission, rng):
-    for d_model, d_head, n_heads in ((8, 4, 5), (9, 5, 2), (6, 11, 3)):
+    d_head, n_heads, d_model = integer(rng, 3, 6), integer(rng, 3, 6), integer(rng, 5, 9)
+    full = (integer(rng, d_head + 1, d_head * n_heads - 3), d_head), (d_head * n_heads - 1, d_head)
+    for d_model, d_head in (*full, (d_model, d_model + integer(rng, 3, 9))):
         model = random_model(rng, d_model=d_model, d_head=d_head, n_heads=n_heads)
         check_ranks(submission, model, "a model with random weights")
 

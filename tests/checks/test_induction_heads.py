@@ -128,7 +128,7 @@ BEHAVIOUR = {
 
 def measured_tokens(rng, n_layers, dest, src):
     """Change each token in turn in a fresh model and see whether the score moves."""
-    model = random_model(rng, n_layers=n_layers).double()
+    model = random_model(rng, n_layers=n_layers, n_ctx=dest + 3).double()
     name = f"blocks.{n_layers - 1}.attn.hook_attn_scores"
     tokens = random_tokens(rng, model, 1, dest + 3)
 
@@ -142,6 +142,12 @@ def measured_tokens(rng, n_layers, dest, src):
         if abs(score(changed) - base) > 1e-9:
             moved.append(i)
     return moved
+
+
+def pairs(rng):
+    """Positions that look at any earlier one, at the first, and at the one before."""
+    dest = [integer(rng, low, low + 3) for low in (4, 8, 12)]
+    yield from zip(dest, (integer(rng, 1, dest[0] - 2), 0, dest[2] - 1), strict=True)
 
 
 def check_tokens_behind(submission, rng, cases):
@@ -160,17 +166,18 @@ def check_tokens_behind(submission, rng, cases):
 
 @exercise("tokens_behind_score", points=1)
 def test_is_right_for_one_layer(submission, rng):
-    check_tokens_behind(submission, rng, [(1, 6, 2), (1, 4, 0), (1, 5, 4)])
+    check_tokens_behind(submission, rng, [(1, dest, src) for dest, src in pairs(rng)])
 
 
-@exercise("tokens_behind_score", points=1)
+@exercise("tokens_behind_score", points=1, explains=True)  # so is who always names all
 def test_is_right_for_two_layers(submission, rng):
-    check_tokens_behind(submission, rng, [(2, 6, 2), (2, 4, 0), (2, 5, 4)])
+    check_tokens_behind(submission, rng, [(2, dest, src) for dest, src in pairs(rng)])
 
 
 @exercise("tokens_behind_score", points=1)
 def test_is_right_where_a_position_looks_at_itself_and_for_three_layers(submission, rng):
-    check_tokens_behind(submission, rng, [(1, 3, 3), (2, 4, 4), (3, 5, 1), (1, 0, 0)])
+    a, b, dest = integer(rng, 3, 9), integer(rng, 3, 9), integer(rng, 5, 12)
+    check_tokens_behind(submission, rng, [(1, a, a), (2, b, b), (3, dest, integer(rng, 1, dest - 2)), (1, 0, 0)])
 
 
 # previous_token_head ------------------------------------------------------------------------
