@@ -162,7 +162,8 @@ def _lazy_problems(reference: Callable, once: Asked, again: Asked, now: Asked) -
     for check in paying:
         if check not in fresh:
             yield f"{check.__name__} asks the same with every seed: {advice}"
-    for what, answer in lazy.answers(reference, known, _flat(now), _flat(once)) if fresh else ():
+    others = [call for calls in once.values() for call in calls[-1:]]
+    for what, answer in lazy.answers(reference, known, _flat(now), others) if fresh else ():
         for check in fresh:
             if _passes([check], answer, reference, seed=2):
                 yield f"{check.__name__} gives points to a lazy answer, {what}: {advice}"

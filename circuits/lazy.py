@@ -18,8 +18,7 @@ from circuits.checking import Call, describe, refusal, same
 from circuits.copies import copied, fingerprint, within
 
 CONSTANTS = [None, True, False, 0, 1, -1.0, math.nan, "", "k", [], [0], [(0, 0)], {}]
-PARTS = 6  # so many parts of the arguments are tried,
-OTHERS = 6  # and so many right answers to something else
+PARTS = 6  # so many parts of the arguments are tried
 
 Guess = Callable[[list, Any], Any]  # from the arguments, and the right answer for its shape
 
@@ -47,7 +46,8 @@ def answers(
     reference: Callable, known: set[bytes], calls: Sequence[Call], others: Sequence[Call]
 ) -> Iterator[tuple[str, Callable]]:
     """Lazy answers, each with a name, that know these calls by heart. `calls` are what the checks will ask of the
-    reference, so that the shapes need not be computed again, and `others` what they ask with another seed."""
+    reference, so that the shapes need not be computed again. What it said in `others`, with another seed, some
+    lazy answers always say."""
     said, tried = {asked(call): call.value for call in calls}, set()
 
     def lazy(guess: Guess) -> Callable:
@@ -102,7 +102,7 @@ def _distinct(calls: Sequence[Call]) -> list:
     """Some answers that are no tensors and no models."""
     found: list = []
     for value in (call.value for call in calls if not list(within(call.value, Tensor | torch.nn.Module))):
-        if len(found) < OTHERS and not any(same(value, other) for other in found):
+        if not any(same(value, other) for other in found):
             found.append(value)
     return found
 
@@ -138,11 +138,11 @@ def constant(n: float, word: str) -> Callable[[Any], Any]:
 
 
 def random(leaf: Any) -> Any:
-    """Random numbers of the size of the right ones, or a new model."""
+    """Random numbers, whole ones from 0 to 7 or more, or a new model."""
     if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
         return torch.randn_like(leaf)
     if isinstance(leaf, Tensor):
-        return torch.randint_like(leaf, int(leaf.max()) + 1 if leaf.numel() and leaf.max() > 0 else 2)
+        return torch.randint_like(leaf, max(8, 1 + int(leaf.max())) if leaf.numel() else 8)
     if isinstance(leaf, torch.nn.Module):
         return type(leaf)(leaf.cfg)
     if isinstance(leaf, int | float):

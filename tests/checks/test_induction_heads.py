@@ -367,7 +367,7 @@ def check_wire(submission, rng, name, wire, other):
     """The second head uses what the first wrote by its keys ("k") or its queries ("q"), not the other."""
     words = {"q": "queries", "k": "keys"}
     period = integer(rng, 8, 12)
-    model, tokens = check_continues(submission, rng, name, 20, 3 * period, period, 3 * period)
+    model, tokens = check_continues(submission, rng, name, integer(rng, 18, 40), 3 * period, period, 3 * period)
     with torch.no_grad():
         dead = share_continued(cut(model, tokens, wire), tokens, period)
         alive = share_continued(cut(model, tokens, other), tokens, period)

@@ -708,15 +708,17 @@ def test_finds_what_the_source_raises(submission, rng):
 
 @exercise("skip_trigrams", points=1)
 def test_compares_each_destination_with_its_own_mean(submission, rng):
-    # Head 0 wants everything from token 0, and token 4 a little more than the rest from token 2.
-    model = Transformer(Config(6, 6, 1, 1, 3, 5)).requires_grad_(False)
-    model.W_E.copy_(torch.eye(6))
-    attn = model.blocks[0].attn
-    attn.W_Q.copy_(normal(rng, 1, 6, 3, scale=0.01))
-    attn.W_K.zero_()
-    attn.W_Q[0, 0, 0], attn.W_K[0, :, 0] = 5.0, 5.0
-    attn.W_Q[0, 2, 1], attn.W_K[0, 4, 1] = 2.0, 2.0
-    check_skip_trigrams(submission, model, 0, 4, 1, ["destinations"])
+    # From one token, head 0 wants everything, and from another the source a little more than the rest.
+    for _ in range(3):
+        greedy, dest, source = torch.randperm(6, generator=rng)[:3].tolist()
+        model = Transformer(Config(6, 6, 1, 1, 3, 5)).requires_grad_(False)
+        model.W_E.copy_(torch.eye(6))
+        attn = model.blocks[0].attn
+        attn.W_Q.copy_(normal(rng, 1, 6, 3, scale=0.01))
+        attn.W_K.zero_()
+        attn.W_Q[0, greedy, 0], attn.W_K[0, :, 0] = 5.0, 5.0
+        attn.W_Q[0, dest, 1], attn.W_K[0, source, 1] = 2.0, 2.0
+        check_skip_trigrams(submission, model, 0, source, 1, ["destinations"])
 
 
 @exercise("skip_trigrams", points=1)
