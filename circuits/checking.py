@@ -14,7 +14,7 @@ import inspect
 import math
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +155,22 @@ def _whole_number(entry: Any, what: str) -> int:
         fail(f"{what} should be a list of whole numbers; one of yours is {describe(entry)}.")
     require(float(entry).is_integer(), f"{what} should be a list of whole numbers; one of yours is {entry:.4g}.")
     return int(entry)
+
+
+def answer_to(question: str, ask: Callable, questions: Sequence[str]) -> Any:
+    """What an answer says to one of a few questions; fails if it says the same to all of them. Whether it is right
+    about the others, or raises, is for other checks to say."""
+    said, others = ask(question), []
+    for other in (q for q in questions if q != question):
+        try:
+            others.append(ask(other))
+        except AnswerError as error:
+            if error.kind in FINAL:
+                raise
+            others.append(error)
+    alike = all(same(other, said) for other in others)
+    require(not alike, f"To each of {', '.join(map(repr, questions))} you say {said!r}: it should matter which is asked.")
+    return said
 
 
 def one_tensor(value: Any) -> str:

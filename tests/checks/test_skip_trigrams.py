@@ -619,8 +619,9 @@ def check_prediction(submission, rng, source):
         theirs = submission.predict_skip_trigrams(other) if other != source else []
         theirs = theirs if isinstance(theirs, list | tuple | set) else []
         both = mine & {bare(guess) for guess in theirs if isinstance(guess, str)}
+        mine -= both  # which count for neither
         require(
-            not both,
+            bool(mine),
             f"You guess {', '.join(map(repr, sorted(both)))} for {source!r} and for {other!r}: choose one of the two.",
         )
     order = what_gains(rng, source)
