@@ -14,7 +14,7 @@ import inspect
 import math
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,7 +157,7 @@ def _whole_number(entry: Any, what: str) -> int:
     return int(entry)
 
 
-def answer_to(question: str, ask: Callable, questions: Sequence[str]) -> Any:
+def answer_to(question: str, ask: Callable, questions: Collection[str]) -> Any:
     """What an answer says to one of a few questions; fails if it says the same to all of them. Whether it is right
     about the others, or raises, is for other checks to say."""
     said, others = ask(question), []

@@ -221,7 +221,7 @@ def test_agrees_with_a_transformer_of_zero_layers(submission, rng):
     expect(got, model(tokens).detach(), "the logits of a batch of 3 sequences of 8 tokens")
 
 
-@exercise("zero_layer_logits", points=1, explains=True)
+@exercise("zero_layer_logits", points=1)
 def test_each_position_depends_on_its_own_token_alone(submission, rng):
     model = zero_layer_model(rng)
     tokens = random_tokens(rng, model, 1, 6)
@@ -234,6 +234,9 @@ def test_each_position_depends_on_its_own_token_alone(submission, rng):
     expect(after[0, others], before[0, others], what)
     moved = not torch.allclose(after[0, 2], before[0, 2])
     require(moved, "Changing the token at position 2 should change the logits at position 2.")
+    for name, W_E, W_U in (("W_E", normal(rng, *model.W_E.shape), model.W_U), ("W_U", model.W_E, normal(rng, *model.W_U.shape))):
+        other = submission.zero_layer_logits(W_E, W_U, tokens)
+        require(not torch.allclose(other, before), f"With another {name} the logits should be others.")
 
 
 # positions_that_matter ----------------------------------------------------------------------

@@ -620,11 +620,12 @@ def test_nothing_of_rank_k_is_closer(submission, rng):
             )
 
 
-@exercise("truncate_rank", points=1, explains=True)
+@exercise("truncate_rank", points=1)
 def test_keeps_what_has_rank_k_already(submission, rng):
     M = normal(rng, 7, 3) @ normal(rng, 3, 5)
     expect(truncated(submission, M, 3), M, "the closest matrix of rank 3 to one of rank 3", atol=1e-4)
     expect(truncated(submission, M, 5), M, "a matrix of rank 3, all 5 dimensions kept,", atol=1e-4)
+    truncated(submission, normal(rng, 7, 5), 3)  # and not what has more
     model, head = trained(), int(torch.randint(8, (1,), generator=rng))
     OV = model.W_V[0, head] @ model.W_O[0, head]
     what = f"W_V W_O of head 0.{head}, {model.cfg.d_head} dimensions kept,"

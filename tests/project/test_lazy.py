@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits import inputs, lazy
-from circuits.checking import Call, Submission, exercise, expect, same
+from circuits.checking import AnswerError, Call, CheckFailed, Submission, answer_to, exercise, expect, same
 from circuits.exercises import Report
 from circuits.grading.grader import Graded
 from circuits.judging import run_checks
@@ -103,6 +103,17 @@ def test_nobody_knows_that_a_list_is_empty():
     found = tried(evens, torch.tensor([3, 5]))
     assert [what for what, value in found.items() if len(value) == 0] == ["always []"]
     assert holds([4, 4], tried(evens, torch.tensor([3, 5]), others=[call_of(evens, torch.tensor([4, 1, 4]))]))
+
+
+def test_the_same_to_every_question_is_refused_and_what_is_said_to_others_costs_nothing():
+    words = ("up", "left", "in")
+    assert answer_to("up", {"up": ["down"], "left": [], "in": ["down"]}.get, words) == ["down"]
+    with pytest.raises(CheckFailed, match="To each of 'up', 'left', 'in' you say 1"):
+        answer_to("up", lambda word: torch.tensor(1) if word == "left" else 1, words)
+    half = Submission({"opposite": lambda word: {"up": "down"}[word]}, like={"opposite": opposite})
+    assert answer_to("up", half.opposite, words) == "down"
+    with pytest.raises(AnswerError, match="KeyError"):
+        answer_to("left", half.opposite, words)
 
 
 # What a check that explains is worth --------------------------------------------------------
