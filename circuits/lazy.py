@@ -147,7 +147,7 @@ def random(leaf: Any) -> Any:
         return type(leaf)(leaf.cfg)
     if isinstance(leaf, int | float):
         return type(leaf)(random(torch.tensor(leaf)).item())
-    return leaf
+    return "k" if isinstance(leaf, str) else leaf
 
 
 def _by_row(fill: Callable[[Tensor], Tensor], alone: float, word: str) -> Callable[[Any], Any]:

@@ -822,13 +822,15 @@ def some_heads(rng, model, n_heads=3):
 
 @exercise("strongest_wire", points=1)
 def test_finds_it_in_the_trained_model(submission, rng):
-    check_wire(submission, some_heads(rng, trained()), "a model of some heads of the trained one")
+    for _ in range(2):
+        check_wire(submission, some_heads(rng, trained()), "a model of some heads of the trained one")
 
 
 @exercise("strongest_wire", points=1)
 def test_finds_it_when_the_heads_change_places(submission, rng):
-    model = some_heads(rng, trained(), n_heads=5)
-    check_wire(submission, model, "a model of other heads of the trained one, in another order")
+    for _ in range(2):
+        model = some_heads(rng, trained(), n_heads=5)
+        check_wire(submission, model, "a model of other heads of the trained one, in another order")
 
 
 # mlp_as_neurons -----------------------------------------------------------------------------
