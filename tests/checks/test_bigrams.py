@@ -140,11 +140,14 @@ def test_alpha_is_what_is_added(submission, rng):
 # conditional_entropy ------------------------------------------------------------------------
 
 
-@exercise("conditional_entropy", points=1, explains=True)
+@exercise("conditional_entropy", points=1)
 def test_is_zero_when_the_next_token_is_certain(submission, rng):
-    counts = torch.tensor([[0, 3, 0], [0, 0, 5], [2, 0, 0]])
+    counts = torch.zeros(5, 5, dtype=torch.long)
+    counts[torch.arange(5), shuffle(rng, 5)] = torch.randint(1, 9, (5,), generator=rng)
     got = submission.conditional_entropy(counts)
     expect(got, 0.0, "the conditional entropy where each token has one successor")
+    got = float(submission.conditional_entropy(counts + random_counts(rng, 5)))
+    require(abs(got) > 1e-3, f"Where tokens have several successors, the conditional entropy is not 0; yours is {got:.4f}.")
 
 
 @exercise("conditional_entropy", points=1)
@@ -178,11 +181,13 @@ def test_is_the_entropy_of_pairs_minus_that_of_tokens(submission, rng):
 # cross_entropy_of_table ---------------------------------------------------------------------
 
 
-@exercise("cross_entropy_of_table", points=1, explains=True)
+@exercise("cross_entropy_of_table", points=1)
 def test_knowing_nothing_costs_log_d_vocab(submission, rng):
     table = torch.full((6, 6), -math.log(6))
     tokens = random_text(rng, 20, 6)
     expect(submission.cross_entropy_of_table(table, tokens), math.log(6), "the loss of the uniform table")
+    got = float(submission.cross_entropy_of_table(random_table(rng, 6), tokens))
+    require(abs(got - math.log(6)) > 1e-5, f"A table of other probabilities should not have the uniform one's loss, {got:.4f}.")
 
 
 @exercise("cross_entropy_of_table", points=1)

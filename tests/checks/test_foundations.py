@@ -653,12 +653,14 @@ def test_carries_what_is_written_to_who_reads(submission, rng):
         expect(z @ wire.float(), want, "what the reader gets when the writer sends a random z")
 
 
-@exercise("virtual_weights", points=1, explains=True)
+@exercise("virtual_weights", points=1)
 def test_is_zero_where_nothing_is_read(submission, rng):
     basis = orthogonal(rng, 8)
     W_out, W_in = normal(rng, 3, 4) @ basis[:, :4].T, basis[:, 4:] @ normal(rng, 4, 3)
     got = submission.virtual_weights(W_out, W_in)
     expect(got, torch.zeros(3, 3), "the weights where one reads only what the other never writes")
+    got = submission.virtual_weights(W_out, basis[:, :4] @ normal(rng, 4, 3))
+    require(bool(got.abs().max() > 1e-3), "All weights are 0, though the one reads where the other writes.")
 
 
 @exercise("virtual_weights", points=1)
@@ -674,21 +676,25 @@ def test_between_two_trained_heads(submission, rng):
 # read_strength ------------------------------------------------------------------------------
 
 
-@exercise("read_strength", points=1, explains=True)
+@exercise("read_strength", points=1)
 def test_is_one_for_a_reader_of_all_that_is_written(submission, rng):
     direction = normal(rng, 6)
     W_out, W_in = normal(rng, 3, 1) * direction, direction[:, None] * normal(rng, 1, 4)
     got = submission.read_strength(W_out, W_in)
     expect(got, 1.0, "the strength where one direction is written and the same one read")
+    got = float(submission.read_strength(W_out, normal(rng, 6, 1) * normal(rng, 1, 4)))
+    require(abs(got - 1) > 1e-3, f"The strength is {got:.4f} where another direction is read, too.")
 
 
-@exercise("read_strength", points=1, explains=True)
+@exercise("read_strength", points=1)
 def test_is_zero_for_a_reader_of_something_else(submission, rng):
     W_out, W_in = torch.zeros(2, 6), torch.zeros(6, 3)
     W_out[:, :3], W_in[3:] = normal(rng, 2, 3), normal(rng, 3, 3)
     expect(submission.read_strength(W_out, W_in), 0.0, "the strength where nothing written is read")
-    W_out, W_in = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0], [0.0]])
-    expect(submission.read_strength(W_out, W_in), 0.6, "the strength for W_out [[3,4]] and W_in [[1],[0]]")
+    a, b = integer(rng, 3, 9), integer(rng, 3, 9)
+    W_out, W_in = torch.tensor([[a, b]]).float(), torch.tensor([[1.0], [0.0]])
+    got = submission.read_strength(W_out, W_in)
+    expect(got, a / math.hypot(a, b), f"the strength for W_out [[{a},{b}]] and W_in [[1],[0]]")
 
 
 @exercise("read_strength", points=1)

@@ -604,15 +604,18 @@ def slow_score(pattern, back, start):
     return torch.tensor(scores)
 
 
-@exercise("previous_token_score", points=1, explains=True)
+@exercise("previous_token_score", points=1)
 def test_is_one_for_a_head_that_looks_one_back(submission, rng):
-    pattern = torch.zeros(2, 3, 6, 6)
-    pattern[:, 0] = torch.eye(6)  # looks at itself
-    pattern[:, 1, 0, 0] = 1
-    pattern[:, 1, torch.arange(1, 6), torch.arange(5)] = 1  # looks one back
-    pattern[:, 2, :, 0] = 1  # looks at the first token
-    want = [0.0, 1.0, 0.2]
-    expect(submission.previous_token_score(pattern), want, "the scores of heads that look at themselves, one back, at the first of 6 tokens")
+    n = integer(rng, 5, 12)
+    self, back, first = torch.randperm(3, generator=rng).tolist()
+    pattern, want = torch.zeros(2, 3, n, n), torch.zeros(3)
+    pattern[:, self] = torch.eye(n)
+    pattern[:, back, 0, 0] = 1
+    pattern[:, back, torch.arange(1, n), torch.arange(n - 1)] = 1
+    pattern[:, first, :, 0] = 1
+    want[back], want[first] = 1, 1 / (n - 1)
+    what = f"the scores of three heads on {n} tokens, of which {self} looks at itself, {back} one back, {first} at the first token,"
+    expect(submission.previous_token_score(pattern), want, what)
 
 
 @exercise("previous_token_score", points=1)

@@ -401,7 +401,7 @@ def test_leaves_alone_what_every_prompt_shares(submission, rng):
 # resample_ablate ----------------------------------------------------------------------------
 
 
-@exercise("resample_ablate", points=1, explains=True)
+@exercise("resample_ablate", points=1)
 def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, rng):
     model = random_model(rng)
     tokens, other = random_tokens(rng), random_tokens(rng)
@@ -409,6 +409,8 @@ def test_all_of_the_stream_from_another_prompt_is_the_other_prompt(submission, r
         got = submission.resample_ablate(model, tokens, get_act_name("resid_pre", layer), other)
         what = f"the logits with resid_pre of layer {layer} from the other prompts, head=None,"
         expect(got, model(other), what, rtol=1e-3, atol=1e-4)
+    got = submission.resample_ablate(model, tokens, get_act_name("z", 1), other, 2)
+    require(not torch.allclose(got, model(other)), "With z of one head alone from the other prompts, the rest should stay.")
 
 
 @exercise("resample_ablate", points=1)

@@ -138,11 +138,12 @@ def slow_pattern(scores):
     return want
 
 
-@exercise("causal_pattern", points=1, explains=True)
+@exercise("causal_pattern", points=1)
 def test_no_weight_is_on_the_future_and_rows_sum_to_one(submission, rng):
-    pattern = submission.causal_pattern(normal(rng, 3, 6, 6, scale=2.0))
+    pattern, other = (submission.causal_pattern(normal(rng, 3, 6, 6, scale=2.0)) for _ in range(2))
     expect(pattern.triu(1), torch.zeros(3, 6, 6), "the weight on later positions")
     expect(pattern.sum(-1), torch.ones(3, 6), "the sum of each row")
+    require(not torch.allclose(pattern, other), "Other scores should make another pattern; yours is the same.")
 
 
 @exercise("causal_pattern", points=1, explains=True)
@@ -526,13 +527,15 @@ def slow_frozen(model, tokens, embed):
     return (x @ model.W_U.double()).float()
 
 
-@exercise("freeze_patterns", points=1, explains=True)
+@exercise("freeze_patterns", points=1)
 def test_with_the_texts_own_embedding_nothing_changes(submission, rng):
     for n_layers in (1, 3):
         model = random_model(rng, n_layers=n_layers)
         tokens = random_tokens(rng, model)
         got = submission.freeze_patterns(model, tokens, model.W_E[tokens])
         expect(got, model(tokens), f"the logits of a model with n_layers = {n_layers}", atol=1e-3)
+    other = submission.freeze_patterns(model, tokens, normal(rng, 6, 8, 10))
+    require(not torch.allclose(other, got), "Other vectors for the embedding should make other logits.")
 
 
 @exercise("freeze_patterns", points=1)
@@ -1338,13 +1341,16 @@ def test_three_tokens_at_equal_odds(submission, rng):
     expect(got, want, "the costs in a text of three tokens", atol=1e-4)
 
 
-@exercise("skip_trigram_costs", points=1, explains=True)
+@exercise("skip_trigram_costs", points=1)
 def test_costs_nothing_where_the_source_is_not(submission, rng):
     tokens, logits, pattern = text_of(rng, 3, 6, 7, source=3)
     tokens[tokens == 5] = 6
     tokens[:, -1] = 5  # the source comes last, and what follows is unknown
-    got = submission.skip_trigram_costs(tokens, logits, pattern, normal(rng, 7), 5)
+    ov_row = normal(rng, 7)
+    got = submission.skip_trigram_costs(tokens, logits, pattern, ov_row, 5)
     expect(got, torch.zeros(7, 7), "the costs of a source that occurs only at the end of the texts")
+    got = torch.as_tensor(submission.skip_trigram_costs(tokens, logits, pattern, ov_row, 3))
+    require(bool(got.abs().max() > 1e-3), "All costs are 0, though the source 3 occurs in every text.")
 
 
 # worst_crossing -----------------------------------------------------------------------------
