@@ -15,7 +15,7 @@ import inspect
 import math
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,16 @@ SEED = 0  # in a notebook; a grader picks a secret one
 
 
 def exercise(
-    name: str, points: float, in_place: bool = False, prepare: Callable[[], None] = lambda: None
+    name: str,
+    points: float,
+    explains: bool = False,
+    in_place: bool = False,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Callable:
     """Mark a check: it belongs to the exercise `name` and is worth `points`.
 
+    One that `explains` is a case made by hand, or says what a lazy answer does too. It gives its points to
+    whoever passes another check of the exercise, one that does not.
     An answer gets copies of its arguments, so that what it does to them cannot reach the check.
     With `in_place` the check sees what the answer did to the lists, dictionaries, tensors, models
     and optimizers it was given. Such a check must know what it wants before it calls the answer.
@@ -48,7 +54,8 @@ def exercise(
     """
 
     def mark(check):
-        check.exercise, check.points, check.in_place, check.prepare = name, points, in_place, prepare
+        check.exercise, check.points, check.explains = name, points, explains
+        check.in_place, check.prepare = in_place, prepare
         return check
 
     return mark
@@ -149,6 +156,22 @@ def _whole_number(entry: Any, what: str) -> int:
         fail(f"{what} should be a list of whole numbers; one of yours is {describe(entry)}.")
     require(float(entry).is_integer(), f"{what} should be a list of whole numbers; one of yours is {entry:.4g}.")
     return int(entry)
+
+
+def answer_to(question: str, ask: Callable, questions: Collection[str]) -> Any:
+    """What an answer says to one of a few questions; fails if it says the same to all of them. Whether it is right
+    about the others, or raises, is for other checks to say."""
+    said, others = ask(question), []
+    for other in (q for q in questions if q != question):
+        try:
+            others.append(ask(other))
+        except AnswerError as error:
+            if error.kind in FINAL:
+                raise
+            others.append(error)
+    alike = all(same(other, said) for other in others)
+    require(not alike, f"To each of {', '.join(map(repr, questions))} you say {said!r}: it should matter which is asked.")
+    return said
 
 
 def one_tensor(value: Any) -> str:

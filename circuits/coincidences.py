@@ -48,25 +48,16 @@ def sizes(answer: Callable, arguments: dict[str, Any]) -> dict[str, int]:
     return found
 
 
-def calls_of(checks: Iterable[Callable], reference: Callable, seeds: int = 1) -> list[Call]:
-    """The calls that checks make of a reference answer, with each of so many seeds."""
-    calls: list[Call] = []
-    for seed in range(seeds):
-        for check in checks:
-            submission = Submission({check.exercise: reference})
-            run_check(check, submission, seed, follow=False)
-            calls += submission.calls
-    return calls
-
-
-def of_checks(checks: Sequence[Callable], reference: Callable, seeds: int = 3) -> list[str]:
-    """The coincidences in what checks pass to a reference answer, with any of so many seeds: what an
-    answer cannot know in advance is none."""
-    return coincidences(reference, calls_of(checks, reference, seeds))
+def calls_of(check: Callable, reference: Callable, seed: int) -> list[Call]:
+    """The calls that a check makes of a reference answer."""
+    submission = Submission({check.exercise: reference})
+    run_check(check, submission, seed, follow=False)
+    return submission.calls
 
 
 def coincidences(answer: Callable, calls: Sequence[Call]) -> list[str]:
-    """What all calls of an answer have in common, one line each."""
+    """What all calls of an answer have in common, one line each. Let them be of several seeds: what an answer
+    cannot know in advance is no coincidence."""
     if not calls:
         return []
     given = [arguments(answer, call) for call in calls]

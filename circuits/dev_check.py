@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from circuits import coincidences, following, limits, unchanged
+from circuits import coincidences, following, lazy, limits, unchanged
 from circuits.chapters import (
     ROOT, Chapter, answer_cells, chapter_of, chapters, hints, load_answers, load_module,
 )
-from circuits.checking import Submission, run_check
+from circuits.checking import Call, Submission, run_check
 from circuits.judging import run_checks
 from circuits.results import Result
 
+Asked = dict[Callable, list[Call]]  # what each check asks of the reference, with one seed
 MIN_CHECKS, MIN_MISTAKES, MIN_VARIANTS, MIN_HINTS = 3, 5, 2, 2
 
 
@@ -122,16 +123,15 @@ def _problems(
             yield f"the reference answer fails with seed {seed}: {_first_failure(result)}"
             return
     module = load_module(chapter.checks_file)
-    calls = []
-    for check in (c for c in checks if not c.in_place):
-        made = coincidences.calls_of([check], reference)
-        calls += made[:1] + made[1:][-1:]
-    yield from following.problems(name, getattr(module, "SYMMETRIES", {}), reference, calls)
-    explained = getattr(module, "COINCIDENCES", {})
-    yield from coincidences.unexplained(name, coincidences.of_checks(checks, reference), explained)
+    asked = [{check: coincidences.calls_of(check, reference, seed) for check in checks} for seed in range(3)]
+    ends = [call for c in checks if not c.in_place for call in (*asked[0][c][:1], *asked[0][c][1:][-1:])]
+    yield from following.problems(name, getattr(module, "SYMMETRIES", {}), reference, ends)
+    common = coincidences.coincidences(reference, [call for calls in asked for call in _flat(calls)])
+    yield from coincidences.unexplained(name, common, getattr(module, "COINCIDENCES", {}))
     for check in checks:  # one at a time: together, the first unsolved one ends the run
-        if run_checks([check], Submission({name: _unsolved})).points:
+        if run_checks([check], Submission({name: _unsolved})).passed:
             yield f"{check.__name__} gives points unsolved"
+    yield from _lazy_problems(reference, *asked)
     parameters = list(inspect.signature(reference).parameters)
     for answer in (*mistakes, *variants):
         if list(inspect.signature(answer).parameters) != parameters:
@@ -145,6 +145,28 @@ def _problems(
             result = run(chapter, name, variant, reference, seed)
             if not result.passed:
                 yield f"the variant {variant.__name__} fails with seed {seed}: {_first_failure(result)}"
+
+
+def _flat(asked: Asked) -> list[Call]:
+    return [call for calls in asked.values() for call in calls]
+
+
+def _lazy_problems(reference: Callable, once: Asked, again: Asked, now: Asked) -> Iterator[str]:
+    """Checks that pay for nothing. Lazy answers know what two seeds have in common, and meet the third."""
+    advice = "draw its inputs from `rng`, ask for more, or mark it `explains=True`"
+    known = lazy.by_heart(reference, _flat(once), _flat(again))
+    paying = [check for check in now if not check.explains]
+    if not paying:
+        yield "has no check that gives points by itself: all are marked `explains=True`"
+    fresh = [check for check in paying if any(lazy.asked(call) not in known for call in now[check])]
+    for check in paying:
+        if check not in fresh:
+            yield f"{check.__name__} asks the same with every seed: {advice}"
+    others = [call for calls in once.values() for call in calls[-1:]]
+    for what, answer in lazy.answers(reference, known, _flat(now), others) if fresh else ():
+        for check in fresh:
+            if _passes([check], answer, reference, seed=2):
+                yield f"{check.__name__} gives points to a lazy answer, {what}: {advice}"
 
 
 def _marks(chapter: Chapter, name: str, namespace: dict[str, Any], seeds: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import platformdirs
 
 from circuits.chapters import INSTALLED, ROOT, answer_cells, chapter_of, chapters, hints, run_cell
-from circuits.results import Result
+from circuits.results import CheckResult, Result
 from utils.errors import CourseError
 from utils.files import write_file
 
@@ -167,6 +167,11 @@ def _inline(text: str) -> str:
     )
 
 
+def _unpaid(result: Result, check: CheckResult) -> str:
+    """Why a check that passed gave no points, if it gave none."""
+    return " (gives its points once a check on other inputs passes)" if check.passed and not result.earned else ""
+
+
 class Report:
     """The outcome of `check`. As plain text, the points; in a notebook, what was found. A `graded`
     one lists every check, and says why it ran unsandboxed, if it did."""
@@ -183,7 +188,7 @@ class Report:
         lines = [f"{r.exercise}: {points_text(r.points)} of {points_text(r.max_points)} points"]
         said = set()
         for c in r.checks:
-            lines.append(f"  {'ok  ' if c.passed else 'FAIL'} {c.name}")
+            lines.append(f"  {'ok  ' if c.passed else 'FAIL'} {c.name}{_unpaid(r, c)}")
             lines += [f"       {c.message}"] * (bool(c.message) and c.message not in said)
             said.add(c.message)
         lines += [f"  Hint: {r.hint}"] * bool(r.hint)
@@ -211,7 +216,7 @@ class Report:
                 if not c.passed and c.message not in said:
                     message = f'<div style="margin-left: 1.5em">{_inline(c.message)}</div>'
                     said.add(c.message)
-                rows.append(f"<div>{mark} {html.escape(c.name)}{message}</div>")
+                rows.append(f"<div>{mark} {html.escape(c.name + _unpaid(r, c))}{message}</div>")
             body = "".join(rows)
         if r.hint:
             body += f"<div><b>Hint</b> {_inline(r.hint)}</div>"

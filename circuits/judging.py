@@ -73,7 +73,7 @@ def run_checks(
                     )
             passed = message is None
             trials.append(Trial(passed, submission.calls))
-            result.checks.append(CheckResult(title(check), check.points, passed, message or ""))
+            result.checks.append(CheckResult(title(check), check.points, passed, message or "", check.explains))
         if not result.passed and not stopped:
             with contextlib.suppress(limits.OutOfTime), limits.time_limit(DIAGNOSIS_SECONDS):
                 result.hint = _hint(checks, trials, mistakes, pairs, submission, seed)

@@ -12,6 +12,7 @@ class CheckResult:
     points: float
     passed: bool
     message: str = ""
+    explains: bool = False  # it gives points beside another check that passed, not alone
 
 
 @dataclass
@@ -31,8 +32,13 @@ class Result:
         return Result(**{**found, "checks": [CheckResult(**check) for check in found["checks"]]})
 
     @property
+    def earned(self) -> bool:
+        """Whether a check passed that gives points by itself."""
+        return any(c.passed and not c.explains for c in self.checks)
+
+    @property
     def points(self) -> float:
-        return sum(c.points for c in self.checks if c.passed)
+        return sum(c.points for c in self.checks if c.passed) if self.earned else 0
 
     @property
     def max_points(self) -> float:

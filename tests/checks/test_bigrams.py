@@ -7,7 +7,9 @@ import math
 import torch
 
 from circuits.checking import describe, exercise, expect, require, whole_numbers
-from circuits.inputs import generator, integer, model_of_table, normal, orthogonal, random_model, random_tokens
+from circuits.inputs import (
+    generator, integer, model_of_table, normal, orthogonal, random_model, random_tokens, shuffle,
+)
 from circuits.symmetries import symmetric
 from utils.model import Transformer
 
@@ -70,7 +72,7 @@ def test_counts_every_adjacent_pair(submission, rng):
     expect(submission.bigram_counts(tokens, 5), want, f"the table for tokens {tokens.tolist()}")
 
 
-@exercise("bigram_counts", points=1)
+@exercise("bigram_counts", points=1, explains=True)
 def test_counts_a_pair_as_often_as_it_occurs(submission, rng):
     tokens = torch.tensor([1, 1, 1, 1, 0])
     want = [[0, 0], [1, 3]]
@@ -96,14 +98,14 @@ def test_has_a_row_and_a_column_for_every_token_of_the_vocabulary(submission, rn
 # bigram_log_probs ---------------------------------------------------------------------------
 
 
-@exercise("bigram_log_probs", points=1)
+@exercise("bigram_log_probs", points=1, explains=True)
 def test_each_row_is_a_distribution(submission, rng):
     counts = random_counts(rng, 6)
     log_probs = submission.bigram_log_probs(counts, 0.5)
     expect(log_probs.double().exp().sum(-1), torch.ones(6), "the sum of each row's probabilities")
 
 
-@exercise("bigram_log_probs", points=1)
+@exercise("bigram_log_probs", points=1, explains=True)
 def test_two_tokens_by_hand(submission, rng):
     counts = torch.tensor([[2, 0], [1, 4]])
     want = torch.tensor([[2.25 / 2.5, 0.25 / 2.5], [1.25 / 5.5, 4.25 / 5.5]]).log()
@@ -117,6 +119,9 @@ def test_a_token_never_seen_has_equally_likely_successors(submission, rng):
     counts[3] = 0
     got = submission.bigram_log_probs(counts, 0.1)
     expect(got[3], torch.full((5,), -math.log(5)), "the row of a token that was never seen")
+    a = int(counts[:, 0].argmax())  # seen, and not followed by all tokens alike
+    alike = torch.allclose(got[a].double(), got[3].double())
+    require(not alike, f"The row of token {a}, with counts {counts[a].tolist()}, is that of a token never seen.")
 
 
 @exercise("bigram_log_probs", points=1)
@@ -137,21 +142,25 @@ def test_alpha_is_what_is_added(submission, rng):
 
 @exercise("conditional_entropy", points=1)
 def test_is_zero_when_the_next_token_is_certain(submission, rng):
-    counts = torch.tensor([[0, 3, 0], [0, 0, 5], [2, 0, 0]])
+    counts = torch.zeros(5, 5, dtype=torch.long)
+    counts[torch.arange(5), shuffle(rng, 5)] = torch.randint(1, 9, (5,), generator=rng)
     got = submission.conditional_entropy(counts)
     expect(got, 0.0, "the conditional entropy where each token has one successor")
+    got = float(submission.conditional_entropy(counts + random_counts(rng, 5)))
+    require(abs(got) > 1e-3, f"Where tokens have several successors, the conditional entropy is not 0; yours is {got:.4f}.")
 
 
 @exercise("conditional_entropy", points=1)
 def test_is_log_n_when_n_successors_are_equally_likely(submission, rng):
     n = integer(rng, 2, 5)
     counts = torch.zeros(8, 8, dtype=torch.long)
-    counts[:, :n] = 3
+    for row in counts:
+        row[torch.randperm(8, generator=rng)[:n]] = integer(rng, 1, 9)
     got = submission.conditional_entropy(counts)
     expect(got, math.log(n), f"the conditional entropy (nats) with {n} equally likely successors")
 
 
-@exercise("conditional_entropy", points=1)
+@exercise("conditional_entropy", points=1, explains=True)
 def test_a_frequent_token_weighs_more(submission, rng):
     counts = torch.tensor([[90, 0], [5, 5]])
     want = 0.1 * math.log(2)
@@ -177,6 +186,8 @@ def test_knowing_nothing_costs_log_d_vocab(submission, rng):
     table = torch.full((6, 6), -math.log(6))
     tokens = random_text(rng, 20, 6)
     expect(submission.cross_entropy_of_table(table, tokens), math.log(6), "the loss of the uniform table")
+    got = float(submission.cross_entropy_of_table(random_table(rng, 6), tokens))
+    require(abs(got - math.log(6)) > 1e-5, f"A table of other probabilities should not have the uniform one's loss, {got:.4f}.")
 
 
 @exercise("cross_entropy_of_table", points=1)
@@ -198,7 +209,7 @@ def test_is_the_mean_over_pairs(submission, rng):
 # zero_layer_logits --------------------------------------------------------------------------
 
 
-@exercise("zero_layer_logits", points=1)
+@exercise("zero_layer_logits", points=1, explains=True)
 def test_is_a_lookup_and_a_product(submission, rng):
     W_E = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     W_U = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]])
@@ -228,6 +239,9 @@ def test_each_position_depends_on_its_own_token_alone(submission, rng):
     expect(after[0, others], before[0, others], what)
     moved = not torch.allclose(after[0, 2], before[0, 2])
     require(moved, "Changing the token at position 2 should change the logits at position 2.")
+    for name, W_E, W_U in (("W_E", normal(rng, *model.W_E.shape), model.W_U), ("W_U", model.W_E, normal(rng, *model.W_U.shape))):
+        other = submission.zero_layer_logits(W_E, W_U, tokens)
+        require(not torch.allclose(other, before), f"With another {name} the logits should be others.")
 
 
 # positions_that_matter ----------------------------------------------------------------------
@@ -270,15 +284,15 @@ def check_positions(submission, rng, places):
 
 @exercise("positions_that_matter", points=1)
 def test_is_right_in_a_short_text(submission, rng):
-    check_positions(submission, rng, (1, 2))
+    check_positions(submission, rng, (integer(rng, 1, 4), integer(rng, 5, 9)))
 
 
 @exercise("positions_that_matter", points=1)
 def test_is_right_in_a_long_text(submission, rng):
-    check_positions(submission, rng, (4, 9))
+    check_positions(submission, rng, (integer(rng, 10, 19), integer(rng, 20, 40)))
 
 
-@exercise("positions_that_matter", points=1)
+@exercise("positions_that_matter", points=1, explains=True)
 def test_is_right_at_the_start_of_a_text(submission, rng):
     check_positions(submission, rng, (0, 1))
 
@@ -295,7 +309,7 @@ def test_row_a_holds_the_logits_after_token_a(submission, rng):
         expect(got[a], want, f"row {a}, the logits after token {a},")
 
 
-@exercise("direct_path", points=1)
+@exercise("direct_path", points=1, explains=True)
 def test_three_tokens_by_hand(submission, rng):
     W_E, W_U = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0, 20.0, 30.0]])
     want = [[10, 20, 30], [20, 40, 60], [30, 60, 90]]
@@ -430,7 +444,7 @@ def test_is_zero_for_equal_tables_and_positive_otherwise(submission, rng):
     require(got > 1e-3, f"Two different tables have a positive KL; yours is {got:.4f}.")
 
 
-@exercise("mean_kl", points=1)
+@exercise("mean_kl", points=1, explains=True)
 def test_two_rows_by_hand(submission, rng):
     p = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
     q = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
@@ -541,7 +555,7 @@ def test_residual_vectors_are_rotated_by_R(submission, rng):
     expect(cache["embed"], want, "the residual stream of the rotated model, x @ R,")
 
 
-@exercise("rotate_residual", points=1, in_place=True)
+@exercise("rotate_residual", points=1, explains=True, in_place=True)
 def test_leaves_the_given_model_as_it_was(submission, rng):
     model, R = zero_layer_model(rng), orthogonal(rng, 5)
     W_E, W_U = model.W_E.detach().clone(), model.W_U.detach().clone()
@@ -568,7 +582,7 @@ def written(submission, model, prompt, n, temperature, generator):
     return got
 
 
-@exercise("sample", points=1)
+@exercise("sample", points=1, explains=True)
 def test_keeps_the_prompt_and_adds_n_tokens(submission, rng):
     model, prompt = zero_layer_model(rng), random_text(rng, 7, 11)
     for n in (1, 6):
@@ -607,7 +621,7 @@ def test_draws_by_the_softmax_of_logits_over_temperature(submission, rng):
         )
 
 
-@exercise("sample", points=1)
+@exercise("sample", points=1, explains=True)
 def test_the_same_seed_writes_the_same_text(submission, rng):
     model, prompt = model_of_table(torch.zeros(7, 7)), torch.tensor([3])
     one, again, other = (written(submission, model, prompt, 30, 1.0, seeded(s)) for s in (5, 5, 6))
@@ -769,7 +783,7 @@ def test_holds_for_a_narrower_model_and_another_text(submission, rng):
 @exercise("predict_distance", points=1)
 def test_looks_at_the_counts_and_not_at_token_numbers(submission, rng):
     counts = counts_of_fresh_text(rng, 30, 1000)
-    order = torch.randperm(30, generator=rng)
+    order = torch.tensor(shuffle(rng, 30))
     score = torch.as_tensor(submission.predict_distance(counts)).double()
     renamed = torch.as_tensor(submission.predict_distance(counts[order][:, order])).double()
     require(len(score.unique()) > 1, "All your scores are equal, which predicts nothing.")

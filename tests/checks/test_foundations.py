@@ -46,7 +46,7 @@ def trained():
 # split_heads --------------------------------------------------------------------------------
 
 
-@exercise("split_heads", points=1)
+@exercise("split_heads", points=1, explains=True)
 def test_the_first_head_has_the_first_numbers(submission, rng):
     x = torch.arange(1.0, 7.0).reshape(1, 1, 6)
     got = submission.split_heads(x, 2)
@@ -154,7 +154,7 @@ def slow_loss(logits, tokens):
     return sum(losses) / len(losses)
 
 
-@exercise("cross_entropy_nats", points=1)
+@exercise("cross_entropy_nats", points=1, explains=True)
 def test_two_tokens_by_hand(submission, rng):
     # After token 0 the model gives 1/4 to token 0 and 3/4 to token 1; what it says last has no target.
     logits = torch.tensor([[[0.0, math.log(3)], [5.0, -5.0]]])
@@ -184,9 +184,9 @@ def test_large_logits_do_no_harm(submission, rng):
 @exercise("cross_entropy_nats", points=1)
 def test_is_the_loss_of_a_trained_model(submission, rng):
     model = trained()
-    text = "for name in names:\n    print(name)\n"
-    start = int(torch.randint(3, (1,), generator=rng))
-    tokens = model.to_tokens(text)[:, start:]
+    words = ("name", "value", "line", "key", "path", "data", "index", "result", "error", "args", "node", "item")
+    one, all_, then = (words[i] for i in torch.randperm(len(words), generator=rng)[:3])
+    tokens = model.to_tokens(f"for {one} in {all_}:\n    {then} = print({one})\n")
     logits = model(tokens)
     expect(submission.cross_entropy_nats(logits, tokens), slow_loss(logits, tokens), "the two-layer model's loss")
 
@@ -232,7 +232,7 @@ def test_gives_a_trained_heads_scores(submission, rng):
 # adjoint_attention --------------------------------------------------------------------------
 
 
-@exercise("adjoint_attention", points=1)
+@exercise("adjoint_attention", points=1, explains=True)
 def test_one_dimension_by_hand(submission, rng):
     W_Q, W_K = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     want = [[3, 5], [6, 10]]
@@ -288,7 +288,7 @@ def check_regauged(submission, W_Q, W_K, R, what, atol=1e-4):
     expect(new_Q, W_Q.double() @ R.double(), f"the new W_Q {what}, which is W_Q R,", atol=atol)
 
 
-@exercise("regauge", points=1)
+@exercise("regauge", points=1, explains=True)
 def test_one_dimension_of_the_head_by_hand(submission, rng):
     W_Q, W_K = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     new_Q, new_K = regauged(submission, W_Q, W_K, torch.tensor([[2.0]]))
@@ -325,7 +325,7 @@ def regauged_ov(submission, W_V, W_O, R):
     return two_matrices(submission.regauge_ov(W_V, W_O, R), ("W_V", "W_O"), (W_V, W_O))
 
 
-@exercise("regauge_ov", points=1)
+@exercise("regauge_ov", points=1, explains=True)
 def test_one_dimension_of_the_value_by_hand(submission, rng):
     W_V, W_O = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 5.0]])
     new_V, new_O = regauged_ov(submission, W_V, W_O, torch.tensor([[2.0]]))
@@ -414,13 +414,15 @@ def test_what_a_head_moves(submission, rng):
 
 @exercise("survives_regauging", points=1)
 def test_in_the_trained_model(submission, rng):
-    check_survivors(submission, rng, trained(), ACTIVATIONS)
+    names = [ACTIVATIONS[i] for i in torch.randperm(len(ACTIVATIONS), generator=rng)]
+    check_survivors(submission, rng, trained(), names[:6])
+    check_survivors(submission, rng, trained(), names[3:])
 
 
 # kron_apply ---------------------------------------------------------------------------------
 
 
-@exercise("kron_apply", points=1)
+@exercise("kron_apply", points=1, explains=True)
 def test_positions_from_the_left_features_from_the_right(submission, rng):
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     scale = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
@@ -561,19 +563,22 @@ def check_ranks(submission, model, name):
 
 @exercise("predict_ranks", points=1)
 def test_with_room_to_spare(submission, rng):
-    for d_model, d_head, n_heads in ((24, 3, 2), (30, 2, 5)):
-        model = random_model(rng, d_model=d_model, d_head=d_head, n_heads=n_heads)
+    for _ in range(2):
+        d_head, n_heads = integer(rng, 3, 6), integer(rng, 3, 6)
+        model = random_model(rng, d_model=d_head * n_heads + integer(rng, 3, 9), d_head=d_head, n_heads=n_heads)
         check_ranks(submission, model, "a model with random weights")
 
 
 @exercise("predict_ranks", points=1)
 def test_where_the_stream_is_full(submission, rng):
-    for d_model, d_head, n_heads in ((8, 4, 5), (9, 5, 2), (6, 11, 3)):
+    d_head, n_heads, d_model = integer(rng, 3, 6), integer(rng, 3, 6), integer(rng, 5, 9)
+    full = (integer(rng, d_head + 1, d_head * n_heads - 3), d_head), (d_head * n_heads - 1, d_head)
+    for d_model, d_head in (*full, (d_model, d_model + integer(rng, 3, 9))):
         model = random_model(rng, d_model=d_model, d_head=d_head, n_heads=n_heads)
         check_ranks(submission, model, "a model with random weights")
 
 
-@exercise("predict_ranks", points=1)
+@exercise("predict_ranks", points=1, explains=True)
 def test_in_trained_weights(submission, rng):
     for name in ("one_layer", "two_layer"):
         check_ranks(submission, load_model(name).requires_grad_(False), f"the trained {name}")
@@ -592,7 +597,7 @@ def truncated(submission, M, k):
     return got
 
 
-@exercise("truncate_rank", points=1)
+@exercise("truncate_rank", points=1, explains=True)
 def test_a_diagonal_by_hand(submission, rng):
     M = torch.diag(torch.tensor([2.0, 5.0, 1.0, 3.0, 6.0, 4.0]))
     want = torch.diag(torch.tensor([0.0, 5.0, 0.0, 0.0, 6.0, 0.0]))
@@ -620,6 +625,7 @@ def test_keeps_what_has_rank_k_already(submission, rng):
     M = normal(rng, 7, 3) @ normal(rng, 3, 5)
     expect(truncated(submission, M, 3), M, "the closest matrix of rank 3 to one of rank 3", atol=1e-4)
     expect(truncated(submission, M, 5), M, "a matrix of rank 3, all 5 dimensions kept,", atol=1e-4)
+    truncated(submission, normal(rng, 7, 5), 3)  # and not what has more
     model, head = trained(), int(torch.randint(8, (1,), generator=rng))
     OV = model.W_V[0, head] @ model.W_O[0, head]
     what = f"W_V W_O of head 0.{head}, {model.cfg.d_head} dimensions kept,"
@@ -629,7 +635,7 @@ def test_keeps_what_has_rank_k_already(submission, rng):
 # virtual_weights ----------------------------------------------------------------------------
 
 
-@exercise("virtual_weights", points=1)
+@exercise("virtual_weights", points=1, explains=True)
 def test_two_dimensions_by_hand(submission, rng):
     W_out, W_in = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]), torch.tensor([[1.0, 4.0], [0.0, 5.0], [3.0, 0.0]])
     got = submission.virtual_weights(W_out, W_in)
@@ -653,6 +659,8 @@ def test_is_zero_where_nothing_is_read(submission, rng):
     W_out, W_in = normal(rng, 3, 4) @ basis[:, :4].T, basis[:, 4:] @ normal(rng, 4, 3)
     got = submission.virtual_weights(W_out, W_in)
     expect(got, torch.zeros(3, 3), "the weights where one reads only what the other never writes")
+    got = submission.virtual_weights(W_out, basis[:, :4] @ normal(rng, 4, 3))
+    require(bool(got.abs().max() > 1e-3), "All weights are 0, though the one reads where the other writes.")
 
 
 @exercise("virtual_weights", points=1)
@@ -674,6 +682,8 @@ def test_is_one_for_a_reader_of_all_that_is_written(submission, rng):
     W_out, W_in = normal(rng, 3, 1) * direction, direction[:, None] * normal(rng, 1, 4)
     got = submission.read_strength(W_out, W_in)
     expect(got, 1.0, "the strength where one direction is written and the same one read")
+    got = float(submission.read_strength(W_out, normal(rng, 6, 1) * normal(rng, 1, 4)))
+    require(abs(got - 1) > 1e-3, f"The strength is {got:.4f} where another direction is read, too.")
 
 
 @exercise("read_strength", points=1)
@@ -681,8 +691,10 @@ def test_is_zero_for_a_reader_of_something_else(submission, rng):
     W_out, W_in = torch.zeros(2, 6), torch.zeros(6, 3)
     W_out[:, :3], W_in[3:] = normal(rng, 2, 3), normal(rng, 3, 3)
     expect(submission.read_strength(W_out, W_in), 0.0, "the strength where nothing written is read")
-    W_out, W_in = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0], [0.0]])
-    expect(submission.read_strength(W_out, W_in), 0.6, "the strength for W_out [[3,4]] and W_in [[1],[0]]")
+    a, b = integer(rng, 3, 9), integer(rng, 3, 9)
+    W_out, W_in = torch.tensor([[a, b]]).float(), torch.tensor([[1.0], [0.0]])
+    got = submission.read_strength(W_out, W_in)
+    expect(got, a / math.hypot(a, b), f"the strength for W_out [[{a},{b}]] and W_in [[1],[0]]")
 
 
 @exercise("read_strength", points=1)
@@ -816,19 +828,21 @@ def some_heads(rng, model, n_heads=3):
 
 @exercise("strongest_wire", points=1)
 def test_finds_it_in_the_trained_model(submission, rng):
-    check_wire(submission, some_heads(rng, trained()), "a model of some heads of the trained one")
+    for _ in range(2):
+        check_wire(submission, some_heads(rng, trained()), "a model of some heads of the trained one")
 
 
 @exercise("strongest_wire", points=1)
 def test_finds_it_when_the_heads_change_places(submission, rng):
-    model = some_heads(rng, trained(), n_heads=5)
-    check_wire(submission, model, "a model of other heads of the trained one, in another order")
+    for _ in range(2):
+        model = some_heads(rng, trained(), n_heads=5)
+        check_wire(submission, model, "a model of other heads of the trained one, in another order")
 
 
 # mlp_as_neurons -----------------------------------------------------------------------------
 
 
-@exercise("mlp_as_neurons", points=1)
+@exercise("mlp_as_neurons", points=1, explains=True)
 def test_two_neurons_by_hand(submission, rng):
     x = torch.tensor([[1.0, 2.0]])
     W_in = torch.tensor([[1.0, 1.0], [1.0, -1.0]])  # matches 3 and -1

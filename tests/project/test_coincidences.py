@@ -7,7 +7,7 @@ from torch import Tensor
 
 from circuits import inputs
 from circuits.checking import Call, exercise
-from circuits.coincidences import coincidences, of_checks, unexplained
+from circuits.coincidences import calls_of, coincidences, unexplained
 from utils.model import Transformer
 
 
@@ -113,5 +113,6 @@ def test_what_varies_with_the_seed_alone_is_no_coincidence():
     def double(n: int) -> int:
         return 2 * n
 
-    assert of_checks([check], double) == []
-    assert of_checks([check], double, seeds=1) == ["n never varies"]
+    calls = [call for seed in range(3) for call in calls_of(check, double, seed)]
+    assert coincidences(double, calls) == []
+    assert coincidences(double, calls[:1]) == ["n never varies"]

@@ -87,19 +87,22 @@ def test_nothing_is_checked_that_is_no_exercise_and_nothing_twice():
 
 
 CHECKS = '''
+import torch
+
 from circuits.checking import exercise, expect
 
 SYMMETRIES = {"double": "its argument is a number"}
 
-@exercise("double", points=1)
+@exercise("double", points=1, explains=True)
 def test_doubles(submission, rng):
     expect(submission.double(2.0), 4.0, "double of 2")
 
 @exercise("double", points=1)
 def test_doubles_negative_numbers(submission, rng):
-    expect(submission.double(-3.0), -6.0, "double of -3")
+    x = -3 - torch.rand(1, generator=rng).item()
+    expect(submission.double(x), 2 * x, f"double of {x:.3f}")
 
-@exercise("double", points=0.5)
+@exercise("double", points=0.5, explains=True)
 def test_leaves_zero_alone(submission, rng):
     expect(submission.double(0.0), 0.0, "double of 0")
 '''
@@ -171,13 +174,21 @@ def test_a_good_exercise_has_no_problem(course):
         ("solutions/1_tiny/tiny.py", "def double", "def treble", "has no reference answer"),
         ("solutions/1_tiny/tiny.py", "def double", "1 / 0\ndef double", "raised ZeroDivisionError"),
         ("tests/checks/test_tiny.py", "points=0.5", "points=0", "is worth 0 points"),
-        ("tests/checks/test_tiny.py", '@exercise("double", points=0.5)\n', "", "has 2 checks"),
+        ("tests/checks/test_tiny.py", '@exercise("double", points=0.5, explains=True)\n', "", "has 2 checks"),
         ("tests/checks/test_tiny.py", "test_doubles_negative_numbers", "test_doubles", "defines test_doubles twice"),
         (
             "tests/checks/test_tiny.py",
-            'def test_doubles_negative_numbers(submission, rng):\n    expect(submission.double(-3.0), -6.0',
-            "def test_doubles_negative_numbers(submission, rng):\n    expect(-6.0, -6.0",
-            "gives points unsolved",
+            "expect(submission.double(x), 2 * x",
+            "expect(2 * x, 2 * x",
+            "test_doubles_negative_numbers gives points unsolved",
+        ),
+        ("tests/checks/test_tiny.py", "points=1, explains=True", "points=1", "test_doubles asks the same with every seed"),
+        ("tests/checks/test_tiny.py", "points=1)", "points=1, explains=True)", "has no check that gives points by itself"),
+        (
+            "tests/checks/test_tiny.py",
+            "expect(submission.double(x), 2 * x",
+            "expect(submission.double(x) + submission.double(-x), 0",
+            "test_doubles_negative_numbers gives points to a lazy answer, zeros",
         ),
         ("tests/checks/test_tiny.py", IMPORT, IMPORT + EXPLAINED, "explains 'x never varies', which is not so"),
         ("tests/checks/test_tiny.py", IMPORT, IMPORT + EXPLAINED.replace("double", "duble"), "COINCIDENCES of 'duble'"),
