@@ -7,6 +7,7 @@ with the code or refuses with one line that says why.
 import io
 import json
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Sequence
@@ -67,9 +68,9 @@ def read(submitted: Path, student: str, chapter: Chapter) -> list[Cell]:
 def note(submitted: Path, student: str, chapter: Chapter) -> str:
     """What is taken of a submission, and what is not, if it is not simply the chapter's notebook. Raises Refused."""
     notebook, others = _choice(submitted, student, chapter)
-    if not others and notebook.name == chapter.notebook.name:
+    if not others and str(notebook) == chapter.notebook.name:
         return ""
-    return f"taken: {notebook}" + f", not {_some(others)}" * bool(others)
+    return f"taken: {notebook}, not {_some(others)}" if others else f"taken: {notebook}"
 
 
 def lookalikes(names: list[str], known: list[str]) -> dict[str, str]:
