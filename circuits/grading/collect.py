@@ -169,12 +169,15 @@ class StudentsByPath(FileNameCollectorPlugin):
         numbers = defaultdict(set)
         for by in known.values():
             numbers[submissions.as_typed(by.name)].add(by.number)
-        found, taken = {}, set()
+        by_student = defaultdict(list)
         for file, by in known.items():
             student = submissions.as_typed(by.name)
             if by.number and (by.stays or len(numbers[student]) > 1):  # two of the same name
                 student = f"{student}_{by.number}"
-            own = by.file if (student, by.file) not in taken else str(paths[file])
-            taken.add((student, own))
-            found[file] = {"student_id": student, "file_id": own}
+            by_student[student].append((file, PurePosixPath(by.file).name, by.file, str(paths[file])))
+        found = {}
+        for student, files in by_student.items():
+            _, *ways = zip(*files, strict=True)  # as short as tells one from the other
+            names = next(way for way in ways if len({*way}) == len(way))
+            found |= {of[0]: {"student_id": student, "file_id": n} for of, n in zip(files, names, strict=True)}
         return found

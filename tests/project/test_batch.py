@@ -21,6 +21,7 @@ from conftest import HARMFUL, NAMES_OF_PEOPLE, PATIENCE, answered, hand_in, refe
 from circuits.chapters import Chapter
 from circuits.console import plain
 from circuits.grading.records import Records, read_secret
+from circuits.grading.tables import write_table
 
 CHAPTER = Chapter("1_bigrams")
 REFERENCE = reference(CHAPTER)
@@ -178,6 +179,33 @@ def test_bad_submissions_get_a_line_and_stop_nobody(classroom):
     for student in ("*", "torn", "empty", "copycat"):
         assert sum(f"'{student}': refused: " in line for line in printed.splitlines()) == 1
     assert rows["torn"]["points"] == "" and "not JSON" in rows["torn"]["note"]
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("\uff1d1", "'\uff1d1"), (" =1", " '=1"),
+        ("\t=1", r"\t=1"), ("\r=1", r"\r=1"), ("\x1b[2J", r"\x1b[2J"), ("a\n=1", r"a\n=1"),
+        ("there is a;=1+1.ipynb", "there is a;'=1+1.ipynb"), ('a","=1', 'a","\'=1'),
+        ("Lee, Anna", "Lee, Anna"), ("Smith-Jones (=)", "Smith-Jones (=)"), ("अनिल", "अनिल"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_spreadsheet_finds_no_formula_in_a_table(tmp_path, text, shown):
+    write_table(tmp_path / "table.csv", [["note", -1.5], [text, 3]])
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["note", "-1.5"], [shown, "3"]]
+
+
+@pytest.mark.proof
+def test_nbgraders_table_is_quoted_and_holds_no_formula(classroom, nbgrader):
+    """Also of those whom nobody has graded."""
+    nbgrader(classroom, "db", "student", "add", "anna", "--first-name==cmd|A0", "--last-name=Lee, Anna")
+    nbgrader(classroom, "export", "--to", "exported.csv")
+    with open(classroom / "exported.csv", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["student_id"], row["first_name"], row["last_name"]) == ("anna", "'=cmd|A0", "Lee, Anna")
+    assert (row["score"], row["max_score"]) == ("0.0", f"{float(sum(CHAPTER.exercises.values()))}")
 
 
 @pytest.mark.proof
