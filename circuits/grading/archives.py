@@ -63,7 +63,7 @@ def members(file: IO[bytes], most: int) -> Iterator[tuple[zipfile.ZipFile, zipfi
 
 
 def path_of(member: zipfile.ZipInfo) -> PurePosixPath:
-    """Where a member belongs. Raises NotUnpacked for what leads elsewhere."""
+    """Where a member belongs. Raises NotUnpacked for what leads elsewhere or does not print."""
     name = member.filename
     if not member.flag_bits & 0x800:  # said to be in DOS' own letters, but macOS writes UTF-8
         try:
@@ -72,7 +72,7 @@ def path_of(member: zipfile.ZipInfo) -> PurePosixPath:
             pass
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not is_shown_as_it_is(name):
-        raise NotUnpacked("has a path that leads elsewhere")
+        raise NotUnpacked("has a path that leads elsewhere, or a name that does not print")
     return path
 
 

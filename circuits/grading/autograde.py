@@ -26,7 +26,7 @@ from traitlets import Bool
 
 from circuits.build import source_notebook
 from circuits.chapters import CHECK_PREFIX, Chapter
-from circuits.console import plain
+from circuits.console import plain, take_any_console
 from circuits.exercises import Report, points_text
 from circuits.grading import submissions
 from circuits.grading.grader import Graded, Grader, Job, seed
@@ -49,6 +49,7 @@ def install() -> None:
     nbgrader.apps.generatefeedbackapp.GenerateFeedback = FeedbackByName
     nbgrader.utils.is_ignored = _is_ignored
     logging.setLogRecordFactory(PlainRecord)
+    take_any_console()
 
 
 class PlainRecord(logging.LogRecord):
