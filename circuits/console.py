@@ -4,13 +4,14 @@ import io
 import sys
 from typing import Any, TextIO
 
-_JOINERS = "\u200c\u200d"  # Persian and Indic words need them
+# Python prints no other blank than one; Persian and Indic words need the joiners, Japanese names the wide blank.
+_SHOWN = "\u00a0\u3000\u200c\u200d"
 
 
 def plain(text: Any, lines: bool = True) -> str:
     """Text that a terminal takes for nothing more: what does not print is shown as its escape, `\\x1b`.
     Ends of lines and tabs stay, unless one line is wanted."""
-    keep = _JOINERS + "\n\t" * lines
+    keep = _SHOWN + "\n\t" * lines
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in str(text))
 
 

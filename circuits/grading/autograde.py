@@ -71,10 +71,8 @@ def students(converter: BaseConverter) -> list[str]:
     names = submissions.students(Path(converter.coursedir.root, converter._input_directory), chapter)
     if wanted == "*":
         return names
-    for fits in (wanted.__eq__, lambda name: name.strip() == wanted, lambda name: fnmatch.fnmatchcase(name, wanted)):
-        if found := [name for name in names if fits(name)]:
-            return found
-    return []
+    stripped = [name for name in names if name.strip() == wanted]
+    return [name for name in stripped if name == wanted] or stripped or fnmatch.filter(names, wanted)
 
 
 class FeedbackByName(GenerateFeedback):

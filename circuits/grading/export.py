@@ -1,4 +1,4 @@
-"""`nbgrader export`, for students of any name: nbgrader's own writes no quotes, so a comma in a name moves the marks."""
+"""`nbgrader export`, for students of any name: in nbgrader's own table, without quotes, a comma moves the marks."""
 
 from pathlib import Path
 
@@ -35,7 +35,8 @@ class QuotedCsv(ExportPlugin):
                     pass
                 person = (student.id, student.last_name, student.first_name, student.email)
                 marks = (score, penalty, max(0.0, score - penalty), assignment.max_score)
-                rows.append([assignment.name, _text(assignment.duedate), _text(timestamp), *map(_text, person), *marks])
+                times = (assignment.duedate, timestamp)
+                rows.append([assignment.name, *map(_text, (*times, *person)), *marks])
         write_table(file, rows)
 
 

@@ -23,11 +23,13 @@ from circuits.grading.archives import MAX_NOTEBOOK, NotUnpacked
 
 MAX_FILES = 1000
 MAX_LINE = 200  # bytes
-MAX_NAME = 100  # letters, and twice as many bytes: some of our files are called after a student
+MAX_NAME = 100  # letters and signs; and twice as many bytes, as some of our files are called after a student
 # What nbgrader's exchange puts beside a notebook, and needs again to give feedback.
 OF_THE_EXCHANGE = ("timestamp.txt", "submission_secret.txt")
-# Of a name, besides letters, marks and digits of any script, and blanks.
-_IN_NAMES = ".,@+-_'()[]{}\u2018\u2019\u00b7\u2010\u2013\u200c\u200d"
+# Of a name, besides letters, marks and digits: blanks, and what some scripts have for apostrophe, hyphen and dot.
+_IN_NAMES = (
+    " .,@+-_'()[]{}\u00a0\u3000\u200c\u200d\u00b4\u2018\u2019\u055a\u05f3\u05f4\u2010\u2011\u2013\u00b7\u30fb"
+)
 
 
 class Refused(Exception):
@@ -66,7 +68,7 @@ def read(submitted: Path, student: str, chapter: Chapter) -> list[Cell]:
 
 
 def note(submitted: Path, student: str, chapter: Chapter) -> str:
-    """What is taken of a submission, and what is not, if it is not simply the chapter's notebook. Raises Refused."""
+    """What is taken of a submission and what is not, if it is not simply the chapter's notebook. Raises Refused."""
     notebook, others = _choice(submitted, student, chapter)
     if not others and str(notebook) == chapter.notebook.name:
         return ""
@@ -93,12 +95,12 @@ def as_typed(name: str) -> str:
 def check_student(student: str) -> None:
     """Refuse names that a path, a web page, a spreadsheet or a terminal could take for more."""
     kinds = [unicodedata.category(c)[0] for c in student]
-    known = all(k in "LMN" or c == " " or c in _IN_NAMES for k, c in zip(kinds, student, strict=True))
+    known = all(k in "LMN" or c in _IN_NAMES for k, c in zip(kinds, student, strict=True))
     begins = kinds[:1] in (["L"], ["N"]) or student[:1] in tuple("_'([{\u2018\u2019")
     if not known or not begins or len(student) > MAX_NAME or len(student.encode()) > 2 * MAX_NAME:
         raise Refused(
             "the student's name may hold letters, digits, blanks, brackets and . , ' @ + - _ only, begins with a "
-            f"letter or digit, and has at most {MAX_NAME}; rename the folder"
+            f"letter or digit, and has at most {MAX_NAME} ({2 * MAX_NAME} bytes); rename the folder"
         )
 
 

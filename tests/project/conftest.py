@@ -25,7 +25,7 @@ PATIENCE = 1800
 NAMES_OF_PEOPLE = (
     "José", unicodedata.normalize("NFD", "Zoë Ångström"), "अनिल शर्मा", "สมชาย ใจดี", "نور علی\u200cرضا", "김민준",
     "Nguyễn Thị Ánh", "O'Brien", "D’Angelo", "'t Hooft", "Lee, Anna", "Fox (Ben)", "[ext] Cleo", "{x} Dee", "a[b]c",
-    "Anna Lee", "Anna Lee ", "Müller-Lüdenscheid", "Gal·la", "user+tag@example.org", "_x", "李雷", "7", "a" * 100,
+    "Anna Lee", "Anna Lee ", "Müller-Lüdenscheid", "Gal·la", "user+tag@example.org", "_x", "山田\u3000太郎", "7", "a" * 100,
 )  # fmt: skip
 HARMFUL = (
     "", " ", ".", "..", "-rf", ".hidden", "a/b", "a\nb", "a\x1b[2J", "a\r", "a\t", "a\0", "a*", "a?", "*", "$(id)",
