@@ -71,8 +71,8 @@ def students(converter: BaseConverter) -> list[str]:
     names = submissions.students(Path(converter.coursedir.root, converter._input_directory), chapter)
     if wanted == "*":
         return names
-    stripped = [name for name in names if name.strip() == wanted]
-    return [name for name in stripped if name == wanted] or stripped or fnmatch.filter(names, wanted)
+    alike = [name for name in names if submissions.as_typed(name) == submissions.as_typed(wanted)]
+    return [name for name in alike if name == wanted] or alike or fnmatch.filter(names, wanted)
 
 
 class FeedbackByName(GenerateFeedback):
