@@ -29,10 +29,11 @@ c.Autograde.autograde_preprocessors = [
 
 # `nbgrader zip_collect` takes notebooks from downloads, and nothing that could fill the disk.
 c.ZipCollectApp.extractor_plugin = "circuits.grading.collect.BoundedExtractor"
-# By default: STUDENT_bigrams.ipynb, or STUDENT/bigrams.ipynb. docs/instructors.md has others.
-c.FileNameCollectorPlugin.named_regexp = (
-    r".*/extracted/(?P<student_id>[^/]+?)(?:_|/(?:.*/)?)(?P<file_id>[a-z]+(?:_[a-z]+)*)\.ipynb"
-)
+# Canvas' and Moodle's names, STUDENT_bigrams.ipynb, STUDENT/...; docs/instructors.md has more.
+c.ZipCollectApp.collector_plugin = "circuits.grading.collect.StudentsByPath"
+
+# nbgrader's own table has no quotes, and formulas.
+c.ExportApp.plugin_class = "circuits.grading.export.QuotedCsv"
 
 # nbgrader releases notebooks; the course is written in text. Make the one from the other.
 write_sources(Path(__file__).parent)

@@ -150,17 +150,31 @@ def source(cell: dict[str, Any]) -> str:
     return text if isinstance(text, str) else "".join(text)
 
 
+def decoded(data: bytes) -> str:
+    """The text of a notebook or script as editors save it: UTF-8, -16 or -32, with or without a byte order
+    mark, else what Windows takes for text. Raises ValueError if it is nothing of that, or empty."""
+    try:
+        text = data.decode(json.detect_encoding(data))
+    except UnicodeDecodeError:
+        text = data.decode("cp1252")
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
 def read_cells(file: Path) -> list[dict[str, Any]]:
     """The cells of a notebook or of a percent script. Raises CourseError if it is neither."""
-    if file.suffix not in (".ipynb", ".py"):
+    suffix = file.suffix.lower()
+    if suffix not in (".ipynb", ".py"):
         raise CourseError(f"{file} is neither a notebook (.ipynb) nor a Python file (.py).")
     try:
-        if file.suffix == ".ipynb":
-            notebook = json.loads(file.read_text("utf-8"))
+        text = decoded(file.read_bytes())
+        if suffix == ".ipynb":
+            notebook = json.loads(text)
         else:
             import jupytext
 
-            notebook = jupytext.read(file, fmt="py:percent")
+            notebook = jupytext.reads(text, fmt="py:percent")
         cells = notebook["cells"]
         for cell in cells:
             source(cell), is_setup(cell), exercise_of(cell)  # a notebook has what these read
@@ -191,8 +205,8 @@ def is_setup(cell: dict[str, Any]) -> bool:
 def answer_cells(file: Path) -> list[tuple[str, str]]:
     """Name and code of what must run for the answers in a file: set-up, then each exercise."""
     cells = [c for c in read_cells(file) if c["cell_type"] == "code"]
-    if file.suffix == ".py" and not any(exercise_of(c) for c in cells):
-        return [("the file", file.read_text("utf-8"))]
+    if file.suffix.lower() == ".py" and not any(exercise_of(c) for c in cells):
+        return [("the file", decoded(file.read_bytes()))]
     return [(exercise_of(c) or "setup", source(c)) for c in cells if is_setup(c) or exercise_of(c)]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuits import limits, unchanged
+from circuits import console, limits, unchanged
 from circuits.copies import copied, within
 from circuits.following import UNTOLD, broken
 from circuits.inputs import generator
@@ -275,7 +275,7 @@ def problem(
         name=name, raised=first_line.rstrip("."), detail=detail,
         seconds=SECONDS, gigabytes=MEMORY // limits.GIGABYTE,
     )
-    return AnswerError(message, kind, raised, line)
+    return AnswerError(console.plain(message, lines=False), kind, raised, line)
 
 
 def advice(text: str) -> str:

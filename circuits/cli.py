@@ -1,5 +1,6 @@
 """The one command, `circuits`. Each of its words does what its help says and nothing more."""
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -7,18 +8,27 @@ from pathlib import Path
 
 import click
 
+from circuits.console import Plain, plain, take_any_console
 from utils.errors import CourseError
 
 
 class OneLineErrors(click.Group):
     """What went wrong with a request is one line on stderr and exit status 1."""
 
+    def main(self, *args, **kwargs):
+        take_any_console()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
         except CourseError as error:
-            click.echo(f"circuits: {error}", err=True)
+            _say_error(error)
             sys.exit(1)
+
+
+def _say_error(error: CourseError) -> None:
+    click.echo(f"circuits: {plain(error, lines=False)}", err=True)
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -132,12 +142,14 @@ def check(file, as_json):
     """
     from circuits.exercises import Report, points_text
 
-    try:
-        results, cell_problems = _check(file)
+    try:  # what the file prints while it runs is text, and none of the JSON
+        with contextlib.redirect_stdout(Plain(sys.stderr if as_json else sys.stdout)), \
+             contextlib.redirect_stderr(Plain(sys.stderr)):
+            results, cell_problems = _check(file)
     except CourseError as error:
         if as_json:
             click.echo(json.dumps({"error": str(error)}))
-        click.echo(f"circuits: {error}", err=True)
+        _say_error(error)
         sys.exit(2)
     got, of = sum(r.points for r in results), sum(r.max_points for r in results)
     if as_json:
@@ -148,9 +160,9 @@ def check(file, as_json):
         click.echo(json.dumps(found, indent=1))
     else:
         for message in cell_problems.values():
-            click.echo(message)
+            click.echo(plain(message, lines=False))
         for result in results:
-            click.echo(Report(result).summary())
+            click.echo(plain(Report(result).summary()))
         click.echo(f"{points_text(got)} of {points_text(of)} points")
     sys.exit(0 if all(r.passed for r in results) else 1)
 
@@ -210,6 +222,9 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
                 _warn(f"NOT SANDBOXED: the code of every submission will run with your rights ({why}).")
             for row in [r for r in batch.rows.values() if r.status == "refused"]:
                 _problem(row)
+            for task in batch.tasks:
+                if note := batch.notes[task.student]:
+                    _line(f"{task.student!r}: {note}")
             with tqdm(total=len(batch.tasks), unit="submission", dynamic_ncols=True,
                       smoothing=0.1, disable=None if batch.tasks else True) as bar:
                 for row in batch.run(graders):
@@ -237,9 +252,13 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
 
 
 def _problem(row) -> None:
+    _line(f"{row.student!r}: {row.status}: {row.note}")
+
+
+def _line(text: str) -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"{ascii(row.student)}: {row.status}: {row.note}", file=sys.stderr)
+    tqdm.write(plain(text, lines=False), file=sys.stderr)
 
 
 def _warn(text: str) -> None:

@@ -5,6 +5,9 @@ exercise cells, and the learner's own, goes into a notebook made from the course
 has it graded, with the answers in a sandbox; nbgrader's own preprocessors then save the marks.
 """
 
+import fnmatch
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import nbformat
+import nbgrader.utils
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
-from nbgrader.converters import Autograde
+from nbgrader.converters import Autograde, GenerateFeedback
 from nbgrader.converters.base import BaseConverter, NbGraderException
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from nbgrader.utils import compute_checksum, is_grade, is_solution
@@ -22,6 +26,7 @@ from traitlets import Bool
 
 from circuits.build import source_notebook
 from circuits.chapters import CHECK_PREFIX, Chapter
+from circuits.console import plain, take_any_console
 from circuits.exercises import Report, points_text
 from circuits.grading import submissions
 from circuits.grading.grader import Graded, Grader, Job, seed
@@ -36,9 +41,50 @@ def install() -> None:
     """Let `nbgrader autograde` and formgrader's button use this step: both look the class up here."""
     import nbgrader.apps.api
     import nbgrader.apps.autogradeapp
+    import nbgrader.apps.generatefeedbackapp
 
     nbgrader.apps.api.Autograde = SandboxedAutograde
     nbgrader.apps.autogradeapp.Autograde = SandboxedAutograde
+    nbgrader.apps.api.GenerateFeedback = FeedbackByName
+    nbgrader.apps.generatefeedbackapp.GenerateFeedback = FeedbackByName
+    nbgrader.utils.is_ignored = _is_ignored
+    logging.setLogRecordFactory(PlainRecord)
+    take_any_console()
+
+
+class PlainRecord(logging.LogRecord):
+    """Names and messages from submissions stand in nbgrader's log: no terminal takes them for more."""
+
+    def getMessage(self) -> str:
+        return plain(super().getMessage())
+
+
+def _is_ignored(filename: str, ignore_globs: list[str] | None = None) -> bool:
+    """As nbgrader's own, which takes the folder for a pattern too, and so overlooks all in `[a] student`."""
+    return any(fnmatch.fnmatch(os.path.basename(filename), pattern) for pattern in ignore_globs or ())
+
+
+def students(converter: BaseConverter) -> list[str]:
+    """Whose work a converter is to take: all, one, or those that fit a pattern. nbgrader takes names for patterns
+    and cuts blanks off them; here a name is a name first."""
+    wanted, chapter = converter.coursedir.student_id, converter.coursedir.assignment_id
+    names = submissions.students(Path(converter.coursedir.root, converter._input_directory), chapter)
+    if wanted == "*":
+        return names
+    alike = [name for name in names if submissions.as_typed(name) == submissions.as_typed(wanted)]
+    return [name for name in alike if name == wanted] or alike or fnmatch.filter(names, wanted)
+
+
+class FeedbackByName(GenerateFeedback):
+    """nbgrader's converter, for students of any name."""
+
+    def init_notebooks(self) -> None:
+        chapter = self.coursedir.assignment_id
+        folders = [Path(self._format_source(chapter, student)) for student in students(self)]
+        found = {str(folder): [str(file) for file in folder.glob("*.ipynb")] for folder in folders}
+        self.notebooks, self.assignments = [], {folder: files for folder, files in found.items() if files}
+        if not self.assignments:
+            super().init_notebooks()  # says so
 
 
 class GradeAnswers(NbGraderPreprocessor):
@@ -92,43 +138,38 @@ class SandboxedAutograde(Autograde):
             raise NbGraderException(message)
 
     def init_notebooks(self) -> None:
-        """Find the submissions. nbgrader takes names for patterns and passes by what does not match
-        its own; here each folder is read or refused."""
+        """Find the submissions: each folder is read or refused."""
         self.cells: dict[str, list[Cell]] = {}  # by student, what is run
         self.refused: dict[str, str] = {}  # by student, why a submission is not graded
         chapter = Chapter(self.coursedir.assignment_id, Path(self.coursedir.root))
-        if self.coursedir.student_id == "*":
-            for student in submissions.students(self._submitted(), chapter.name):
-                self._read(student, chapter)
-        try:
-            super().init_notebooks()
-        except NbGraderException:
-            if not self.refused:
-                raise
-        self.assignments = {
-            folder: found
-            for folder, found in self.assignments.items()
-            if Path(folder).parent.name not in self.refused
+        for student in self.graded or students(self):
+            self._read(student, chapter)
+        if not self.cells and not self.refused:
+            super().init_notebooks()  # says that nothing is there
+        self.notebooks, self.assignments = [], {
+            folder: [os.path.join(folder, chapter.notebook.name)]
+            for folder in (self._format_source(chapter.name, student) for student in self.cells)
         }
 
     def _read(self, student: str, chapter: Chapter) -> None:
         try:
             self.cells[student] = submissions.read(self._submitted(), student, chapter)
+            if note := submissions.note(self._submitted(), student, chapter):
+                self.log.warning("%r: %s", student, note)
         except submissions.Refused as refusal:
             self.refused[student] = str(refusal)
-            self.log.error("%s: refused: %s", ascii(student), refusal)
-
-    def init_destination(self, assignment_id: str, student_id: str) -> bool:
-        if student_id not in self.cells:
-            self._read(student_id, Chapter(assignment_id, Path(self.coursedir.root)))
-        return student_id in self.cells and super().init_destination(assignment_id, student_id)
+            self.log.error("%r: refused: %s", student, refusal)
 
     def _submitted(self) -> Path:
         return Path(self.coursedir.root, self.coursedir.submitted_directory)
 
     def init_assignment(self, assignment_id: str, student_id: str) -> None:
-        with _nothing_else_copied(self.coursedir):
-            super().init_assignment(assignment_id, student_id)
+        self.log.addFilter(_is_no_wrong_warning)
+        try:
+            with _nothing_else_copied(self.coursedir):
+                super().init_assignment(assignment_id, student_id)
+        finally:
+            self.log.removeFilter(_is_no_wrong_warning)
         folder = self._submitted() / student_id / assignment_id
         for name in submissions.OF_THE_EXCHANGE:
             if (folder / name).exists():
@@ -156,6 +197,11 @@ class SandboxedAutograde(Autograde):
             BaseConverter.convert_single_notebook(self, str(file))
         finally:
             self._sanitizing = True
+
+
+def _is_no_wrong_warning(record: logging.LogRecord) -> bool:
+    """nbgrader misses a notebook of another name, which has been read."""
+    return not str(record.msg).startswith("No submitted file")
 
 
 @contextmanager

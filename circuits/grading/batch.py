@@ -6,9 +6,7 @@ enters it, which makes the gradebook what `nbgrader autograde` makes it.
 """
 
 import contextlib
-import csv
 import functools
-import io
 import logging
 import os
 import queue
@@ -22,8 +20,8 @@ from circuits.chapters import Chapter, chapters
 from circuits.grading import submissions
 from circuits.grading.grader import Graded, Grader, Job, seed
 from circuits.grading.records import FOLDER, Record, Records, fingerprint, read_secret
+from circuits.grading.tables import write_table
 from utils.errors import CourseError
-from utils.files import write_file
 
 HELP_AFTER_SECONDS = 2.0  # of one grader's work
 
@@ -63,15 +61,19 @@ class Batch:
         self.rows: dict[str, Row] = {}
         self.tasks: list[Task] = []
         self.unsandboxed: set[str] = set()
-        for student in submissions.students(self.gradebook.submitted, chapter_name):
+        names = submissions.students(self.gradebook.submitted, chapter_name)
+        self.notes = submissions.lookalikes(names, self.gradebook.students)  # what to know of a student, in a line
+        for student in names:
             self._plan(student, regrade)
 
     def _plan(self, student: str, regrade: bool) -> None:
         try:
             cells = submissions.read(self.gradebook.submitted, student, self.chapter)
+            note = submissions.note(self.gradebook.submitted, student, self.chapter)
         except submissions.Refused as refusal:
             self.rows[student] = Row(student, "refused", note=str(refusal))
             return
+        self.notes[student] = "; ".join(filter(None, (note, self.notes.get(student))))
         mark = fingerprint(self.chapter, cells)
         record = None if regrade else self.records.read(student)
         if record is not None and record.fingerprint != mark:
@@ -124,23 +126,14 @@ class Batch:
             notes.append("no answer was found in the notebook")
         if n := sum(bool(result.found) for result in graded.results):
             notes.append(f"{n} answer{'s' * (n > 1)} not in the exercise's own cell: see the report")
+        notes += [self.notes[student]] * bool(self.notes[student])
         return Row(student, status, graded.points, sum(r.max_points for r in graded.results), "; ".join(notes))
 
     def write_csv(self, file: Path) -> None:
         """The summary as a table: one line a student, refused ones too."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["student", "status", "points", "max_points", "note"])
-        for student in sorted(self.rows):
-            r = self.rows[student]
-            table.writerow([_cell(student), r.status, r.points, r.max_points, _cell(r.note)])
-        write_file(file, text.getvalue().encode("utf-8", "replace"))
-
-
-def _cell(text: str) -> str:
-    """Text that a spreadsheet takes for text, whatever a folder was called."""
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+        rows = [self.rows[student] for student in sorted(self.rows)]
+        table = [[r.student, r.status, r.points, r.max_points, r.note] for r in rows]
+        write_table(file, [["student", "status", "points", "max_points", "note"], *table])
 
 
 def _chapter(root: Path, name: str) -> Chapter:
@@ -272,6 +265,7 @@ class _Gradebook:
                 raise CourseError(f"The gradebook does not know {self.chapter.name}: {advice}") from None
             known = {cell.name: cell.max_score for cell in notebook.grade_cells}
             self.graded_before = {s.student_id for s in notebook.assignment.submissions}
+            self.students = [s.id for s in gradebook.students]
         from nbgrader.utils import is_grade
 
         from circuits.grading.autograde import notebook_with
@@ -293,7 +287,6 @@ class _Gradebook:
         """Save the marks and the graded notebook, as nbgrader does. Raises Refused or _EnterError."""
         from circuits.grading.autograde import SandboxedAutograde
 
-        self.coursedir.student_id = student
         _keep_engine()
         converter = SandboxedAutograde(coursedir=self.coursedir, config=self.config, log=self.log)
         converter.force = True

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,19 @@ from circuits.grading.submissions import Cell
 
 # Seconds that a test waits for what comes at once on a free machine: a busy one must not turn it red.
 PATIENCE = 1800
+
+
+# Students' names, one of each kind: those that real people have, and those that could be taken for more.
+NAMES_OF_PEOPLE = (
+    "José", unicodedata.normalize("NFD", "Zoë Ångström"), "अनिल शर्मा", "สมชาย ใจดี", "نور علی\u200cرضا", "김민준",
+    "Nguyễn Thị Ánh", "O'Brien", "D’Angelo", "'t Hooft", "Lee, Anna", "Fox (Ben)", "[ext] Cleo", "{x} Dee", "a[b]c",
+    "Anna Lee", "Anna Lee ", "Müller-Lüdenscheid", "Gal·la", "user+tag@example.org", "_x", "山田\u3000太郎", "7", "a" * 100,
+)  # fmt: skip
+HARMFUL = (
+    "", " ", ".", "..", "-rf", ".hidden", "a/b", "a\nb", "a\x1b[2J", "a\r", "a\t", "a\0", "a*", "a?", "*", "$(id)",
+    "a|b", "a;b", "a&b", "`a`", "a\\b", '"a"', "<b>", "~a", "=1+1", "+1", "@a", "\uff1d1", "a\udcff", "a" * 101, "ก" * 70,
+    "a\n", "\u202eb", "a\u202e", "a\x9b2J", "\u0301a", "a\ue000",
+)  # fmt: skip
 
 
 def proven_elsewhere(*quick: str) -> list:

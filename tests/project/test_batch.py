@@ -1,27 +1,33 @@
 """`circuits grade`: a whole class, stopped at any moment, and the same gradebook in the end."""
 
 import csv
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, answered, hand_in, reference
+from conftest import HARMFUL, NAMES_OF_PEOPLE, PATIENCE, answered, hand_in, reference
 
 from circuits.chapters import Chapter
+from circuits.console import plain
 from circuits.grading.records import Records, read_secret
+from circuits.grading.tables import write_table
 
 CHAPTER = Chapter("1_bigrams")
 REFERENCE = reference(CHAPTER)
 N = int(os.environ.get("CIRCUITS_LOAD", 12))  # submissions; `make load` grades 1,000
 KILLS = 5
+_COLOURS = re.compile(r"\x1b\[[\d;]*m|\x1b\(B")  # nbgrader's own, where it takes stderr for a terminal
 
 
 def grade(root: Path, *args: str, ok: bool = True) -> str:
@@ -72,8 +78,14 @@ def points(root: Path) -> dict[str, float]:
     return total
 
 
+def exported(root: Path, nbgrader) -> dict[str, float]:
+    nbgrader(root, "export", "--to", "exported.csv")
+    with open(root / "exported.csv", encoding="utf-8") as file:
+        return {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+
+
 def table(root: Path) -> dict[str, dict[str, str]]:
-    with open(root / f"grades-{CHAPTER.name}.csv") as file:
+    with open(root / f"grades-{CHAPTER.name}.csv", encoding="utf-8") as file:
         return {row["student"]: row for row in csv.DictReader(file)}
 
 
@@ -167,6 +179,82 @@ def test_bad_submissions_get_a_line_and_stop_nobody(classroom):
     for student in ("*", "torn", "empty", "copycat"):
         assert sum(f"'{student}': refused: " in line for line in printed.splitlines()) == 1
     assert rows["torn"]["points"] == "" and "not JSON" in rows["torn"]["note"]
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("\uff1d1", "'\uff1d1"), (" =1", " '=1"),
+        ("\t=1", r"\t=1"), ("\r=1", r"\r=1"), ("\x1b[2J", r"\x1b[2J"), ("a\n=1", r"a\n=1"),
+        ("there is a;=1+1.ipynb", "there is a;'=1+1.ipynb"), ('a","=1', 'a","\'=1'),
+        ("Lee, Anna", "Lee, Anna"), ("Smith-Jones (=)", "Smith-Jones (=)"), ("अनिल", "अनिल"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_spreadsheet_finds_no_formula_in_a_table(tmp_path, text, shown):
+    write_table(tmp_path / "table.csv", [["note", -1.5], [text, 3]])
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["note", "-1.5"], [shown, "3"]]
+
+
+@pytest.mark.proof
+def test_nbgraders_table_is_quoted_and_holds_no_formula(classroom, nbgrader):
+    """Also of those whom nobody has graded."""
+    nbgrader(classroom, "db", "student", "add", "anna", "--first-name==cmd|A0", "--last-name=Lee, Anna")
+    nbgrader(classroom, "export", "--to", "exported.csv")
+    with open(classroom / "exported.csv", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["student_id"], row["first_name"], row["last_name"]) == ("anna", "'=cmd|A0", "Lee, Anna")
+    assert (row["score"], row["max_score"]) == ("0.0", f"{float(sum(CHAPTER.exercises.values()))}")
+
+
+@pytest.mark.proof
+def test_students_of_any_name_get_their_marks_and_their_feedback(classroom, nbgrader):
+    """From the batch and from nbgrader's own command alike, whatever their notebooks are called."""
+    alike = unicodedata.normalize("NFD", "José")
+    forms = itertools.cycle((CHAPTER.notebook.name, "bigrams (1).ipynb", "Bigrams-Copy1.ipynb", "a[b]/bigrams.ipynb"))
+    want, forms_of = {}, {}
+    for name, form in zip((*NAMES_OF_PEOPLE, alike), forms, strict=False):
+        exercise = ("direct_path", "bigram_counts")[len(want) % 2]
+        code = {exercise: f"# {ascii(name)}\n{REFERENCE[exercise]}"}
+        hand_in(classroom, name, CHAPTER, answered(CHAPTER, code))
+        folder = classroom / "submitted" / name / CHAPTER.name
+        (folder / form).parent.mkdir(exist_ok=True)
+        (folder / CHAPTER.notebook.name).rename(folder / form)
+        (folder / ".env").write_text("mine")
+        want[name], forms_of[name] = CHAPTER.exercises[exercise], form
+    harmful = [name for name in HARMFUL if name.strip(".") and not {"/", "\0"} & {*name} and len(os.fsencode(name)) < 200]
+    for name in harmful:
+        hand_in(classroom, name, CHAPTER, answered(CHAPTER, {}))
+    printed = grade(classroom)
+    assert points(classroom) == want == exported(classroom, nbgrader)
+    rows = table(classroom)
+    assert sum(row["status"] == "graded" for row in rows.values()) == len(want)
+    assert sum(row["status"] == "refused" for row in rows.values()) == len(harmful)
+    assert printed.count(": refused: ") == len(harmful)
+    for name, form in forms_of.items():
+        assert (f"taken: {form}" in rows[name]["note"]) == (form != CHAPTER.notebook.name)
+    assert "looks like 'Jos\\xe9'" in rows[alike]["note"] and "looks like" in rows["Anna Lee "]["note"]
+    assert plain(printed) == printed
+
+    said = [nbgrader(classroom, "generate_feedback", CHAPTER.name)]
+    for name in want:
+        assert (classroom / "feedback" / name / CHAPTER.name / f"{CHAPTER.notebook_name}.html").exists()
+        if name not in ("a[b]c", "Lee, Anna", "Anna Lee ", "अनिल शर्मा", alike):
+            shutil.rmtree(classroom / "submitted" / name)
+    shutil.rmtree(classroom / "autograded")
+    (classroom / "gradebook.db").unlink()
+    nbgrader(classroom, "generate_assignment", CHAPTER.name, "--force")
+    said += [nbgrader(classroom, "autograde", CHAPTER.name, "--student", "a[b]c")]
+    said += [nbgrader(classroom, "autograde", CHAPTER.name, ok=False)]  # the harmful names are refused
+    assert points(classroom) == {name: want[name] for name in os.listdir(classroom / "submitted") if name in want}
+    assert len(points(classroom)) == 5 and said[-1].count(": refused: ") == len(harmful)
+    for name in points(classroom):
+        kept = classroom / "autograded" / name / CHAPTER.name
+        assert [file.name for file in kept.iterdir()] == [CHAPTER.notebook.name]
+    for text in said:
+        assert plain(_COLOURS.sub("", text)) == _COLOURS.sub("", text)
+        assert "Traceback" not in text and "No submitted file" not in text
 
 
 @pytest.mark.proof

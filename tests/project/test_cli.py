@@ -1,5 +1,6 @@
 """The command `circuits`, as a user meets it: what it prints, keeps and refuses."""
 
+import io
 import json
 import os
 import re
@@ -409,6 +410,68 @@ def test_check_of_what_cannot_be_checked(here, name, content, words):
     if content is not None:
         (here / name).write_bytes(content)
     assert words in refused("check", name, status=2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("name", ["mine.py", "Mine.PY", "mine.ipynb", "MINE.IPYNB"])
+def test_check_reads_what_editors_write(here, name, encoding):
+    text = f'"""“Déjà vu”"""\n{HALF.replace("counts[b, a]", "counts[a, b]")}'
+    if name.lower().endswith("ipynb"):
+        meta = {"nbgrader": {"solution": True, "grade_id": "bigram_counts"}}
+        text = json.dumps({"cells": [{"cell_type": "code", "metadata": meta, "source": text}]}, ensure_ascii=False)
+    (here / name).write_bytes(text.encode(encoding))
+    assert "bigram_counts: 3 of 3 points\n" in circuits("check", name, status=1)
+
+
+STRANGE = """
+import sys
+print("printed \\x1b[2J, \\x9b2J, é")
+print("warned \\x1b[2J", file=sys.stderr)
+
+def direct_path(W_E, W_U):
+    print("inside \\x1b[2J")
+    raise type("Own\\x1b[31m", (Exception,), {})("text \\x1b[2J")
+
+raise ValueError("text \\x1b[2J\\nmore")
+"""
+
+
+def test_nothing_of_a_strangers_file_reaches_the_terminal_but_text(here):
+    name = "strange \x1b[2J\n.py"
+    (here / name).write_text(STRANGE)
+    for printed in run("check", name, status=1):
+        assert "\x1b" not in printed and "\x9b" not in printed
+    stdout, stderr = run("check", name, status=1)
+    assert r"printed \x1b[2J, \x9b2J, é" in stdout and r"warned \x1b[2J" in stderr
+    assert r"raised ValueError: text \x1b[2J" in stdout and r"raised Own\x1b[31m: text \x1b[2J" in stdout
+    stdout, stderr = run("check", name, "--json", status=1)
+    assert json.loads(stdout)["cells"] and "\x1b" not in stdout + stderr and r"printed \x1b[2J" in stderr
+    (here / name).write_text("")
+    assert r"strange \x1b[2J\n.py cannot be read" in refused("check", name, status=2)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_no_command_stumbles_over_a_console_that_is_not_utf_8(here, monkeypatch, encoding):
+    (here / "half.py").write_text(f"print('≠')\n{HALF}\nraise ValueError('≠')", "utf-8")
+    for args, says in (
+        *(((name, "--help"), "Usage: ") for name in main.commands),
+        (("list",), "bigram_counts"),
+        (("check", "half.py"), "The file raised ValueError: "),
+        (("check", "≠.py"), "does not exist"),
+        (("grade", "≠"), "There is no nbgrader_config.py"),
+        (("train", "≠"), "There are: zero_layer"),
+        (("evaluate", "≠"), "There are: zero_layer"),
+        (("dev-check", "≠"), "No exercise is called"),
+        (("mutants", "≠"), ""),
+        (("lab", "half.py"), "is a file"),
+        (("≠",), "No such command"),
+    ):
+        written = io.BytesIO()
+        for stream in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, stream, io.TextIOWrapper(written, encoding, write_through=True))
+        with pytest.raises(SystemExit):  # an error of encoding would come through
+            main.main(list(args), prog_name="circuits")
+        assert says in written.getvalue().decode(encoding, "replace") and b"Traceback" not in written.getvalue()
 
 
 def test_check_of_a_folder(here):

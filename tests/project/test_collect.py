@@ -3,8 +3,9 @@
 import io
 import json
 import os
+import unicodedata
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from conftest import answered
@@ -53,6 +54,104 @@ def test_notebooks_named_by_student_and_folders_by_student(nbgrader, downloads):
     assert students == ["anna", "ben", "cleo"]
     cells = submissions.read(downloads.parents[2] / "submitted", "cleo", CHAPTER)
     assert {cell.exercise for cell in cells} == set(CHAPTER.exercise_names)
+
+
+# Where a notebook stands in a download: whose it is, the number that tells students of one name apart, and what
+# the student called it.
+PATHS = {
+    # Moodle: folders (with and without the last underscore), files, teams, without names
+    "Anna Lee_101_assignsubmission_file_/bigrams.ipynb": ("Anna Lee", "101", "bigrams.ipynb"),
+    "Anna Lee_101_assignsubmission_file/bigrams-1.ipynb": ("Anna Lee", "101", "bigrams-1.ipynb"),
+    "class/José O'Brien-Lee_7_assignsubmission_file_/hand in/my_bigrams.ipynb": (
+        "José O'Brien-Lee", "7", "hand in/my_bigrams.ipynb"),
+    "Anna Lee_101_assignsubmission_file_bigrams (1).ipynb": ("Anna Lee", "101", "bigrams (1).ipynb"),
+    "Anna Lee_101_assignsubmission_file_work/bigrams.ipynb": ("Anna Lee", "101", "work/bigrams.ipynb"),  # a zip file
+    "Group A_5_assignsubmission_file_/bigrams.ipynb": ("Group A", "5", "bigrams.ipynb"),
+    "Default group_assignsubmission_file_/bigrams.ipynb": ("Default group", None, "bigrams.ipynb"),
+    "Participant_12_assignsubmission_file_/bigrams.ipynb": ("Participant", "12", "bigrams.ipynb"),
+    # Canvas: on time, late, handed in again, any script, without names, in one zip file
+    "leeanna_12345_67890_bigrams.ipynb": ("leeanna", "12345", "bigrams.ipynb"),
+    "leeanna_LATE_12345_67890_bigrams-1.ipynb": ("leeanna", "12345", "bigrams-1.ipynb"),
+    "leeanna_late_12345_67890_my_2_bigrams.ipynb": ("leeanna", "12345", "my_2_bigrams.ipynb"),
+    "शर्माअनिल_12345_67890_bigrams.ipynb": ("शर्माअनिल", "12345", "bigrams.ipynb"),
+    "anon_x7Yz2_67890_bigrams.ipynb": ("anon", "x7Yz2", "bigrams.ipynb"),
+    "LATE_anon_x7Yz2_67890_bigrams.ipynb": ("anon", "x7Yz2", "bigrams.ipynb"),
+    "submissions/leeanna_12345_67890_hw.ipynb": ("leeanna", "12345", "hw.ipynb"),
+    "leeanna_12345_67890_work/bigrams.ipynb": ("leeanna", "12345", "work/bigrams.ipynb"),  # a zip file
+    # People
+    "anna_bigrams.ipynb": ("anna", None, "bigrams.ipynb"),
+    "anna_lee_bigrams.ipynb": ("anna_lee", None, "bigrams.ipynb"),
+    "anna_fox_bigrams.ipynb": ("anna_fox", None, "bigrams.ipynb"),
+    "Anna Lee - Bigrams (1).ipynb": ("Anna Lee", None, "Bigrams (1).ipynb"),
+    "anna_1_bigrams.ipynb": ("anna", None, "1_bigrams.ipynb"),
+    "ben/bigrams.ipynb": ("ben", None, "bigrams.ipynb"),
+    "ben/final_bigrams-Copy1.ipynb": ("ben", None, "final_bigrams-Copy1.ipynb"),
+    "ben/bigrams_2026_12_final.ipynb": ("ben", None, "bigrams_2026_12_final.ipynb"),
+    "ben/2026_11_27_bigrams.ipynb": ("ben", None, "2026_11_27_bigrams.ipynb"),
+    # It does not say
+    "bigrams.ipynb": None,
+    "1_bigrams.ipynb": None,
+    "bigrams_anna.ipynb": None,
+    "Untitled.ipynb": None,
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_whose_a_notebook_is_stands_in_its_path(path):
+    from circuits.grading.collect import whose
+
+    by = whose(PurePosixPath(path), CHAPTER)
+    assert (by and (by.name, by.number, by.file)) == PATHS[path]
+
+
+def test_a_chapters_name_of_several_words():
+    from circuits.grading.collect import whose
+
+    for name in ("skip_trigrams", "Skip-Trigrams (1)", "skip trigrams"):
+        by = whose(PurePosixPath(f"anna_lee_{name}.ipynb"), Chapter("2_skip_trigrams"))
+        assert (by.name, by.file) == ("anna_lee", f"{name}.ipynb")
+
+
+@pytest.mark.proof
+def test_downloads_of_canvas_and_moodle_are_taken_as_they_are(nbgrader, downloads):
+    """Two students of one name are two; nobody's second notebook is lost; what belongs to nobody is told."""
+    decomposed = unicodedata.normalize("NFD", "José")
+    mac = zipped({f"{decomposed}_103_assignsubmission_file_/{NAME}": NOTEBOOK, f"__MACOSX/x/._{NAME}": b"\0"})
+    mac = bytearray(mac)
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # macOS does not say that it writes UTF-8
+        mac[mac.index(start) + flags + 1] &= ~0x08
+    (downloads / "from a mac.zip").write_bytes(mac)
+    (downloads / "moodle.zip").write_bytes(zipped({
+        f"Anna Lee_101_assignsubmission_file_/{NAME}": NOTEBOOK,
+        "Ben Ode_102_assignsubmission_file_/a/Bigrams.IPYNB": NOTEBOOK,
+        "Ben Ode_102_assignsubmission_file_/b/Bigrams.IPYNB": NOTEBOOK,
+        f"Wei Li_104_assignsubmission_file_/{NAME}": NOTEBOOK,
+        f"Wei Li_105_assignsubmission_file_/{NAME}": NOTEBOOK,
+        f"=cmd_106_assignsubmission_file_/{NAME}": NOTEBOOK,
+    }))
+    (downloads / "submissions.zip").write_bytes(zipped({
+        "foxcleo_LATE_12345_67890_bigrams-1.ipynb": NOTEBOOK,
+        "foxcleo_12346_67891_bigrams.ipynb": NOTEBOOK,
+    }))
+    for name in (f"anna_lee_{NAME}", f"anna_fox_{NAME}", NAME, f"a\x1b[2J_{NAME}"):
+        (downloads / name).write_bytes(NOTEBOOK)
+    printed = nbgrader(downloads.parents[2], "zip_collect", CHAPTER.name)
+    submitted = downloads.parents[2] / "submitted"
+    assert sorted(os.listdir(submitted)) == sorted((
+        "Anna Lee", "Ben Ode", "José", "Wei Li_104", "Wei Li_105", "anna_fox", "anna_lee", "foxcleo_12345",
+        "foxcleo_12346",
+    ))
+    for student in os.listdir(submitted):
+        if student == "Ben Ode":
+            with pytest.raises(submissions.Refused, match="there are a/Bigrams.IPYNB.ipynb and b/Bigrams.IPYNB.ipynb"):
+                submissions.read(submitted, student, CHAPTER)
+        else:
+            assert submissions.read(submitted, student, CHAPTER)
+    skipped = [line for line in printed.splitlines() if "Skipped:" in line]
+    assert len(skipped) == 3 and "Traceback" not in printed
+    for words in (f"extracted/{NAME} does not say whose it is", "of '=cmd': the student's name", "[2J"):
+        assert any(words in line for line in skipped), words
+    assert "\x1b[2J" not in printed
 
 
 @pytest.mark.proof

@@ -8,12 +8,14 @@ import random
 import re
 import shutil
 import time
+import unicodedata
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import answered, cells_of, hand_in, reference
+from conftest import HARMFUL, NAMES_OF_PEOPLE, answered, cells_of, hand_in, reference
 
 from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, source
 from circuits.grading import submissions
@@ -142,14 +144,8 @@ def null_bytes_at_the_end(notebook):
 
 
 @case(says="not JSON")
-def utf_16(notebook):
-    return json.dumps(notebook).encode("utf-16")
-
-
-@case(says="not JSON")
-def latin_1(notebook):
-    notebook["cells"][0]["source"] = "déjà vu"
-    return json.dumps(notebook, ensure_ascii=False).encode("latin-1", "replace")
+def half_of_utf_16(notebook):
+    return json.dumps(notebook).encode("utf-16")[:-1]
 
 
 @case(says="not JSON")
@@ -420,6 +416,22 @@ def format_4_with_sheets_and_no_cells(notebook):
 @case(zero=())
 def byte_order_mark(notebook):
     return b"\xef\xbb\xbf" + json.dumps(notebook).encode()
+
+
+def written_as(encoding: str) -> Callable[[dict], bytes]:
+    """As an editor saves it that does not write UTF-8."""
+
+    def spoil(notebook: dict) -> bytes:
+        cell = cell_of(notebook)
+        cell["source"] += "\n# déjà vu – “très” bien"
+        return json.dumps(notebook, ensure_ascii=False).encode(encoding, "replace")
+
+    spoil.__name__ = encoding.replace("-", "_")
+    return spoil
+
+
+for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "cp1252"):
+    case(becomes=f"{CODE}\n# déjà vu – “très” bien")(written_as(encoding))
 
 
 @case()
@@ -935,17 +947,60 @@ def notebook_is_a_directory(folder: Path) -> None:
     (folder / CHAPTER.notebook.name).mkdir()
 
 
-def another_file_name(folder: Path) -> None:
-    (folder / "my \x1b[2J\nnotebook.ipynb").write_bytes(json.dumps(HONEST).encode())
+def several_forms_of_its_name(folder: Path) -> None:
+    for name in ("bigrams (1).ipynb", "Bigrams.ipynb", "hand in/my \x1b[2J\nbigrams.ipynb"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(json.dumps(HONEST).encode())
 
 
-def long_file_names(folder: Path) -> None:
+def several_other_names(folder: Path) -> None:
     for letter in "abcdef":
         (folder / f"{letter * 240}.ipynb").write_bytes(b"{}")
 
 
-def uppercase_extension(folder: Path) -> None:
-    (folder / CHAPTER.notebook.name.upper()).write_bytes(json.dumps(HONEST).encode())
+def another_chapter(folder: Path) -> None:
+    shutil.copy(Chapter("0_foundations", ROOT).notebook, folder)
+
+
+def two_in_a_zip(folder: Path) -> None:
+    pack(folder / "work.zip", {"old/bigrams.ipynb": HONEST, "new/bigrams.ipynb": HONEST})
+
+
+def a_zip_without_notebooks(folder: Path) -> None:
+    pack(folder / "photos.zip", {"photo.png": 1})
+
+
+def a_bomb(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "bigrams.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("bigrams.ipynb", bytes(200 * 1024**2))
+
+
+def a_zip_that_leads_elsewhere(folder: Path) -> None:
+    pack(folder / "bigrams.zip", {"../../../bigrams.ipynb": HONEST})
+
+
+def a_torn_zip(folder: Path) -> None:
+    pack(folder / "bigrams.zip", {"bigrams.ipynb": HONEST})
+    content = (folder / "bigrams.zip").read_bytes()
+    (folder / "bigrams.zip").write_bytes(content[: len(content) // 2])
+
+
+def a_zip_with_a_password(folder: Path) -> None:
+    pack(folder / "bigrams.zip", {"bigrams.ipynb": HONEST})
+    content = bytearray((folder / "bigrams.zip").read_bytes())
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(start) + flags] |= 1
+    (folder / "bigrams.zip").write_bytes(content)
+
+
+def a_zip_of_thousands(folder: Path) -> None:
+    pack(folder / "bigrams.zip", {f"{i}.txt": i for i in range(1001)})
+
+
+def pack(file: Path, files: dict[str, object]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            packed.writestr(name, json.dumps(content))
 
 
 def a_script_instead(folder: Path) -> None:
@@ -1006,10 +1061,17 @@ def honest(folder: Path) -> None:
 FOLDERS = {
     fifo: "no ordinary file",
     notebook_is_a_directory: "is no ordinary file",
-    another_file_name: "(there is my ?[2J?notebook.ipynb)",
-    long_file_names: "there is no bigrams.ipynb",
-    uppercase_extension: "there is no bigrams.ipynb",
-    a_script_instead: "there is no bigrams.ipynb",
+    several_forms_of_its_name: r"there are Bigrams.ipynb, bigrams (1).ipynb and hand in/my \x1b[2J\nbigrams.ipynb;",
+    several_other_names: "and 3 more; leave the one to grade, as bigrams.ipynb",
+    another_chapter: "foundations.ipynb is the only notebook there, and holds no exercise of 1_bigrams; ask for",
+    two_in_a_zip: "there are work.zip/old/bigrams.ipynb and work.zip/new/bigrams.ipynb; leave",
+    a_zip_without_notebooks: "there is no bigrams.ipynb in the folder (there is photos.zip)",
+    a_bomb: "bigrams.zip/bigrams.ipynb is too large",
+    a_zip_that_leads_elsewhere: "bigrams.zip has a path that leads elsewhere",
+    a_torn_zip: "bigrams.zip cannot be unpacked",
+    a_zip_with_a_password: "cannot be unpacked",
+    a_zip_of_thousands: "holds 1,001 files, more than 1,000",
+    a_script_instead: "there is no bigrams.ipynb in the folder (there is bigrams.py)",
     nothing_at_all: "there is no bigrams.ipynb",
     link_to_the_notebook: "is a link",
     broken_link: "is a link",
@@ -1048,21 +1110,71 @@ def test_what_may_not_be_read_is_refused_in_a_line(what, submitted):
         place.chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    "student",
-    ["", ".", "..", "-rf", ".hidden", "a/b", "a\nb", "a\x1b[2J", "a*", "$(id)", "a\udcff", "a" * 101, "a\n", "\u202eb"],
-)
+@pytest.mark.parametrize("student", HARMFUL)
 def test_a_student_whose_name_harms_is_refused_in_a_line(student, submitted):
     assert "rename the folder" in refusal(submitted, student)
 
 
-def test_other_notebooks_beside_it_count_for_nothing(submitted):
+@pytest.mark.parametrize("student", NAMES_OF_PEOPLE)
+def test_a_student_of_any_name_is_read(student, submitted):
+    honest((submitted / "student").rename(submitted / student) / CHAPTER.name)
+    assert by_exercise(submissions.read(submitted, student, CHAPTER)) == ANSWERS
+    assert submissions.note(submitted, student, CHAPTER) == ""
+
+
+def test_names_that_look_alike_are_told():
+    decomposed = unicodedata.normalize("NFD", "José")
+    assert submissions.lookalikes(["José", "Anna"], ["José", "Ben"]) == {}
+    told = submissions.lookalikes([decomposed, "Anna ", "Ben"], ["José", "Anna", "Ben"])
+    assert told.keys() == {decomposed, "Anna "} and "looks like 'Jos\\xe9'" in told[decomposed]
+
+
+# What the chapter's notebook may be called, and what is said of it.
+FORMS = {
+    "bigrams (1).ipynb": "taken: bigrams (1).ipynb",
+    "bigrams-1.ipynb": "taken: bigrams-1.ipynb",
+    "Bigrams.ipynb": "taken: Bigrams.ipynb",
+    "BIGRAMS.IPYNB": "taken: BIGRAMS.IPYNB",
+    "bigrams-Copy1.ipynb": "taken: bigrams-Copy1.ipynb",
+    "bigrams.ipynb.txt": "taken: bigrams.ipynb.txt",
+    "hand in/bigrams.ipynb": "taken: hand in/bigrams.ipynb",
+    "my work.ipynb": "taken: my work.ipynb",
+    "my \x1b[2J\nnotebook.ipynb": r"taken: my \x1b[2J\nnotebook.ipynb",
+    "work.zip/bigrams.ipynb": "taken: work.zip/bigrams.ipynb",
+    "Work.ZIP/a folder/Bigrams (2).ipynb": "taken: Work.ZIP/a folder/Bigrams (2).ipynb",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_only_candidate_is_taken_and_told(name, submitted):
+    folder = submitted / "student" / CHAPTER.name
+    first, _, rest = name.partition("/")
+    if first.lower().endswith(".zip"):
+        pack(folder / first, {rest: HONEST, f"__MACOSX/._{rest}": 1, ".ipynb_checkpoints/bigrams-checkpoint.ipynb": 1})
+    else:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(HONEST))
+    assert read(submitted) == ANSWERS
+    assert submissions.note(submitted, "student", CHAPTER) == FORMS[name]
+
+
+def test_of_several_the_one_of_the_chapters_name_is_taken_and_the_others_are_told(submitted):
     folder = submitted / "student" / CHAPTER.name
     honest(folder)
-    for name in ("bigrams-Copy1.ipynb", "BIGRAMS.IPYNB", "a.ipynb", ".ipynb_checkpoints/bigrams.ipynb"):
+    for name in ("bigrams-Copy1.ipynb", "BIGRAMS.IPYNB", "a.ipynb", ".ipynb_checkpoints/bigrams.ipynb", "b.zip"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"junk")
     assert read(submitted) == ANSWERS
+    told = submissions.note(submitted, "student", CHAPTER)
+    assert told == "taken: bigrams.ipynb, not BIGRAMS.IPYNB, a.ipynb, b.zip and 1 more"
+
+
+def test_a_form_of_the_name_goes_before_another_name(submitted):
+    folder = submitted / "student" / CHAPTER.name
+    (folder / "draft.ipynb").write_bytes(b"junk")
+    (folder / "bigrams-1.ipynb").write_text(json.dumps(HONEST))
+    assert read(submitted) == ANSWERS
+    assert submissions.note(submitted, "student", CHAPTER) == "taken: bigrams-1.ipynb, not draft.ipynb"
 
 
 def test_a_refused_directory_leaves_no_open_file(submitted):
@@ -1076,7 +1188,7 @@ def test_a_refused_directory_leaves_no_open_file(submitted):
 # nbgrader -----------------------------------------------------------------------------------
 
 UNREADABLE = (
-    empty_file, truncated, binary_junk, utf_16, json_list, nbformat_5, cells_null, one_cell_null,
+    empty_file, truncated, binary_junk, half_of_utf_16, json_list, nbformat_5, cells_null, one_cell_null,
     source_null, twenty_megabytes, a_hundred_thousand_brackets,
 )  # fmt: skip
 
@@ -1111,9 +1223,10 @@ def autograded(released, nbgrader, tmp_path_factory):
         folder.mkdir(parents=True)
         (folder / CHAPTER.notebook.name).write_bytes(case.notebook())
     hand_in(root, "[pattern]", CHAPTER, HONEST)
+    hand_in(root, "m*", CHAPTER, HONEST)
     folder = root / "submitted" / "no_notebook" / CHAPTER.name
     folder.mkdir(parents=True)
-    uppercase_extension(folder)
+    a_script_instead(folder)
     printed = nbgrader(root, "autograde", CHAPTER.name, ok=False)
     return printed, scores(root, nbgrader)
 
@@ -1128,8 +1241,9 @@ def test_nbgrader_names_each_refused_submission_in_a_line(autograded):
 
 
 @pytest.mark.proof
-def test_nbgrader_gives_the_honest_one_beside_them_full_marks(autograded):
-    assert autograded[1]["maud_honest"] == sum(CHAPTER.exercises.values())
+@pytest.mark.parametrize("student", ["maud_honest", "[pattern]"])
+def test_nbgrader_gives_the_honest_ones_beside_them_full_marks(autograded, student):
+    assert autograded[1][student] == sum(CHAPTER.exercises.values())
 
 
 @pytest.mark.proof
@@ -1142,9 +1256,9 @@ def test_nbgrader_grades_a_submission_once_whatever_notebooks_lie_beside_it(auto
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("student", ["no_notebook", "[pattern]"])
+@pytest.mark.parametrize("student", ["no_notebook", "m*"])
 def test_nbgrader_names_a_submission_that_its_own_patterns_do_not_find(autograded, student):
-    assert f"'{student}': refused: " in autograded[0]
+    assert f"'{student}': refused: " in autograded[0] and student not in autograded[1]
 
 
 @pytest.mark.proof
