@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import sys
 import textwrap
 import threading
