@@ -6,7 +6,7 @@ has it graded, with the answers in a sandbox; nbgrader's own preprocessors then 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
+from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde
 from nbgrader.converters.base import BaseConverter, NbGraderException
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
@@ -24,8 +25,10 @@ from circuits.build import source_notebook
 from circuits.chapters import CHECK_PREFIX, Chapter
 from circuits.exercises import Report, points_text
 from circuits.grading import submissions
+from circuits.grading.gradebook import follow, opened
 from circuits.grading.grader import Graded, Grader, Job, seed
 from circuits.grading.records import read_secret
+from utils.errors import CourseError
 from utils.files import write_file
 
 NOT_HANDED_IN = "# Nothing was handed in for this exercise."
@@ -88,6 +91,8 @@ class SandboxedAutograde(Autograde):
     graded: dict[str, Graded] = {}
 
     def convert_notebooks(self) -> None:
+        if not self.graded:  # or the batch has seen to it
+            self._follow()
         with Grader() as self.grader:
             super().convert_notebooks()
         if n := len(self.refused):
@@ -115,6 +120,17 @@ class SandboxedAutograde(Autograde):
             if Path(folder).parent.name not in self.refused
         }
 
+    def _follow(self) -> None:
+        chapter = Chapter(self.coursedir.assignment_id, Path(self.coursedir.root))
+        try:
+            with opened(self.coursedir) as gradebook, suppress(MissingEntry):  # of that nbgrader speaks
+                done = follow(gradebook, chapter.notebook_name, chapter.name, notebook_with(chapter, {}))
+                if done:
+                    self.log.warning(done)
+        except CourseError as error:
+            self.log.error(str(error))
+            raise NbGraderException(str(error)) from None
+
     def _read(self, student: str, chapter: Chapter) -> None:
         try:
             self.cells[student] = submissions.read(self._submitted(), student, chapter)
@@ -138,6 +154,10 @@ class SandboxedAutograde(Autograde):
             if (folder / name).exists():
                 copy = Path(self._format_dest(assignment_id, student_id), name)
                 write_file(copy, (folder / name).read_bytes())
+        if not (folder / "timestamp.txt").exists():  # nbgrader would keep the time of an earlier one
+            with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as gradebook:
+                gradebook.find_submission(assignment_id, student_id).timestamp = None
+                gradebook.db.commit()
 
     def init_single_notebook_resources(self, notebook_filename: str) -> dict:
         resources = super().init_single_notebook_resources(notebook_filename)
