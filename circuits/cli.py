@@ -207,7 +207,8 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
                 _warn(batch.gradebook.followed)
             why = graders.unsandboxed() if batch.tasks or batch.unsandboxed else None
             if why and require_sandbox:
-                before = f" {len(batch.unsandboxed)} marks were given without one before." * bool(batch.unsandboxed)
+                n = len(batch.unsandboxed)
+                before = f" {n} submission{'s' * (n > 1)} had been graded without one." * bool(n)
                 raise CourseError(f"There is no sandbox here: {why}. Nothing was graded.{before}")
             if why and batch.tasks:
                 _warn(f"NOT SANDBOXED: the code of every submission will run with your rights ({why}).")

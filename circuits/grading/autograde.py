@@ -35,12 +35,18 @@ NOT_HANDED_IN = "# Nothing was handed in for this exercise."
 
 
 def install() -> None:
-    """Let `nbgrader autograde` and formgrader's button use this step: both look the class up here."""
+    """Let nbgrader's commands and formgrader's buttons use this step, and our own of releasing: they look the
+    classes up here."""
     import nbgrader.apps.api
     import nbgrader.apps.autogradeapp
+    import nbgrader.apps.generateassignmentapp
+
+    from circuits.grading.release import SafeRelease
 
     nbgrader.apps.api.Autograde = SandboxedAutograde
     nbgrader.apps.autogradeapp.Autograde = SandboxedAutograde
+    nbgrader.apps.api.GenerateAssignment = SafeRelease
+    nbgrader.apps.generateassignmentapp.GenerateAssignment = SafeRelease
 
 
 class GradeAnswers(NbGraderPreprocessor):
@@ -92,7 +98,13 @@ class SandboxedAutograde(Autograde):
 
     def convert_notebooks(self) -> None:
         if not self.graded:  # or the batch has seen to it
-            self._follow()
+            try:
+                bring_up_to_date(
+                    self.coursedir, Chapter(self.coursedir.assignment_id, Path(self.coursedir.root)), self.log
+                )
+            except CourseError as error:
+                self.log.error(str(error))
+                raise NbGraderException(str(error)) from None
         with Grader() as self.grader:
             super().convert_notebooks()
         if n := len(self.refused):
@@ -119,17 +131,6 @@ class SandboxedAutograde(Autograde):
             for folder, found in self.assignments.items()
             if Path(folder).parent.name not in self.refused
         }
-
-    def _follow(self) -> None:
-        chapter = Chapter(self.coursedir.assignment_id, Path(self.coursedir.root))
-        try:
-            with opened(self.coursedir) as gradebook, suppress(MissingEntry):  # of that nbgrader speaks
-                done = follow(gradebook, chapter.notebook_name, chapter.name, notebook_with(chapter, {}))
-                if done:
-                    self.log.warning(done)
-        except CourseError as error:
-            self.log.error(str(error))
-            raise NbGraderException(str(error)) from None
 
     def _read(self, student: str, chapter: Chapter) -> None:
         try:
@@ -179,6 +180,14 @@ class SandboxedAutograde(Autograde):
             BaseConverter.convert_single_notebook(self, str(file))
         finally:
             self._sanitizing = True
+
+
+def bring_up_to_date(coursedir, chapter: Chapter, log) -> None:
+    """Let the gradebook follow a chapter, if it knows it, and say so. Raises CourseError for a gradebook that
+    cannot be used."""
+    with opened(coursedir) as gradebook, suppress(MissingEntry):
+        if done := follow(gradebook, chapter.notebook_name, chapter.name, notebook_with(chapter, {})):
+            log.warning(done)
 
 
 @contextmanager

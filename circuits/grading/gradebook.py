@@ -2,18 +2,18 @@
 
 import datetime
 import hashlib
-import inspect
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from inspect import getsourcefile
 from pathlib import Path
 
 from nbformat import NotebookNode
-from nbgrader.api import Assignment, Comment, Grade, Gradebook, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import Assignment, Base, Comment, Grade, Gradebook, SubmittedAssignment, SubmittedNotebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import AssignLatePenalties
 from nbgrader.utils import is_grade, is_locked, is_solution
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 from sqlalchemy.exc import DatabaseError
 from traitlets.config import Config
 
@@ -25,15 +25,18 @@ def opened(coursedir: CourseDirectory) -> Iterator[Gradebook]:
     """The gradebook. Raises CourseError, which says what to do, for one that this nbgrader cannot use."""
     try:
         with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+            database = inspect(gradebook.engine)
+            if any(
+                {column.name for column in table.columns} - {c["name"] for c in database.get_columns(table.name)}
+                for table in Base.metadata.sorted_tables
+            ):
+                raise CourseError(
+                    "The gradebook was made by an older nbgrader: run `nbgrader db upgrade`, which keeps a "
+                    "copy of it, and then this command again."
+                )
             yield gradebook
     except DatabaseError as error:
-        why = str(error.orig)
-        if "no such" in why or "does not exist" in why:  # a column or a table, in SQLite's words and others'
-            raise CourseError(
-                "The gradebook was made by an older nbgrader: run `nbgrader db upgrade`, which keeps a copy of "
-                "it, and then this command again."
-            ) from None
-        raise CourseError(f"The gradebook ({coursedir.db_url}) cannot be used: {why}.") from None
+        raise CourseError(f"The gradebook ({coursedir.db_url}) cannot be used: {error.orig}.") from None
 
 
 def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: NotebookNode) -> str | None:
@@ -117,5 +120,5 @@ def late_rules(config: Config, root: Path) -> str:
     plugin = AssignLatePenalties(config=config).plugin_class
     digest = hashlib.sha256((root / "nbgrader_config.py").read_bytes())
     with suppress(OSError, TypeError):  # a class without a file of its own: it is in the settings
-        digest.update(Path(inspect.getsourcefile(plugin)).read_bytes())
+        digest.update(Path(getsourcefile(plugin)).read_bytes())
     return digest.hexdigest()[:16]
