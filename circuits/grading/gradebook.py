@@ -13,7 +13,7 @@ from nbgrader.api import Assignment, Base, Comment, Grade, Gradebook, SubmittedA
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import AssignLatePenalties
 from nbgrader.utils import is_grade, is_locked, is_solution
-from sqlalchemy import func, inspect, select
+from sqlalchemy import create_engine, func, inspect, select
 from sqlalchemy.exc import DatabaseError
 from traitlets.config import Config
 
@@ -24,19 +24,27 @@ from utils.errors import CourseError
 def opened(coursedir: CourseDirectory) -> Iterator[Gradebook]:
     """The gradebook. Raises CourseError, which says what to do, for one that this nbgrader cannot use."""
     try:
+        _check_schema(coursedir.db_url)
         with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
-            database = inspect(gradebook.engine)
-            if any(
-                {column.name for column in table.columns} - {c["name"] for c in database.get_columns(table.name)}
-                for table in Base.metadata.sorted_tables
-            ):
-                raise CourseError(
-                    "The gradebook was made by an older nbgrader: run `nbgrader db upgrade`, which keeps a "
-                    "copy of it, and then this command again."
-                )
             yield gradebook
     except DatabaseError as error:
         raise CourseError(f"The gradebook ({coursedir.db_url}) cannot be used: {error.orig}.") from None
+
+
+def _check_schema(url: str) -> None:
+    """Raise CourseError for a database that lacks a column, before nbgrader adds to it."""
+    engine = create_engine(url)
+    try:
+        database = inspect(engine)
+        has = {name: {column["name"] for column in database.get_columns(name)} for name in database.get_table_names()}
+    finally:
+        engine.dispose()
+    wants = {table.name: {column.name for column in table.columns} for table in Base.metadata.sorted_tables}
+    if has and any(columns - has.get(name, set()) for name, columns in wants.items()):
+        raise CourseError(
+            "The gradebook was made by an older nbgrader: run `nbgrader db upgrade`, which keeps a copy of it, and "
+            "then this command again."
+        )
 
 
 def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: NotebookNode) -> str | None:

@@ -367,10 +367,16 @@ def test_an_exercise_dropped_or_added_after_work_was_handed_in(classroom, nbgrad
 
 
 def test_a_gradebook_of_an_older_nbgrader_is_one_line_and_its_upgrade_helps(classroom, nbgrader):
-    with sqlite3.connect(classroom / "gradebook.db") as db:  # as nbgrader 0.5 left it
-        db.execute("alter table student drop column lms_user_id")
-        db.execute("alter table grade drop column extra_credit")
-        db.execute("update alembic_version set version_num = '50a4d84c131a'")
+    with sqlite3.connect(classroom / "gradebook.db") as db:  # as nbgrader 0.6 left it
+        db.executescript("""
+            alter table student drop column lms_user_id;
+            create table other (id varchar(32) primary key, name varchar(128) not null unique, duedate datetime);
+            insert into other select id, name, duedate from assignment;
+            drop table assignment;
+            alter table other rename to assignment;
+            drop table course;
+            update alembic_version set version_num = '167914646830';
+        """)
     hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
     with pytest.raises(CourseError, match="^[^\n]*run `nbgrader db upgrade`[^\n]*$"):
         Batch(classroom, CHAPTER.name)
