@@ -481,6 +481,7 @@ def test_verify_names_the_setting_that_forbids_the_sandbox(name, value):
     assert name not in why_no_sandbox("no permission", allowed.get)
     why = why_no_sandbox("no permission", {**allowed, name: value}.get)
     assert f"{name} = {value}" in why and f"`sysctl -w {name}=" in why and "no permission" in why
+    assert why_no_sandbox("answers cannot compute in it (...)", {**allowed, name: value}.get).startswith("answers")
 
 
 # A folder to work in -------------------------------------------------------------------------
