@@ -29,7 +29,8 @@ def _own_utils() -> None:
     module = sys.modules["utils"] = module_from_spec(spec)
     spec.loader.exec_module(module)
     if theirs is not None:
-        print(f"circuits: `utils` is the course's here, not your {theirs}; rename yours to use it.", file=sys.stderr)
+        says = f"circuits: `utils` is the course's here, not your {theirs}; rename yours to use it."
+        print(says, file=sys.stderr)
 
 
 _own_utils()

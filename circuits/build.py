@@ -90,7 +90,8 @@ def build(root: Path = ROOT) -> list[Path]:
     """
     todo = with_source(root)
     names = {chapter.name for chapter in todo}
-    strays = [d for d in (root / "notebooks").iterdir() if d.is_dir() and d.name not in names]  # renamed or removed
+    folders = [folder for folder in (root / "notebooks").iterdir() if folder.is_dir()]
+    strays = [folder for folder in folders if folder.name not in names]  # a chapter that was renamed or removed
     beside = (file for folder in strays for file in folder.rglob("*") if file.is_file())
     refuse_to_overwrite(chapter.notebook for chapter in todo if chapter.notebook.exists())
     refuse_to_overwrite(file for file in beside if file.parent.name != ".ipynb_checkpoints")
@@ -110,8 +111,8 @@ def refuse_to_overwrite(files: Iterable[Path]) -> None:
     for file in files:
         if found := _made_by_somebody(file):
             raise CourseError(
-                f"{file} holds {found}, which would be lost: move it to a folder of its own (`circuits lab FOLDER` "
-                "makes one to work in), and run the same command again. Nothing was changed."
+                f"{file} holds {found}, which would be lost: move it to a folder of its own (`circuits lab "
+                "FOLDER` makes one to work in), and run the same command again. Nothing was changed."
             )
 
 

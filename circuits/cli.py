@@ -264,8 +264,11 @@ def _summary(rows, csv_file) -> None:
         of = max(row.max_points for row in rows if row.score is not None)
         middle = scores[len(scores) // 2]
         click.echo(f"score: median {middle:g} of {of:g}, from {scores[0]:g} to {scores[-1]:g}")
-        for row in sorted((row for row in rows if row.penalty), key=lambda row: row.student):
+        late = sorted((row for row in rows if row.penalty), key=lambda row: row.student)
+        for row in late[:20]:
             click.echo(f"late: {ascii(row.student)}: {row.score:g}, with a penalty of {row.penalty:g}")
+        if len(late) > 20:
+            click.echo(f"late: {len(late) - 20} more, see the table")
     elif not rows:
         click.echo("There are no submissions.")
     click.echo(f"table: {csv_file}")

@@ -71,7 +71,8 @@ def hiding(folder: Path) -> list[str]:
     """A line for each file in a folder of notebooks that has the name of something they import."""
     names = [f"{place}{name}" for name in IMPORTED for place in ("", "*/")]
     files = sorted(f for name in names for end in (".py", "/__init__.py") for f in folder.glob(name + end))
-    return [f"{file} has the name of something that the notebooks import: rename it, or they fail." for file in files]
+    why = "has the name of something that the notebooks import: rename it, or they fail."
+    return [f"{file} {why}" for file in files]
 
 
 def open_lab(folder: Path | None, port: int, options: list[str]) -> None:
@@ -79,7 +80,9 @@ def open_lab(folder: Path | None, port: int, options: list[str]) -> None:
     of opening a browser."""
     root, start = (ROOT, "notebooks") if folder is None else (folder, "")
     if not os.access(root / start, os.W_OK):
-        raise CourseError(f"{root / start} can only be read: name a folder for your notebooks, `circuits lab FOLDER`.")
+        raise CourseError(
+            f"{root / start} can only be read: name a folder for your notebooks, `circuits lab FOLDER`."
+        )
     for line in hiding(root / start):
         print(f"circuits: {line}", flush=True)
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):

@@ -98,10 +98,9 @@ class SandboxedAutograde(Autograde):
 
     def convert_notebooks(self) -> None:
         if not self.graded:  # or the batch has seen to it
+            chapter = Chapter(self.coursedir.assignment_id, Path(self.coursedir.root))
             try:
-                bring_up_to_date(
-                    self.coursedir, Chapter(self.coursedir.assignment_id, Path(self.coursedir.root)), self.log
-                )
+                bring_up_to_date(self.coursedir, chapter, self.log)
             except CourseError as error:
                 self.log.error(str(error))
                 raise NbGraderException(str(error)) from None

@@ -282,8 +282,9 @@ class _Gradebook:
 
         name = self.chapter.name
         with opened(self.coursedir) as gradebook:
+            released = notebook_with(self.chapter, {})
             try:
-                self.followed = follow(gradebook, self.chapter.notebook_name, name, notebook_with(self.chapter, {}))
+                self.followed = follow(gradebook, self.chapter.notebook_name, name, released)
             except MissingEntry:
                 raise CourseError(
                     f"The gradebook does not know {name}: run `nbgrader generate_assignment {name} --force` first."

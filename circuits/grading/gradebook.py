@@ -36,26 +36,31 @@ def _check_schema(url: str) -> None:
     engine = create_engine(url)
     try:
         database = inspect(engine)
-        has = {name: {column["name"] for column in database.get_columns(name)} for name in database.get_table_names()}
+        has = {name: {c["name"] for c in database.get_columns(name)} for name in database.get_table_names()}
     finally:
         engine.dispose()
     wants = {table.name: {column.name for column in table.columns} for table in Base.metadata.sorted_tables}
     if has and any(columns - has.get(name, set()) for name, columns in wants.items()):
         raise CourseError(
-            "The gradebook was made by an older nbgrader: run `nbgrader db upgrade`, which keeps a copy of it, and "
-            "then this command again."
+            "The gradebook was made by an older nbgrader: run `nbgrader db upgrade`, which keeps a copy of it, "
+            "and then this command again."
         )
 
 
 def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: NotebookNode) -> str | None:
     """Bring what the gradebook knows of a chapter's exercises to what they are now, also after work was handed
     in, when nbgrader itself refuses to: what was dropped goes, its marks with it, what is new has no marks
-    yet, and all else stays. One line says what was done; None if nothing was to be done. `released` is the chapter's
-    notebook as nbgrader's own steps make it. Raises MissingEntry for a chapter that was never released."""
+    yet, and all else stays. One line says what was done; None if nothing was to be done. `released` is the
+    chapter's notebook as nbgrader's own steps make it. Raises MissingEntry for a chapter that was never
+    released."""
     known = gradebook.find_notebook(notebook_name, chapter)
-    points = {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in filter(is_grade, released.cells)}
-    answers = [c.metadata.nbgrader.grade_id for c in filter(is_solution, released.cells)]
-    sources = {c.metadata.nbgrader.grade_id: c for c in released.cells if is_grade(c) or is_solution(c) or is_locked(c)}
+    sources = {
+        cell.metadata.nbgrader.grade_id: cell
+        for cell in released.cells
+        if is_grade(cell) or is_solution(cell) or is_locked(cell)
+    }
+    points = {name: cell.metadata.nbgrader.points for name, cell in sources.items() if is_grade(cell)}
+    answers = [name for name, cell in sources.items() if is_solution(cell)]
     marks = {cell.name: cell for cell in known.grade_cells}
     said = []
 

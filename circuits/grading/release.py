@@ -28,7 +28,8 @@ class SafeRelease(GenerateAssignment):
             refuse_to_overwrite(file for folder in self.assignments for file in released[folder].glob("*.ipynb"))
             if not self.no_database:
                 for folder in self.assignments:
-                    bring_up_to_date(self.coursedir, Chapter(Path(folder).name, Path(self.coursedir.root)), self.log)
+                    chapter = Chapter(Path(folder).name, Path(self.coursedir.root))
+                    bring_up_to_date(self.coursedir, chapter, self.log)
         except CourseError as error:
             self.log.error(str(error))
             raise NbGraderException(str(error)) from None
