@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, func, inspect, select
 from sqlalchemy.exc import DatabaseError
 from traitlets.config import Config
 
+from circuits.chapters import CHECK_PREFIX
 from utils.errors import CourseError
 
 
@@ -70,7 +71,8 @@ def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: Not
         kept = _copy(gradebook)
     for cell in gone:
         n = sum(grade.score > 0 for grade in cell.grades)
-        said.append(f"dropped {cell.name} with its {cell.max_score:g} points (which {n} students had some of)")
+        lost = f", which {n} of {len(cell.grades)} had some of" * bool(n)
+        said.append(f"dropped {_exercise(cell.name)} with its {cell.max_score:g} points{lost}")
     gone += [cell for cell in known.solution_cells if cell.name not in answers]
     for cell in gone:
         for of_a_student in (*cell.grades, *cell.comments):
@@ -80,10 +82,10 @@ def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: Not
 
     for name, of in points.items():
         if name in marks and marks[name].max_score != of:
-            said.append(f"{name} has {of:g} points instead of {marks[name].max_score:g}")
+            said.append(f"{_exercise(name)} has {of:g} points instead of {marks[name].max_score:g}")
             marks[name].max_score = of
         elif name not in marks:
-            said.append(f"added {name} with {of:g} points")
+            said.append(f"added {_exercise(name)} with {of:g} points")
             cell = gradebook.add_grade_cell(name, notebook_name, chapter, max_score=of, cell_type="code")
             gradebook.db.add_all(Grade(cell_id=cell.id, notebook=s) for s in known.submissions)
     for name in set(answers) - {cell.name for cell in known.solution_cells}:
@@ -98,6 +100,10 @@ def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: Not
     if not said:
         return None
     return f"The gradebook follows the chapter: {'; '.join(said)}. All other marks stay.{kept}"
+
+
+def _exercise(grade_id: str) -> str:
+    return grade_id.removeprefix(CHECK_PREFIX)
 
 
 def _copy(gradebook: Gradebook) -> str:
