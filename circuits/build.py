@@ -1,11 +1,13 @@
 """From `solutions/*.py` to the notebooks of `notebooks/`, through nbgrader's own release step."""
 
+import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, chapters, exercise_of, is_setup
+from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, chapters, exercise_of, is_setup, source
 from utils.errors import CourseError
 from utils.files import write_file
 
@@ -83,19 +85,64 @@ def write_sources(root: Path = ROOT, destination: Path | None = None) -> None:
 def build(root: Path = ROOT) -> list[Path]:
     """Build every chapter and put the released notebooks in place; returns their paths.
 
-    Nothing in `notebooks/` changes before every chapter has been built.
+    Nothing in `notebooks/` changes before every chapter has been built. Raises CourseError, and changes nothing,
+    where somebody has solved one of the notebooks.
     """
     todo = with_source(root)
+    names = {chapter.name for chapter in todo}
+    folders = [folder for folder in (root / "notebooks").iterdir() if folder.is_dir()]
+    strays = [folder for folder in folders if folder.name not in names]  # a chapter that was renamed or removed
+    beside = (file for folder in strays for file in folder.rglob("*") if file.is_file())
+    refuse_to_overwrite(chapter.notebook for chapter in todo if chapter.notebook.exists())
+    refuse_to_overwrite(file for file in beside if file.parent.name != ".ipynb_checkpoints")
     with tempfile.TemporaryDirectory(prefix="circuits-build-") as folder:
         work = Path(folder)
         write_sources(root, work)
         released = [_release(chapter, work, root) for chapter in todo]
     for chapter, text in zip(todo, released, strict=True):
         write_file(chapter.notebook, text.encode())
-    for stray in (root / "notebooks").iterdir():
-        if stray.is_dir() and stray.name not in {chapter.name for chapter in todo}:
-            shutil.rmtree(stray)  # a chapter that was renamed or removed
+    for stray in strays:
+        shutil.rmtree(stray)
     return [chapter.notebook for chapter in todo]
+
+
+def refuse_to_overwrite(files: Iterable[Path]) -> None:
+    """Raise CourseError if one of these files of a release holds what somebody has made of it."""
+    for file in files:
+        if found := _made_by_somebody(file):
+            raise CourseError(
+                f"{file} holds {found}, which would be lost: move it to a folder of its own (`circuits lab "
+                "FOLDER` makes one to work in), and run the same command again. Nothing was changed."
+            )
+
+
+def _made_by_somebody(file: Path) -> str | None:
+    """What is in a file that its release did not put there, as far as one can see without having that release:
+    answers, by nbgrader's own checksums, or in cells for something else, and cells that Jupyter made."""
+    from nbformat import from_dict
+    from nbgrader.utils import compute_checksum
+
+    if file.suffix != ".ipynb":
+        return "what the course did not make"
+    answers, others = [], 0
+    try:
+        notebook = json.loads(file.read_bytes())
+        cells = notebook["cells"] if "cells" in notebook else []
+        exercises = [exercise for cell in cells if (exercise := exercise_of(cell))]
+        define = re.compile(rf"^(async +)?def +({'|'.join(map(re.escape, exercises))})\b", re.MULTILINE)
+        for cell in cells:
+            text, meta = source(cell), cell["metadata"].get("nbgrader", {})
+            if exercise_of(cell):
+                if compute_checksum(from_dict({**cell, "source": text})) != meta.get("checksum"):
+                    answers.append(exercise_of(cell))
+            elif exercises and define.search(text):
+                answers.append(define.search(text)[2])
+            elif text.strip() and not meta.get("grade_id"):
+                others += not re.fullmatch(r"[a-z0-9-]+-\d{1,3}", cell.get("id", ""))  # as `_cell_id` makes them
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "what cannot be read as a notebook"
+    found = [f"answers ({', '.join(answers[:3])}{', ...' * (len(answers) > 3)})"] * bool(answers)
+    return " and ".join(found + [f"{others} cell{'s' * (others > 1)} of somebody's own"] * bool(others)) or None
 
 
 def _release(chapter: Chapter, work: Path, root: Path) -> str:

@@ -214,11 +214,15 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
             graders = LocalGraders(Chapter(chapter, root), jobs)
         batch, stopped = None, False
         try:
-            batch = Batch(root, chapter, regrade)
-            why = graders.unsandboxed() if batch.tasks else None
+            batch = Batch(root, chapter, regrade, lambda: graders.unsandboxed() is None)
+            if batch.gradebook.followed:
+                _warn(batch.gradebook.followed)
+            why = graders.unsandboxed() if batch.tasks or batch.unsandboxed else None
             if why and require_sandbox:
-                raise CourseError(f"There is no sandbox here: {why}. Nothing was graded.")
-            if why:
+                n = len(batch.unsandboxed)
+                before = f" {n} submission{'s' * (n > 1)} had been graded without one." * bool(n)
+                raise CourseError(f"There is no sandbox here: {why}. Nothing was graded.{before}")
+            if why and batch.tasks:
                 _warn(f"NOT SANDBOXED: the code of every submission will run with your rights ({why}).")
             for row in [r for r in batch.rows.values() if r.status == "refused"]:
                 _problem(row)
@@ -237,6 +241,7 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
             graders.close()
         if stopped and batch is None:
             sys.exit(130)
+        batch.read_scores()
         rows = batch.rows.values()
         csv_file = csv_file or root / f"grades-{chapter}.csv"
         batch.write_csv(csv_file)
@@ -273,11 +278,16 @@ def _summary(rows, csv_file) -> None:
     for status in ("graded", "unchanged", "refused", "failed"):
         if status in counted:
             click.echo(f"{counted[status]:>6}  {status}")
-    points = sorted(row.points for row in rows if row.points is not None)
-    if points:
-        of = max(row.max_points for row in rows if row.points is not None)
-        middle = points[len(points) // 2]
-        click.echo(f"points: median {middle:g} of {of:g}, from {points[0]:g} to {points[-1]:g}")
+    scores = sorted(row.score for row in rows if row.score is not None)
+    if scores:
+        of = max(row.max_points for row in rows if row.score is not None)
+        middle = scores[len(scores) // 2]
+        click.echo(f"score: median {middle:g} of {of:g}, from {scores[0]:g} to {scores[-1]:g}")
+        late = sorted((row for row in rows if row.penalty), key=lambda row: row.student)
+        for row in late[:20]:
+            click.echo(f"late: {ascii(row.student)}: {row.score:g}, with a penalty of {row.penalty:g}")
+        if len(late) > 20:
+            click.echo(f"late: {len(late) - 20} more, see the table")
     elif not rows:
         click.echo("There are no submissions.")
     click.echo(f"table: {csv_file}")

@@ -8,17 +8,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from circuits.chapters import INSTALLED, ROOT, answer_cells, chapter_of, chapters, hints, run_cell
+from circuits.chapters import Chapter, answer_cells, chapter_of, chapters, hints, run_cell
 from circuits.results import CheckResult, Result
 from utils.errors import CourseError
 from utils.files import write_file
 
-# Of an installed course, which many may share, each keeps an own record.
-_PROGRESS = (platformdirs.user_data_path("circuits") if INSTALLED else ROOT) / ".progress.json"
+# Many may share one installation, or one clone; each has a record of their own.
+_PROGRESS = platformdirs.user_data_path("circuits") / ".progress.json"
 _hints_shown: dict[str, int] = {}
 
 
@@ -86,13 +87,16 @@ def hint(exercise: str | Callable) -> "Markdown":
 def reveal(exercise: str | Callable) -> "Markdown":
     """Show the reference answer, and define it here, so that what builds on it can go on.
 
-    Raises CourseError in a copy of the course without `solutions/`, such as a class is given.
+    Raises CourseError in a copy of the course without `solutions/`, such as a class is given, also where the
+    installation that runs it has them.
     """
+    from circuits.lab import copy_around
+
     exercise = _name(exercise)
-    chapter = chapter_of(exercise)
-    if not chapter.source.exists():
+    chapter = Chapter(chapter_of(exercise).name, copy_around(Path.cwd()))
+    cells = answer_cells(chapter.source) if chapter.source.exists() else []
+    if exercise not in dict(cells):
         raise CourseError("This copy of the course has no reference answers (no solutions/ folder).")
-    cells = answer_cells(chapter.source)
     namespace = sys._getframe(1).f_globals
     for name, code in cells:
         if name in ("setup", exercise):
@@ -122,17 +126,27 @@ class Markdown:
 
 
 def _read_progress() -> dict[str, list[float]]:
+    """Points and maximum by exercise; of a damaged file, what can be used."""
     try:
-        return json.loads(_PROGRESS.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(_PROGRESS.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: pair for name, pair in found.items() if isinstance(pair, list) and _are_points(pair)}
+
+
+def _are_points(pair: list) -> bool:
+    return len(pair) == 2 and all(type(p) in (int, float) and 0 <= p < 1000 for p in pair)
 
 
 def _remember(result: Result) -> None:
-    if "NBGRADER_EXECUTION" in os.environ:  # graded, not learned
+    if "NBGRADER_EXECUTION" in os.environ or not _PROGRESS.is_absolute():  # graded, not learned; or no home
         return
     done = _read_progress() | {result.exercise: [result.points, result.max_points]}
     with suppress(OSError):  # a read-only folder: the check itself still counts
+        if _PROGRESS.is_dir():
+            _PROGRESS.rename(_PROGRESS.with_suffix(".damaged"))
         write_file(_PROGRESS, json.dumps(done, indent=1).encode())
 
 

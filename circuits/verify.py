@@ -43,19 +43,12 @@ def _python() -> Iterator[Finding]:
 
 def _course() -> Iterator[Finding]:
     import circuits
-    import utils
 
-    here, there = (Path(package.__file__).parents[1] for package in (circuits, utils))
     try:
         installed = version("circuits")
     except PackageNotFoundError:
+        here = Path(circuits.__file__).parents[1]
         yield False, "course", f"{here} is not installed: `make setup` in a clone, or `pip install` the wheel"
-        return
-    if here != there:
-        yield False, "course", (
-            f"`circuits` is read from {here} and `utils` from {there}: two copies of the course, or a file "
-            "of yours called utils; start from another folder, or uninstall one"
-        )
         return
     found = chapters()
     n = sum(len(chapter.exercises) for chapter in found)
@@ -111,6 +104,8 @@ def why_no_sandbox(problem: str, sysctl: Callable[[str], str | None] | None = No
         return "it needs Linux"
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed (apt-get install bubblewrap libseccomp2)"
+    if problem.startswith("answers cannot compute"):  # it starts, so nothing forbids it
+        return problem
     for name, allows in _NAMESPACES.items():
         value = (sysctl or _sysctl)(name)
         if value is not None and (value == "0" if allows != "0" else value != "0"):

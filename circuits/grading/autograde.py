@@ -9,7 +9,7 @@ import fnmatch
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import nbformat
 import nbgrader.utils
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
+from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde, GenerateFeedback
 from nbgrader.converters.base import BaseConverter, NbGraderException
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
@@ -29,22 +30,30 @@ from circuits.chapters import CHECK_PREFIX, Chapter
 from circuits.console import plain, take_any_console
 from circuits.exercises import Report, points_text
 from circuits.grading import submissions
+from circuits.grading.gradebook import follow, opened
 from circuits.grading.grader import Graded, Grader, Job, seed
 from circuits.grading.records import read_secret
 from circuits.grading.submissions import Cell
+from utils.errors import CourseError
 from utils.files import write_file
 
 NOT_HANDED_IN = "# Nothing was handed in for this exercise."
 
 
 def install() -> None:
-    """Let `nbgrader autograde` and formgrader's button use this step: both look the class up here."""
+    """Let nbgrader's commands and formgrader's buttons use this step, and our own of releasing: they look the
+    classes up here."""
     import nbgrader.apps.api
     import nbgrader.apps.autogradeapp
+    import nbgrader.apps.generateassignmentapp
     import nbgrader.apps.generatefeedbackapp
+
+    from circuits.grading.release import SafeRelease
 
     nbgrader.apps.api.Autograde = SandboxedAutograde
     nbgrader.apps.autogradeapp.Autograde = SandboxedAutograde
+    nbgrader.apps.api.GenerateAssignment = SafeRelease
+    nbgrader.apps.generateassignmentapp.GenerateAssignment = SafeRelease
     nbgrader.apps.api.GenerateFeedback = FeedbackByName
     nbgrader.apps.generatefeedbackapp.GenerateFeedback = FeedbackByName
     nbgrader.utils.is_ignored = _is_ignored
@@ -130,6 +139,13 @@ class SandboxedAutograde(Autograde):
     graded: dict[str, Graded] = {}
 
     def convert_notebooks(self) -> None:
+        if not self.graded:  # or the batch has seen to it
+            chapter = Chapter(self.coursedir.assignment_id, Path(self.coursedir.root))
+            try:
+                bring_up_to_date(self.coursedir, chapter, self.log)
+            except CourseError as error:
+                self.log.error(str(error))
+                raise NbGraderException(str(error)) from None
         with Grader() as self.grader:
             super().convert_notebooks()
         if n := len(self.refused):
@@ -175,6 +191,10 @@ class SandboxedAutograde(Autograde):
             if (folder / name).exists():
                 copy = Path(self._format_dest(assignment_id, student_id), name)
                 write_file(copy, (folder / name).read_bytes())
+        if not (folder / "timestamp.txt").exists():  # nbgrader would keep the time of an earlier one
+            with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as gradebook:
+                gradebook.find_submission(assignment_id, student_id).timestamp = None
+                gradebook.db.commit()
 
     def init_single_notebook_resources(self, notebook_filename: str) -> dict:
         resources = super().init_single_notebook_resources(notebook_filename)
@@ -202,6 +222,14 @@ class SandboxedAutograde(Autograde):
 def _is_no_wrong_warning(record: logging.LogRecord) -> bool:
     """nbgrader misses a notebook of another name, which has been read."""
     return not str(record.msg).startswith("No submitted file")
+
+
+def bring_up_to_date(coursedir, chapter: Chapter, log) -> None:
+    """Let the gradebook follow a chapter, if it knows it, and say so. Raises CourseError for a gradebook that
+    cannot be used."""
+    with opened(coursedir) as gradebook, suppress(MissingEntry):
+        if done := follow(gradebook, chapter.notebook_name, chapter.name, notebook_with(chapter, [])):
+            log.warning(done)
 
 
 @contextmanager

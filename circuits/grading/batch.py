@@ -2,10 +2,12 @@
 
 A submission is done when its record says that its marks are in the gradebook, so a batch that is
 stopped at any moment goes on where it was. `Records` keeps what was found; nbgrader's own converter
-enters it, which makes the gradebook what `nbgrader autograde` makes it.
+enters it, which makes the gradebook what `nbgrader autograde` makes it. Where only what a late penalty
+depends on has changed, what was found is entered again, and no answer is run.
 """
 
 import contextlib
+import datetime
 import functools
 import logging
 import os
@@ -35,8 +37,10 @@ class Row:
 
     student: str
     status: str  # "graded", "unchanged", "refused" or "failed"
-    points: float | None = None
+    points: float | None = None  # of the answers
     max_points: float | None = None
+    penalty: float | None = None  # for being late
+    score: float | None = None  # what nbgrader exports: with marks given by hand, less the penalty
     note: str = ""
 
 
@@ -46,15 +50,18 @@ class Task:
 
     student: str
     cells: Sequence[submissions.Cell]
-    record: Record | None  # what an earlier run found but did not enter
+    record: Record | None  # what an earlier run found but did not enter, or under other terms
     fingerprint: str
 
 
 class Batch:
     """One run over a chapter's submissions. `rows` fills as they are done."""
 
-    def __init__(self, root: Path, chapter_name: str, regrade: bool = False):
-        self.root = root
+    def __init__(
+        self, root: Path, chapter_name: str, regrade: bool = False, sandboxed: Callable[[], bool] = lambda: False
+    ):
+        """`sandboxed`: whether there is a sandbox now, so that what was found without one is found again."""
+        self.root, self.sandboxed = root, sandboxed
         self.chapter = _chapter(root, chapter_name)
         self.records = Records(root, chapter_name)
         self.gradebook = _Gradebook(root, self.chapter)
@@ -78,7 +85,9 @@ class Batch:
         record = None if regrade else self.records.read(student)
         if record is not None and record.fingerprint != mark:
             record = None  # handed in again, or the chapter changed
-        if record is not None and record.entered and self.gradebook.has(student):
+        if record is not None and record.graded.unsandboxed and self.sandboxed():
+            record = None
+        if record is not None and record.entered == self.gradebook.terms(student) and self.gradebook.has(student):
             self.rows[student] = self._row(student, "unchanged", record.graded)
         else:
             self.tasks.append(Task(student, cells, record, mark))
@@ -108,7 +117,7 @@ class Batch:
             self.records.write(student, Record(task.fingerprint, graded))
             try:
                 self.gradebook.enter(student, graded)
-                self.records.write(student, Record(task.fingerprint, graded, entered=True))
+                self.records.write(student, Record(task.fingerprint, graded, self.gradebook.terms(student)))
                 row = self._row(student, "graded", graded)
             except submissions.Refused as refusal:  # changed since it was read
                 row = Row(student, "refused", note=str(refusal))
@@ -127,13 +136,23 @@ class Batch:
         if n := sum(bool(result.found) for result in graded.results):
             notes.append(f"{n} answer{'s' * (n > 1)} not in the exercise's own cell: see the report")
         notes += [self.notes[student]] * bool(self.notes[student])
-        return Row(student, status, graded.points, sum(r.max_points for r in graded.results), "; ".join(notes))
+        return Row(
+            student, status, graded.points, sum(r.max_points for r in graded.results), note="; ".join(notes)
+        )
+
+    def read_scores(self) -> None:
+        """Fill in what the gradebook makes of the points: marks given by hand, penalties."""
+        scores = self.gradebook.scores()
+        for student, row in self.rows.items():
+            if row.points is not None and student in scores:
+                row.penalty, row.score = scores[student]
 
     def write_csv(self, file: Path) -> None:
         """The summary as a table: one line a student, refused ones too."""
         rows = [self.rows[student] for student in sorted(self.rows)]
-        table = [[r.student, r.status, r.points, r.max_points, r.note] for r in rows]
-        write_table(file, [["student", "status", "points", "max_points", "note"], *table])
+        head = ["student", "status", "points", "max_points", "late_penalty", "score", "note"]
+        table = [[r.student, r.status, r.points, r.max_points, r.penalty, r.score, r.note] for r in rows]
+        write_table(file, [head, *table])
 
 
 def _chapter(root: Path, name: str) -> Chapter:
@@ -251,31 +270,50 @@ class _Gradebook:
         self.coursedir = CourseDirectory(config=self.config, log=self.log)
         self.coursedir.assignment_id = chapter.name
         self.submitted = root / self.coursedir.submitted_directory
-        self._check_released()
+        self._read()
 
-    def _check_released(self) -> None:
-        """The gradebook must know this chapter as it is now, or nbgrader could not enter marks."""
-        from nbgrader.api import Gradebook, MissingEntry
-
-        advice = f"run `nbgrader generate_assignment {self.chapter.name} --force` first."
-        with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as gradebook:
-            try:
-                notebook = gradebook.find_notebook(self.chapter.notebook_name, self.chapter.name)
-            except MissingEntry:
-                raise CourseError(f"The gradebook does not know {self.chapter.name}: {advice}") from None
-            known = {cell.name: cell.max_score for cell in notebook.grade_cells}
-            self.graded_before = {s.student_id for s in notebook.assignment.submissions}
-            self.students = [s.id for s in gradebook.students]
-        from nbgrader.utils import is_grade
+    def _read(self) -> None:
+        """What the gradebook holds, which is first brought to what the chapter is now: `followed` says how."""
+        from nbgrader.api import MissingEntry
 
         from circuits.grading.autograde import notebook_with
+        from circuits.grading.gradebook import follow, late_rules, opened
 
-        now = {
-            cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
-            for cell in filter(is_grade, notebook_with(self.chapter, []).cells)
-        }
-        if known != now:
-            raise CourseError(f"{self.chapter.name} has other exercises or points than the gradebook: {advice}")
+        name = self.chapter.name
+        with opened(self.coursedir) as gradebook:
+            released = notebook_with(self.chapter, [])
+            try:
+                self.followed = follow(gradebook, self.chapter.notebook_name, name, released)
+            except MissingEntry:
+                raise CourseError(
+                    f"The gradebook does not know {name}: run `nbgrader generate_assignment {name} --force` first."
+                ) from None
+            assignment = gradebook.find_assignment(name)
+            self.due = assignment.duedate
+            self.graded_before = {s.student_id for s in assignment.submissions}
+            self.students = [s.id for s in gradebook.students]
+            self.extensions = {s.student_id: s.extension for s in assignment.submissions if s.extension}
+        self.late_rules = late_rules(self.config, Path(self.coursedir.root))
+
+    def terms(self, student: str) -> str:
+        """What the mark of a student depends on besides answers and checks: when they were handed in, how late
+        that is, and what it costs."""
+        from nbgrader.utils import parse_utc
+
+        file = self.submitted / student / self.chapter.name / "timestamp.txt"
+        time = file.read_text("utf-8").strip() if file.exists() else ""
+        late = 0.0
+        if time and self.due:
+            due = self.due + self.extensions.get(student, datetime.timedelta())
+            late = max(0.0, (parse_utc(time) - due).total_seconds())
+        return f"{time} {late:g} {self.late_rules}"
+
+    def scores(self) -> dict[str, tuple[float, float]]:
+        """By student, the penalty for being late and the score less that."""
+        from circuits.grading.gradebook import opened, scores
+
+        with opened(self.coursedir) as gradebook:
+            return scores(gradebook, self.chapter.name)
 
     def has(self, student: str) -> bool:
         """Whether the student's marks are in the gradebook, and the graded notebook in its folder."""

@@ -46,7 +46,7 @@ class Record:
 
     fingerprint: str
     graded: Graded
-    entered: bool = False
+    entered: str | None = None  # if it was, under which terms: see batch._Gradebook.terms
 
 
 class Records:

@@ -15,6 +15,7 @@ says why, and nobody should take it for a jail.
 
 import contextlib
 import gc
+import importlib.util
 import json
 import math
 import os
@@ -35,6 +36,7 @@ from typing import Any
 import circuits
 import utils
 from circuits import limits
+from circuits.chapters import INSTALLED, ROOT
 from circuits.checking import MEMORY
 from circuits.grading.wire import Allowance, WireError, pack, receive, send, unpack
 
@@ -42,6 +44,22 @@ TEMPORARY_BYTES = 64 * 1024**2
 START_SECONDS = 60
 STARVED = 20  # times as long as it may take, a worker may wait for a processor
 _PID = struct.Struct(">q")
+# What answers use, in small: each of these loads more of its package when it is first called.
+TRIAL = """
+import numpy
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+def answer(x: Float[Tensor, "a bc"]) -> Float[Tensor, "b a c"]:
+    return rearrange(x @ torch.linalg.svd(torch.eye(6)).Vh, "a (b c) -> b a c", b=2).softmax(-1)
+
+table = answer(torch.rand(3, 6, requires_grad=True))
+table[..., 0].sum().backward()
+drawn = numpy.random.default_rng(0).normal(size=3) + table.detach().numpy()[0, 0]
+str(table), str(drawn)
+"""
 
 
 class WorkerFailed(Exception):
@@ -67,7 +85,10 @@ class Sandbox:
         try:
             self._warm = _Warm(optimizers)
             with self.worker() as worker:  # the proof that all of it works here
-                worker.ask({"name": "", "code": "", "seconds": START_SECONDS}, START_SECONDS)
+                reply = worker.ask({"name": "trial", "code": TRIAL, "seconds": START_SECONDS}, START_SECONDS)
+            if reply:
+                self.close()
+                self.problem = f"answers cannot compute in it ({': '.join(reply.get('raised', reply.values()))})"
         except WorkerFailed as failure:
             self.close()
             self.problem = f"a worker starts in it and fails at once ({failure})"
@@ -186,6 +207,10 @@ def room_command(info_fd: int) -> list[str]:
         elif os.path.isdir(path):
             command += ["--ro-bind", path, path]
     python = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    for name in ("torch", "numpy", "einops", "jaxtyping"):  # where a path file of Python's may have it elsewhere
+        folder = Path(importlib.util.find_spec(name).origin).parents[1]
+        if INSTALLED or not ROOT.is_relative_to(folder):
+            python.add(str(folder))
     for path in sorted({*python, str(Path(utils.__file__).parent), cat}):
         command += ["--ro-bind", os.path.realpath(path), path]
     # The worker has imported what it needs of `circuits`. Installed from a wheel, that folder lies

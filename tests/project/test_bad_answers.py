@@ -229,6 +229,28 @@ def test_progress_remembers_and_survives_a_damaged_file(monkeypatch, tmp_path):
     assert "· positions_that_matter" in repr(exercises.progress())
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "3", "null", '"done"', "[" * 100_000, "\xff", '{"positions_that_matter": "3 of 3"}', "a folder",
+     '{"positions_that_matter": [3, "3"], "direct_path": [3, 3]}', '{"positions_that_matter": {"3": 3}}',
+     '{"positions_that_matter": [NaN, 3]}', '{"positions_that_matter": [1e400, 3]}', '{"positions_that_matter": [3]}'],
+    ids=lambda content: content[:30],
+)  # fmt: skip
+def test_a_damaged_progress_file_costs_nothing_but_itself(content):
+    if content == "a folder":
+        exercises._PROGRESS.mkdir()
+        (exercises._PROGRESS / "mine.txt").write_text("mine")
+    else:
+        exercises._PROGRESS.write_text(content, "latin-1")
+    assert "· positions_that_matter" in repr(exercises.progress())
+    assert "positions_that_matter" in exercises.progress()._repr_html_()
+    assert ("✓ direct_path" in repr(exercises.progress())) == ("direct_path" in content)
+    assert repr(told("return [pos]", "positions_that_matter")) == "3"
+    assert "✓ positions_that_matter" in repr(exercises.progress())
+    if content == "a folder":
+        assert (exercises._PROGRESS.with_suffix(".damaged") / "mine.txt").read_text() == "mine"
+
+
 def test_hints_go_up_the_ladder_and_reveal_defines_the_answer():
     first, second = exercises.hint("direct_path"), exercises.hint("direct_path")
     assert "Hint 1 of 2" in repr(first) and "Hint 2" not in repr(first)
@@ -242,6 +264,31 @@ def test_reveal_without_solutions_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("circuits.chapters.Chapter.source", tmp_path / "none.py")
     with pytest.raises(CourseError, match="no reference answers"):
         exercises.reveal("direct_path")
+
+
+def test_reveal_respects_the_copy_it_is_called_in(monkeypatch, tmp_path):
+    """Which may be a class's, without answers, or another clone, whichever installation runs."""
+    def reveal(folder) -> str:
+        monkeypatch.chdir(folder)
+        return repr(exercises.reveal("direct_path"))
+
+    mine = tmp_path / "mine" / "1_bigrams"
+    clone = tmp_path / "clone" / "notebooks" / "1_bigrams"
+    for folder in (mine, clone, tmp_path / "clone" / "tests" / "checks", tmp_path / "clone" / "solutions" / "1_bigrams"):
+        folder.mkdir(parents=True)
+    mark = mine.parent / ".circuits.json"
+    for version, has_answers in (("0.2.0", True), ("0.2.0+students", False)):
+        mark.write_text(f'{{"version": "{version}"}}')
+        if has_answers:
+            assert "return W_E @ W_U" in reveal(mine)
+        else:
+            with pytest.raises(CourseError, match="no reference answers"):
+                reveal(mine)
+    with pytest.raises(CourseError, match="no reference answers"):
+        reveal(clone)
+    script = tmp_path / "clone" / "solutions" / "1_bigrams" / "bigrams.py"
+    script.write_text('# %% exercise="direct_path"\ndef direct_path(W_E, W_U):\n    return W_E.matmul(W_U)\n')
+    assert "return W_E.matmul(W_U)" in reveal(clone)
 
 
 def test_every_wrong_answer_is_recognised_by_what_it_does_not_how_it_is_written():

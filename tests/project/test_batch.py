@@ -1,6 +1,7 @@
 """`circuits grade`: a whole class, stopped at any moment, and the same gradebook in the end."""
 
 import csv
+import datetime
 import itertools
 import json
 import os
@@ -20,8 +21,12 @@ from conftest import HARMFUL, NAMES_OF_PEOPLE, PATIENCE, answered, hand_in, refe
 
 from circuits.chapters import Chapter
 from circuits.console import plain
+from circuits.grading.batch import Batch
+from circuits.grading.grader import Graded
 from circuits.grading.records import Records, read_secret
 from circuits.grading.tables import write_table
+from circuits.results import CheckResult, Result
+from utils.errors import CourseError
 
 CHAPTER = Chapter("1_bigrams")
 REFERENCE = reference(CHAPTER)
@@ -297,6 +302,12 @@ def test_without_a_sandbox_it_warns_and_labels_every_mark_or_refuses(classroom, 
     assert "not sandboxed: bubblewrap" in table(classroom)["anna"]["note"]
     page = classroom / "autograded" / "anna" / CHAPTER.name / CHAPTER.notebook.name
     assert page.read_text().count("<b>not sandboxed</b>") == len(CHAPTER.exercises)
+    refusing = subprocess.run(
+        command("--require-sandbox"), cwd=classroom, env=environment, capture_output=True, text=True
+    )
+    assert refusing.returncode == 1 and "1 submission had been graded without one" in refusing.stderr
+    assert "1  graded" in grade(classroom, "--require-sandbox"), "the sandbox works again, and the mark was not its"
+    assert points(classroom) == {"anna": 3} and "not sandboxed" not in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -337,3 +348,141 @@ def test_the_secret_is_the_owners_alone(classroom):
     secret = read_secret(classroom)
     assert len(secret) == 64 and read_secret(classroom) == secret
     assert (classroom / ".grading" / "secret").stat().st_mode & 0o077 == 0
+
+
+# When things change --------------------------------------------------------------------------
+
+
+def run_batch(root: Path, answered: str = "", unsandboxed: str | None = None, **options) -> tuple[Batch, list[str]]:
+    """A batch whose graders run nothing and find one exercise right; and who was given to them."""
+    batch, asked = Batch(root, CHAPTER.name, **options), []
+
+    def graders(jobs):
+        for student, job in jobs:
+            asked.append(student)
+            found = [
+                Result(name, [CheckResult("is right", points, name == answered)])
+                for name, points in CHAPTER.exercises.items()
+                if name in Chapter(CHAPTER.name, root).exercise_names
+            ]
+            yield student, Graded(found, unsandboxed)
+
+    for row in batch.run(graders):
+        assert row.status == "graded", row
+    batch.read_scores()
+    return batch, asked
+
+
+def change(root: Path, **changes) -> None:
+    """Change an assignment's or a submission's columns in the gradebook."""
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{root / 'gradebook.db'}", "circuits") as gradebook:
+        of = gradebook.find_submission(CHAPTER.name, "anna") if "extension" in changes else None
+        for name, value in changes.items():
+            setattr(of or gradebook.find_assignment(CHAPTER.name), name, value)
+        gradebook.db.commit()
+
+
+def test_a_deadline_a_timestamp_and_a_rule_that_change_are_seen_and_no_answer_runs_again(classroom):
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
+    timestamp = classroom / "submitted" / "anna" / CHAPTER.name / "timestamp.txt"
+    settings = classroom / "nbgrader_config.py"
+    due = datetime.datetime(2026, 5, 1)
+
+    def score() -> tuple:
+        batch, asked = run_batch(classroom, "direct_path")
+        row = batch.rows["anna"]
+        assert row.points == 3
+        return row.score, row.penalty, len(batch.tasks), asked
+
+    assert score() == (3, 0, 1, ["anna"])
+    change(classroom, duedate=due)
+    assert score() == (3, 0, 0, []), "nobody knows when it was handed in"
+    timestamp.write_text("2026-05-02 00:00:00 UTC")
+    assert score() == (3, 0, 1, []), "late, which costs nothing by default"
+    settings.write_text(settings.read_text() + "\nc.LateSubmissionPlugin.penalty_method = 'zero'\n")
+    assert score() == (0, 3, 1, [])
+    assert score() == (0, 3, 0, [])
+    change(classroom, extension=datetime.timedelta(days=2))
+    assert score() == (3, 0, 1, [])
+    change(classroom, extension=None)
+    assert score() == (0, 3, 1, [])
+    change(classroom, duedate=due + datetime.timedelta(days=7))
+    assert score() == (3, 0, 1, [])
+    change(classroom, duedate=due)
+    timestamp.unlink()
+    assert score() == (3, 0, 1, []), "and not what an earlier time made of it"
+    timestamp.write_text("2026-05-02 00:00:00 UTC")
+    batch, _ = run_batch(classroom)
+    batch.write_csv(classroom / f"grades-{CHAPTER.name}.csv")
+    row = table(classroom)["anna"]
+    assert (row["points"], row["late_penalty"], row["score"]) == ("3", "3.0", "0.0")
+
+
+def without(name: str, script: str) -> str:
+    """A chapter's script without an exercise and its check."""
+    less, n = re.subn(rf'# %% (exercise|check)="{name}"\n.*?(?=# %%)', "", script, flags=re.DOTALL)
+    assert n == 2
+    return less
+
+
+def test_an_exercise_dropped_or_added_after_work_was_handed_in(classroom, nbgrader):
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
+    hand_in(classroom, "ben", CHAPTER, answered(CHAPTER, {}))
+    run_batch(classroom, "direct_path")
+    script = Chapter(CHAPTER.name, classroom).source
+    whole = script.read_text()
+
+    script.write_text(without("sample", whole))
+    batch, asked = run_batch(classroom, "direct_path")
+    said = batch.gradebook.followed
+    points_of = CHAPTER.exercises["sample"]
+    assert f"dropped sample with its {points_of:g} points. All other marks stay." in said
+    assert asked == ["anna", "ben"] and points(classroom) == {"anna": 3, "ben": 3}
+    assert ("anna", "check_sample") not in scores(classroom) and ("anna", "check_direct_path") in scores(classroom)
+    (copy,) = classroom.glob("gradebook.db.*")
+    assert copy.name in said
+    assert run_batch(classroom, "direct_path")[0].gradebook.followed is None
+    nbgrader(classroom, "generate_assignment", CHAPTER.name, "--force")  # which refused before
+
+    script.write_text(without("direct_path", whole))  # one added, one dropped that had points
+    batch, _ = run_batch(classroom, "sample")
+    said = batch.gradebook.followed
+    assert "added sample" in said and "dropped direct_path with its 3 points, which 2 of 2 had some of" in said
+    assert points(classroom) == {"anna": points_of, "ben": points_of}
+
+
+def test_a_gradebook_of_an_older_nbgrader_is_one_line_and_its_upgrade_helps(classroom, nbgrader):
+    with sqlite3.connect(classroom / "gradebook.db") as db:  # as nbgrader 0.6 left it
+        db.executescript("""
+            alter table student drop column lms_user_id;
+            create table other (id varchar(32) primary key, name varchar(128) not null unique, duedate datetime);
+            insert into other select id, name, duedate from assignment;
+            drop table assignment;
+            alter table other rename to assignment;
+            drop table course;
+            update alembic_version set version_num = '167914646830';
+        """)
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
+    with pytest.raises(CourseError, match="^[^\n]*run `nbgrader db upgrade`[^\n]*$"):
+        Batch(classroom, CHAPTER.name)
+    nbgrader(classroom, "db", "upgrade")
+    assert run_batch(classroom, "direct_path")[0].rows["anna"].score == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no gradebook" * 500])
+def test_a_gradebook_that_is_none_is_one_line(classroom, content):
+    (classroom / "gradebook.db").write_bytes(content)
+    with pytest.raises(CourseError, match="^The gradebook [^\n]*$"):
+        Batch(classroom, CHAPTER.name)
+
+
+def test_what_was_graded_without_a_sandbox_is_graded_again_once_there_is_one(classroom):
+    hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
+    run_batch(classroom, unsandboxed="no bubblewrap")
+    batch, asked = run_batch(classroom, unsandboxed="no bubblewrap")
+    assert asked == [] and batch.unsandboxed == {"anna"}
+    batch, asked = run_batch(classroom, sandboxed=lambda: True)
+    assert asked == ["anna"] and batch.unsandboxed == set()
+    assert run_batch(classroom, sandboxed=lambda: True)[1] == []

@@ -89,6 +89,83 @@ def test_a_removed_chapter_leaves_the_notebooks(course):
     assert not (course / "notebooks" / "9_gone").exists()
 
 
+def solve(cells: list[dict]) -> str:
+    """As JupyterLab would, in the cell that asks."""
+    cell = next(c for c in cells if exercise_of(c) == "direct_path")
+    cell["source"] = ["def direct_path(W_E, W_U):\n", "    return W_E @ W_U\n", "    raise NotImplementedError()"]
+    return r"answers \(direct_path\)"
+
+
+def solve_elsewhere(cells: list[dict]) -> str:
+    """In a cell that shows something, where the cell that asks is gone."""
+    cells[:] = [c for c in cells if exercise_of(c) != "direct_path"]
+    shows = next(c for c in cells if c["cell_type"] == "code" and not c["metadata"])
+    shows["source"] = "def bigram_counts(tokens, d_vocab): ..."
+    return r"answers \(bigram_counts\)"
+
+
+def take_notes(cells: list[dict]) -> str:
+    """In a cell of one's own, with an id as JupyterLab makes them."""
+    note = {"cell_type": "markdown", "id": "0c5e8a6e-7d0a-4f0f-9c55-3f1f2a6c1d10", "metadata": {}, "source": "Aha."}
+    cells.insert(3, note)
+    return "1 cell of somebody's own"
+
+
+def run(cells: list[dict]) -> None:
+    """Which is done again in a minute, and may be lost."""
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": 7, "outputs": [{"output_type": "stream", "name": "stdout", "text": "7"}]}
+    cells.append({"cell_type": "code", "id": "5d1c0a9e", "metadata": {}, "source": "", "outputs": []})
+
+
+@pytest.mark.parametrize("work", [solve, solve_elsewhere, take_notes, run])
+def test_a_notebook_that_somebody_has_worked_in_is_not_overwritten(course, work):
+    file = Chapter("1_bigrams", course).notebook
+    notebook = json.loads(file.read_text())
+    says = work(notebook["cells"])
+    file.write_text(json.dumps(notebook))
+    before = notebooks(course)
+    if says is None:
+        build(course)
+        assert file.read_bytes() == Chapter("1_bigrams").notebook.read_bytes()
+        return
+    with pytest.raises(CourseError, match=f"bigrams.ipynb holds {says}, which would be lost: move it [^\n]*$"):
+        build(course)
+    assert notebooks(course) == before
+
+
+@pytest.mark.parametrize("name, content", [("gone.ipynb", '{"cells": [{"metadata": '), ("notes.txt", "Aha.")])
+def test_what_lies_in_the_folder_of_a_removed_chapter_is_not_lost(course, name, content):
+    (course / "notebooks" / "9_gone").mkdir()
+    (course / "notebooks" / "9_gone" / name).write_text(content)
+    with pytest.raises(CourseError, match=f"9_gone/{name} holds what "):
+        build(course)
+    assert (course / "notebooks" / "9_gone" / name).read_text() == content
+
+
+def test_nbgraders_release_loses_nothing_either(course, nbgrader):
+    """Not what is solved, not what lies beside a notebook, and not the old release if the new one fails."""
+    chapter = Chapter("1_bigrams", course)
+    (chapter.notebook.parent / "notes.txt").write_text("Aha.")
+    committed = chapter.notebook.read_bytes()
+    notebook = json.loads(committed)
+    solve(notebook["cells"])
+    chapter.notebook.write_text(json.dumps(notebook))
+    solved = chapter.notebook.read_bytes()
+    printed = nbgrader(course, "generate_assignment", chapter.name, "--force", ok=False)
+    assert "holds answers (direct_path), which would be lost" in printed and "Traceback" not in printed
+    assert chapter.notebook.read_bytes() == solved
+    chapter.notebook.write_bytes(committed)
+    nbgrader(course, "generate_assignment", chapter.name, "--force")
+    assert chapter.notebook.read_bytes() == committed
+    text = chapter.source.read_text()
+    chapter.source.write_text(text.replace('    ### END SOLUTION\n\n# %% check="sample"', '\n# %% check="sample"'))
+    nbgrader(course, "generate_assignment", chapter.name, "--force", ok=False)
+    assert chapter.notebook.read_bytes() == committed
+    assert (chapter.notebook.parent / "notes.txt").read_text() == "Aha."
+
+
 def test_the_source_notebook_is_only_rewritten_when_it_changes(course):
     write_sources(course)
     file = course / "solutions/1_bigrams/bigrams.ipynb"

@@ -544,6 +544,7 @@ def test_verify_names_the_setting_that_forbids_the_sandbox(name, value):
     assert name not in why_no_sandbox("no permission", allowed.get)
     why = why_no_sandbox("no permission", {**allowed, name: value}.get)
     assert f"{name} = {value}" in why and f"`sysctl -w {name}=" in why and "no permission" in why
+    assert why_no_sandbox("answers cannot compute in it (...)", {**allowed, name: value}.get).startswith("answers")
 
 
 # A folder to work in -------------------------------------------------------------------------
@@ -617,6 +618,24 @@ def test_lab_without_a_folder_opens_the_notebooks_of_the_clone(started):
     where, command = started[0]
     assert Path(where) == ROOT and "--LabApp.default_url=/lab/tree/notebooks" in command
     assert "--no-browser" in command
+
+
+def test_lab_names_the_files_that_hide_what_notebooks_import(here, started):
+    circuits("lab", "work")
+    for name in ("1_bigrams/torch.py", "circuits.py", "1_bigrams/utils/__init__.py", "helpers.py", "1_bigrams/json.py"):
+        (here / "work" / name).parent.mkdir(exist_ok=True)
+        (here / "work" / name).touch()
+    lines = [line for line in circuits("lab", "work").splitlines() if "rename it" in line]
+    assert [line.split()[1] for line in lines] == [
+        f"work/{name}" for name in ("1_bigrams/torch.py", "1_bigrams/utils/__init__.py", "circuits.py")
+    ]
+
+
+def test_lab_in_a_clone_that_can_only_be_read_asks_for_a_folder(started, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != ROOT / "notebooks")
+    assert "can only be read: name a folder for your notebooks" in refused("lab")
+    circuits("lab", "mine")
+    assert len(started) == 1
 
 
 @pytest.mark.parametrize(

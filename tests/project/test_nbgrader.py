@@ -1,11 +1,12 @@
 """A class, from release to exported marks, through nbgrader's own commands."""
 
 import csv
+import json
 
 import pytest
 from conftest import answered, hand_in, proven_elsewhere, reference
 
-from circuits.chapters import chapters
+from circuits.chapters import ROOT, chapters
 
 WARNS = "    import sys, warnings\n    warnings.warn('careful'); print('hm', file=sys.stderr)\n"
 
@@ -67,6 +68,16 @@ def test_feedback_shows_what_was_wrong(graded, course):
     chapter = graded[0]
     page = course / "feedback" / "unsolved" / chapter.name / f"{chapter.notebook_name}.html"
     assert "is not written yet" in page.read_text("utf-8")
+
+
+@pytest.mark.proof
+def test_nbgraders_validate_finds_a_solved_chapter_right(tmp_path, nbgrader, monkeypatch):
+    """Of chapter 3, which trains two models, and in a folder of a learner's own."""
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "circuits" / "jupyter"))  # where an installation has it
+    chapter = next(c for c in chapters() if c.name == "3_induction_heads")
+    (tmp_path / chapter.notebook.name).write_text(json.dumps(answered(chapter, reference(chapter))))
+    printed = nbgrader(tmp_path, "validate", chapter.notebook.name)
+    assert "Success! Your notebook passes all the tests." in printed and "Traceback" not in printed
 
 
 @pytest.mark.proof

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 from importlib.metadata import version
@@ -279,6 +280,98 @@ def test_failed_set_up_counts_for_nothing(clone, python):
     assert done.returncode != 0 and not (clone / ".venv" / "lab").exists()
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert len(lines) == 1 and lines[0].startswith("circuits: the installation failed")
+
+
+# The sandbox finds Python's packages ------------------------------------------------------------
+
+SANDBOX = """
+import sys
+from circuits.grading import sandbox
+
+command = sandbox.room_command
+if "without" in sys.argv:  # as if the packages lay where nobody thought of
+    packages = sys.argv[2]
+    def room_command(fd):
+        words = command(fd)
+        at = words.index(packages)
+        return words[: at - 1] + words[at + 2 :]
+    sandbox.room_command = room_command
+with sandbox.Sandbox(optimizers=False) as made:
+    print(made.problem)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Path:
+    """The Python of an environment that has its packages by a path file, as on many shared machines."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True, timeout=PATIENCE)
+    python = tmp_path / "env" / "bin" / "python"
+    site = run(tmp_path, python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+    Path(site, "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
+    return python
+
+
+def test_answers_compute_in_the_sandbox_where_packages_come_by_a_path_file(elsewhere, tmp_path):
+    assert run(tmp_path, elsewhere, "-c", SANDBOX).stdout == "None\n"
+
+
+def test_a_sandbox_in_which_answers_cannot_compute_is_none(elsewhere, tmp_path):
+    done = run(tmp_path, elsewhere, "-c", SANDBOX, "without", sysconfig.get_path("purelib"))
+    assert done.stdout.startswith("answers cannot compute in it (ImportError: "), done.stdout + done.stderr
+
+
+# One installation, many users ----------------------------------------------------------------
+
+HIDDEN = """
+from circuits import check
+from utils import Config
+import utils
+print(utils.__file__)
+"""
+# What a learner does: answers, checks, is shown the map, asks for the answer, loads text and a model.
+LEARN = """
+import sys
+from circuits import check, progress, reveal
+from utils import load_corpus, load_model
+from utils.errors import CourseError
+print(repr(progress()))
+print(check("direct_path", {"direct_path": lambda W_E, W_U: W_E @ W_U}).summary())
+load_corpus(sys.argv[1]), load_model("zero_layer"), reveal("direct_path")
+"""
+
+
+@pytest.mark.parametrize("first", ["", "import utils; assert utils.mine"])
+@pytest.mark.parametrize("name", ["utils.py", "utils/__init__.py"])
+def test_a_learners_own_utils_does_not_hide_the_courses(tmp_path, name, first):
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine = True")
+    done = run(tmp_path, sys.executable, "-c", first + HIDDEN, PYTHONPATH=str(ROOT))
+    assert Path(done.stdout.strip()) == ROOT / "utils" / "__init__.py"
+    assert done.stderr == f"circuits: `utils` is the course's here, not your {mine}; rename yours to use it.\n"
+
+
+def test_two_users_share_an_installation_that_neither_can_write(tmp_path):
+    """Each sees their own progress, and nobody needs to write anywhere but at home."""
+    text = tmp_path / "text"
+    text.mkdir()
+    for i in range(80):
+        (text / f"part_{i}.py").write_text(f"def f_{i}(x):\n    return x + {i}\n\n\n" * 25)
+    kept = ("PATH", "LANG", "OMP_NUM_THREADS")
+    for user in ("anna", "ben"):
+        home = tmp_path / user
+        home.mkdir()
+        room = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--bind", home, home]
+        done = subprocess.run(
+            [*room, "--chdir", home, "--", sys.executable, "-c", LEARN, text], capture_output=True, text=True,
+            timeout=PATIENCE,
+            env={k: v for k, v in os.environ.items() if k in kept} | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        assert "· direct_path" in done.stdout and "✓ direct_path" not in done.stdout, "somebody else's"
+        assert "direct_path: 3 of 3 points" in done.stdout
+        assert json.loads((home / ".local/share/circuits/.progress.json").read_text()) == {"direct_path": [3, 3]}
+        assert list((home / ".cache" / "circuits").iterdir())
 
 
 # What a clone consists of --------------------------------------------------------------------

@@ -26,9 +26,11 @@ print(repr(check("bigram_counts")), check("bigram_counts").summary())
 """
 # What an answer can see of the course's machinery.
 LOOK = """
-from circuits.grading.sandbox import Sandbox
+from circuits.grading.sandbox import TRIAL, Sandbox
 with Sandbox(optimizers=False) as sandbox:
     assert sandbox.problem is None, sandbox.problem
+    with sandbox.worker() as worker:
+        assert worker.ask({"name": "trial", "code": TRIAL}, 60) == {}
     with sandbox.worker() as worker:
         code = "import os, circuits; seen = os.listdir(os.path.dirname(circuits.__file__)); assert seen == [], seen"
         print(worker.ask({"name": "look", "code": code, "seconds": 60}, 60))
@@ -81,6 +83,8 @@ def test_an_installed_course_has_every_chapter_and_says_what_works(installed):
         assert f"{chapter.title}   0 of {sum(chapter.exercises.values()):g} points" in printed
     printed = run(folder, "circuits", "verify")
     assert f"{len(chapters())} chapters" in printed and str(folder) in printed and "NO  " not in printed
+    limits = folder / "env" / "etc" / "jupyter" / "nbgrader_config.py"  # of nbgrader's Validate
+    assert limits.read_bytes() == (ROOT / "circuits" / "jupyter" / "nbgrader_config.py").read_bytes()
 
 
 def test_a_learner_works_in_a_folder_of_their_own(installed):
