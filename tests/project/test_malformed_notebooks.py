@@ -550,27 +550,27 @@ def exercise_cell_deleted(notebook):
     notebook["cells"].remove(cell_of(notebook))
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def exercise_cell_without_metadata(notebook):
     del cell_of(notebook)["metadata"]
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def exercise_cell_with_a_list_as_metadata(notebook):
     cell_of(notebook)["metadata"] = [["nbgrader", {"grade_id": ONE}]]
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def nbgrader_metadata_null(notebook):
     cell_of(notebook)["metadata"]["nbgrader"] = None
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def nbgrader_metadata_a_list(notebook):
     cell_of(notebook)["metadata"]["nbgrader"] = ["grade_id", ONE]
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def nbgrader_metadata_a_string(notebook):
     cell_of(notebook)["metadata"]["nbgrader"] = ONE
 
@@ -582,42 +582,42 @@ def nbgrader_metadata_with_wrong_types_beside_the_name(notebook):
     }
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_missing(notebook):
     del cell_of(notebook)["metadata"]["nbgrader"]["grade_id"]
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_a_list(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = [ONE]
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_a_number(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = 7
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_unknown(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = "cell-1234"
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_of_the_set_up(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = "setup"
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_with_control_characters(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = f"{ONE}\n\x1b[2J\x00\ud800"
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_in_capitals(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = ONE.upper()
 
 
-@case(lost=(ONE,))
+@case()  # found by its name
 def grade_id_very_long(notebook):
     cell_of(notebook)["metadata"]["nbgrader"]["grade_id"] = ONE * 100_000
 
