@@ -9,7 +9,18 @@ from inspect import getsourcefile
 from pathlib import Path
 
 from nbformat import NotebookNode
-from nbgrader.api import Assignment, Base, Comment, Grade, Gradebook, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import (
+    Assignment,
+    Base,
+    Comment,
+    Grade,
+    Gradebook,
+    GradeCell,
+    SolutionCell,
+    SourceCell,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import AssignLatePenalties
 from nbgrader.utils import is_grade, is_locked, is_solution
@@ -63,6 +74,7 @@ def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: Not
     points = {name: cell.metadata.nbgrader.points for name, cell in sources.items() if is_grade(cell)}
     answers = [name for name, cell in sources.items() if is_solution(cell)]
     marks = {cell.name: cell for cell in known.grade_cells}
+    submissions = list(known.submissions)
     said = []
 
     gone = [cell for cell in known.grade_cells if cell.name not in points]
@@ -86,17 +98,16 @@ def follow(gradebook: Gradebook, notebook_name: str, chapter: str, released: Not
             marks[name].max_score = of
         elif name not in marks:
             said.append(f"added {_exercise(name)} with {of:g} points")
-            cell = gradebook.add_grade_cell(name, notebook_name, chapter, max_score=of, cell_type="code")
-            gradebook.db.add_all(Grade(cell_id=cell.id, notebook=s) for s in known.submissions)
+            new = GradeCell(name=name, notebook=known, max_score=of, cell_type="code")
+            gradebook.db.add_all([new, *(Grade(cell=new, notebook=s) for s in submissions)])
     for name in set(answers) - {cell.name for cell in known.solution_cells}:
-        cell = gradebook.add_solution_cell(name, notebook_name, chapter)
-        gradebook.db.add_all(Comment(cell_id=cell.id, notebook=s) for s in known.submissions)
+        new = SolutionCell(name=name, notebook=known)
+        gradebook.db.add_all([new, *(Comment(cell=new, notebook=s) for s in submissions)])
     for name in sources.keys() - {cell.name for cell in known.source_cells}:
         cell = sources[name]
-        gradebook.add_source_cell(
-            name, notebook_name, chapter, cell_type=cell.cell_type, source=cell.source, locked=is_locked(cell)
-        )
-    gradebook.db.commit()
+        new = dict(cell_type=cell.cell_type, source=cell.source, locked=is_locked(cell))
+        gradebook.db.add(SourceCell(name=name, notebook=known, **new))
+    gradebook.db.commit()  # all of it, or nothing where the process is killed
     if not said:
         return None
     return f"The gradebook follows the chapter: {'; '.join(said)}. All other marks stay.{kept}"

@@ -452,6 +452,11 @@ def test_an_exercise_dropped_or_added_after_work_was_handed_in(classroom, nbgrad
     assert "added sample" in said and "dropped direct_path with its 3 points, which 2 of 2 had some of" in said
     assert points(classroom) == {"anna": points_of, "ben": points_of}
 
+    script.write_text(without("sample", whole))  # and nbgrader's own command does the same
+    printed = nbgrader(classroom, "autograde", CHAPTER.name, "--student", "anna", "--force")
+    assert "added direct_path" in printed and "dropped sample" in printed
+    assert scores(classroom)["anna", "check_direct_path"][0] == 0
+
 
 def test_a_gradebook_of_an_older_nbgrader_is_one_line_and_its_upgrade_helps(classroom, nbgrader):
     with sqlite3.connect(classroom / "gradebook.db") as db:  # as nbgrader 0.6 left it
