@@ -15,7 +15,7 @@ from circuits.chapters import Chapter, chapters, load_answers
 from circuits.checking import Submission, run_check, same
 from circuits.grading import submissions
 from circuits.grading.grader import Grader, Job
-from circuits.grading.submissions import Refused
+from circuits.grading.submissions import Cell, Refused
 from circuits.judging import run_checks
 
 every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
@@ -89,7 +89,7 @@ def test_zeros_of_the_right_shape_gain_nothing(chapter, grader):
     """`dev-check` tries them and other lazy answers on every exercise; here they go the whole way."""
     zeros = {name: code + ZEROS.replace("{name}", name) for name, code in reference(chapter).items()}
     zeros.pop("train_step", None)  # here it is what is done to the model that counts
-    graded = grader.grade(Job(chapter.name, zeros, seed=11))
+    graded = grader.grade(Job(chapter.name, cells_of(zeros), seed=11))
     assert graded.error is None
     assert {result.exercise: result.points for result in graded.results} == dict.fromkeys(chapter.exercises, 0)
     passed = [check for result in graded.results for check in result.checks if check.passed]
