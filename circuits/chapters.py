@@ -1,24 +1,19 @@
 """Where the course keeps its things: chapters, notebooks, checks, and the answers in a file."""
 
-import __future__
 import ast
-import asyncio
-import contextlib
 import difflib
-import functools
 import importlib.util
-import inspect
 import json
-import linecache
-import operator
 import re
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
+from circuits.cells import OWN_SECONDS, cell_namespace, run_cell, run_own
 from utils.errors import CourseError
 
 # In a clone, the clone. Installed from a wheel, a folder of this package.
@@ -216,13 +211,20 @@ def _exercise_names(file: Path, mtime: int) -> tuple[str, ...]:
 
 
 def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Run the answers in a notebook, a percent script, or a plain Python file.
+    """Run the answers in a notebook, a percent script, or a plain Python file; of a notebook also what the learner added
+    or changed, in its order.
 
     Returns their namespace, and a message for each cell that raised.
     """
     namespace = cell_namespace()
     problems: dict[str, str] = {}
-    for name, code in answer_cells(file):
+    own_left = OWN_SECONDS
+    for name, code in _cells_to_run(file):
+        if not name:
+            before = time.process_time()
+            run_own("a cell of yours", code, namespace, own_left)
+            own_left -= time.process_time() - before
+            continue
         if name == "the file":
             namespace["__name__"] = "answers"
         try:
@@ -234,149 +236,41 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return namespace, problems
 
 
+def _cells_to_run(file: Path) -> list[tuple[str, str]]:
+    """As `answer_cells`; of a notebook also, under no name, the cells that no release has."""
+    cells = answer_cells(file)
+    mine = [chapter for chapter in chapters() if {name for name, _ in cells} & set(chapter.exercises)]
+    if file.suffix.lower() != ".ipynb" or not mine or file == mine[0].notebook:
+        return cells
+    release = released(mine[0])
+    return [
+        (exercise_of(c) or ("setup" if is_setup(c) else ""), source(c))
+        for c in read_cells(file)
+        if c["cell_type"] == "code" and (exercise_of(c) or is_setup(c) or words(source(c)) not in release)
+    ]
+
+
+def released(chapter: Chapter) -> frozenset[str]:
+    """The `words` of a chapter's code cells that hold no answers: what a learner has not written."""
+    file = chapter.source if chapter.source.exists() else chapter.notebook
+    return _released(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _released(file: Path, mtime: int) -> frozenset[str]:
+    return frozenset(words(source(c)) for c in read_cells(file) if c["cell_type"] == "code" and not exercise_of(c))
+
+
+def words(code: str) -> str:
+    """Code without what an editor may change at the ends of lines."""
+    return "\n".join(line.rstrip() for line in code.strip().splitlines())
+
+
 @lru_cache(maxsize=16)
 def _stubs(notebook: Path, mtime: int) -> dict[str, Any]:
     namespace, _ = load_answers(notebook)
     names = [name for name, _ in answer_cells(notebook) if name != "setup"]
     return {name: namespace[name] for name in names if name in namespace}
-
-
-def cell_namespace(namespace: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Where the cells of a notebook run one after the other, as Jupyter has it: a new namespace, or one made so."""
-    namespace = {} if namespace is None else namespace
-    shell = _NoShell(namespace)
-    namespace |= {
-        "__name__": "__main__", "display": lambda *args, **kwargs: None, "get_ipython": lambda: shell,
-    }  # fmt: skip
-    return namespace
-
-
-class _NoShell:
-    """What stands for IPython's shell: magics and shell commands do nothing, quietly, but for those that run code
-    in the notebook itself."""
-
-    RUN = ("time", "capture", "prun")
-
-    def __init__(self, namespace: dict[str, Any]):
-        self._namespace = namespace
-
-    def getoutput(self, *args, **kwargs) -> list[str]:
-        return []
-
-    def run_line_magic(self, name: str, line: str, *args) -> None:
-        if name == "time":
-            run_cell("%time", line, self._namespace)
-
-    def run_cell_magic(self, name: str, line: str, cell: str) -> None:
-        if name in self.RUN:
-            run_cell(f"%%{name}", cell, self._namespace)
-
-    def __getattr__(self, name: str) -> Callable:
-        return lambda *args, **kwargs: None
-
-
-def run_cell(name: str, code: str, namespace: dict[str, Any]) -> None:
-    """Run the code of a cell, top-level `await` included. Raises SyntaxError, and whatever the code raises."""
-    run_code(compile_cell(name, code, namespace), namespace)
-
-
-def run_code(code: CodeType, namespace: dict[str, Any]) -> None:
-    """Run what `compile_cell` or `split_cell` made of a cell. Raises whatever the code raises."""
-    waiting = eval(code, namespace)
-    if inspect.iscoroutine(waiting):
-        _waited_for(waiting)
-
-
-def _waited_for(waiting: Coroutine) -> None:
-    try:
-        loop = asyncio.new_event_loop()
-    except OSError:  # in the sandbox, where no socket can be had: what waits for nothing real runs all the same
-        with contextlib.suppress(StopIteration):
-            while True:
-                waiting.send(None)
-    else:
-        with contextlib.closing(loop):
-            loop.run_until_complete(waiting)
-
-
-# `from __future__ import annotations` in one cell holds for those after it, as in Jupyter.
-_FLAGS = "__compiler_flags__"
-_FUTURE = functools.reduce(operator.or_, (getattr(__future__, f).compiler_flag for f in __future__.all_feature_names))
-
-
-def compile_cell(name: str, code: str, namespace: dict[str, Any] | None = None) -> CodeType:
-    """The code of an answer's cell, ready to run; tracebacks and `inspect` will find its text.
-
-    What only Jupyter understands (`%timeit`, `!ls`, `f?`) becomes calls of `get_ipython()`, by IPython's own rules.
-    Raises SyntaxError."""
-    namespace = {} if namespace is None else namespace
-    return _compiled(name, _parsed(name, code, namespace), namespace)
-
-
-def split_cell(name: str, code: str, namespace: dict[str, Any]) -> list[tuple[CodeType, bool]]:
-    """The statements of a cell, one by one, and of each whether it only defines something: a function, a class, an
-    import, a constant. Raises SyntaxError."""
-    statements = []
-    for node in _parsed(name, code, namespace).body:
-        only_defines = isinstance(node, _DEFINITIONS) or isinstance(node, ast.Assign) and _is_constant(node.value)
-        statements.append((_compiled(name, ast.Module([node], []), namespace), only_defines))
-    return statements
-
-
-_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
-
-
-def _is_constant(node: ast.expr) -> bool:
-    try:
-        ast.literal_eval(node)
-    except (ValueError, TypeError, MemoryError, RecursionError, SyntaxError):
-        return False
-    return True
-
-
-def names_made(code: str) -> set[str]:
-    """The names that a cell's own statements define, import or assign."""
-    made: set[str] = set()
-    nodes: list[ast.AST] = [_parsed("a cell", code, {})]
-    while nodes:
-        match node := nodes.pop():
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                made.add(name)
-                continue  # what is made inside is not made here
-            case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                continue
-            case ast.Name(id=name, ctx=ast.Store()):
-                made.add(name)
-            case ast.alias(name=name, asname=other):
-                made.add(other or name.partition(".")[0])
-        nodes += ast.iter_child_nodes(node)
-    return made
-
-
-def _parsed(name: str, code: str, namespace: dict[str, Any]) -> ast.Module:
-    linecache.cache[f"<{name}>"] = (len(code), None, code.splitlines(keepends=True), f"<{name}>")
-    try:
-        return _syntax(name, code, namespace)
-    except SyntaxError:
-        from IPython.core.inputtransformer2 import TransformerManager  # takes a tenth of a second
-
-        plain = TransformerManager().transform_cell(code)
-        if plain.strip() == code.strip():
-            raise
-        return _syntax(name, plain, namespace)
-
-
-def _syntax(name: str, code: str, namespace: dict[str, Any]) -> ast.Module:
-    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | namespace.get(_FLAGS, 0)
-    return compile(code, f"<{name}>", "exec", flags, dont_inherit=True)
-
-
-def _compiled(name: str, tree: ast.Module, namespace: dict[str, Any]) -> CodeType:
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | namespace.get(_FLAGS, 0)
-    compiled = compile(tree, f"<{name}>", "exec", flags, dont_inherit=True)
-    if future := compiled.co_flags & _FUTURE:
-        namespace[_FLAGS] = namespace.get(_FLAGS, 0) | future
-    return compiled
 
 
 def hints(chapter: Chapter, exercise: str) -> list[str]:

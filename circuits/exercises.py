@@ -13,7 +13,8 @@ from typing import Any
 
 import platformdirs
 
-from circuits.chapters import Chapter, answer_cells, chapter_of, chapters, hints, run_cell
+from circuits.cells import run_cell
+from circuits.chapters import Chapter, answer_cells, chapter_of, chapters, hints
 from circuits.results import CheckResult, Result
 from utils.errors import CourseError
 from utils.files import write_file

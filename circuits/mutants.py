@@ -11,7 +11,8 @@ from datetime import date
 from typing import Any
 
 from circuits import limits
-from circuits.chapters import ROOT, Chapter, answer_cells, chapters, load_answers, load_module, run_cell
+from circuits.cells import run_cell
+from circuits.chapters import ROOT, Chapter, answer_cells, chapters, load_answers, load_module
 from circuits.checking import AnswerError, Submission, run_check
 from circuits.slips import SLIPS, Mutant, mutants
 from utils.errors import CourseError

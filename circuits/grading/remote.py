@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 from circuits import limits, unchanged
-from circuits.chapters import Chapter, answer_cells, exercise_of, load_answers, names_made, read_cells, source
+from circuits.cells import OWN_SECONDS, names_made
+from circuits.chapters import Chapter, answer_cells, exercise_of, load_answers, read_cells, source
 from circuits.checking import (
     PROBLEMS, SECONDS, AnswerError, Submission, advice, changed, problem, shadowed_text, title, too_slow,
 )
@@ -27,7 +28,6 @@ EXERCISE_SECONDS = 40.0  # all checks of an exercise
 SUBMISSION_SECONDS = 150.0
 IDLE_SECONDS = 30.0  # of a submission's calls together, in which nothing is computed; then a call may idle
 IDLE_CALL_SECONDS = 1.0  # for so long
-OWN_SECONDS = 20.0  # of computing, for the learner's own cells together: what only defines is run even then
 NOTHING = {"name": "nothing", "code": "", "seconds": SECONDS}
 MESSAGE_LENGTH = 600  # characters; a message quotes what an answer returned
 

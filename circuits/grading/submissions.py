@@ -12,11 +12,10 @@ import stat
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from circuits.chapters import Chapter, decoded, exercise_of, read_cells, source
+from circuits.chapters import Chapter, decoded, released, words
 from circuits.console import plain
 from circuits.grading import archives
 from circuits.grading.archives import MAX_NOTEBOOK, NotUnpacked
@@ -267,7 +266,7 @@ def cells(notebook: bytes, chapter: Chapter) -> list[Cell]:
     what the learner added or changed: every other code cell that is not, word by word, a cell of the release.
     """
     found = []
-    released = _released(chapter, chapter.source.stat().st_mtime_ns)
+    release = released(chapter)
     for number, cell in enumerate(_cells(notebook), 1):
         if type(cell) is not dict:
             raise Refused(f"cell {number} of the notebook is not a cell; open and save it in Jupyter")
@@ -286,7 +285,7 @@ def cells(notebook: bytes, chapter: Chapter) -> list[Cell]:
         if type(text) is not str:
             raise Refused(f"the code of {name} is not text; open and save the notebook in Jupyter")
         code = text.encode("utf-8", "replace").decode()
-        if name or _words(code) not in released:
+        if name or words(code) not in release:
             found.append(Cell(name, code, is_code))
     return found
 
@@ -311,17 +310,6 @@ def found_how(cells: Sequence[Cell], exercise: str) -> str:
 def defines(code: str, name: str) -> bool:
     """Whether code defines or assigns a name, as far as its text tells: it may not even compile."""
     return bool(re.search(rf"(?m)^[ \t]*((async[ \t]+)?def[ \t]+{name}\b|{name}[ \t]*=[^=])", code))
-
-
-@lru_cache(maxsize=16)
-def _released(chapter: Chapter, mtime: int) -> frozenset[str]:
-    cells = (c for c in read_cells(chapter.source) if c["cell_type"] == "code" and not exercise_of(c))
-    return frozenset(_words(source(cell)) for cell in cells)
-
-
-def _words(code: str) -> str:
-    """Code without what an editor may change at the ends of lines."""
-    return "\n".join(line.rstrip() for line in code.strip().splitlines())
 
 
 def _cells(notebook: bytes) -> list[Any]:

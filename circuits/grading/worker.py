@@ -6,7 +6,6 @@ is believed by nobody; `remote.py` reads it as a stranger's words.
 
 import os
 import sys
-import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +13,9 @@ from typing import Any
 import torch
 
 from circuits import limits
-from circuits.chapters import cell_namespace, compile_cell, run_code, split_cell
+from circuits.cells import cell_namespace, compile_cell, run_code, run_own
 from circuits.checking import AnswerError, Submission, explain, problem
 from circuits.grading.wire import pack, receive, send, unpack
-
-DEFINITION_SECONDS = 2.0  # for an import, say, when the time for the learner's own cells is up
 
 
 def serve(read: Callable[[int], bytes], write: Callable[[bytes], int]) -> None:
@@ -63,30 +60,13 @@ _parts: dict[str, list[str]] = {}  # by exercise, the cells that were run for it
 
 
 def _run_own(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Run a cell of the learner's own, statement by statement, so that one that draws or looks at what is not here
-    keeps no helper from those that need it. When the time is up, what follows is run if it only defines something."""
-    name = request["name"]
-    until = time.process_time() + request["seconds"]
-    reply: dict[str, Any] = {}
     try:
-        statements = split_cell(name, request["code"], answers)
-    except Exception as error:
-        return _described(explain("<module>", error))
-    for code, only_defines in statements:
-        seconds = until - time.process_time()
-        if only_defines:
-            seconds = max(seconds, DEFINITION_SECONDS)
-        if seconds <= 0:
-            continue
-        try:
-            with limits.time_limit(seconds):
-                run_code(code, answers)
-        except limits.OutOfTime:
-            until = 0.0
-            reply = reply or {"problem": "time"}
-        except BaseException as error:
-            reply = reply or _described(explain("<module>", error))
-    return reply
+        error = run_own(request["name"], request["code"], answers, request["seconds"])
+    except BaseException as interrupt:  # which only a person's own process heeds
+        error = interrupt
+    if isinstance(error, limits.OutOfTime):
+        return {"problem": "time"}
+    return _described(explain("<module>", error)) if error else {}
 
 
 def _call(answers: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from nbclient import NotebookClient
 from torch import Tensor
 
 from circuits import exercises
-from circuits.chapters import ROOT, chapter_of, compile_cell, load_answers
+from circuits.cells import compile_cell
+from circuits.chapters import ROOT, chapter_of, load_answers
 from circuits.checking import CheckFailed, expect
 from circuits.exercises import check
 from utils.errors import CourseError

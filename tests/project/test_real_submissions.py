@@ -4,18 +4,22 @@ import copy
 import json
 import random
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import nbformat
 import pytest
+import torch
 from conftest import PATIENCE, answered, hand_in, reference
 from nbclient import NotebookClient
 
-from circuits.chapters import Chapter, exercise_of, is_setup, read_cells, source
+from circuits.chapters import Chapter, exercise_of, is_setup, load_answers, read_cells, source
+from circuits.checking import Submission
 from circuits.grading import submissions
 from circuits.grading.batch import Batch, LocalGraders
 from circuits.grading.grader import Graded, Grader, Job
+from circuits.judging import run_checks
 
 CHAPTER = Chapter("1_bigrams")
 ANSWERS = reference(CHAPTER)
@@ -260,6 +264,26 @@ def test_circuits_grade_gives_what_the_notebook_gave(classroom, monkeypatch):
         for cell in submissions.cells(json.dumps(edited(case)).encode(), CHAPTER):
             assert cell.code in seen, "the instructor does not see what was run"
     assert different == {}, different
+
+
+@pytest.fixture
+def settings_put_back():
+    """What a learner set in this process."""
+    with warnings.catch_warnings():
+        yield
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not (c.lost or c.says)], ids=lambda c: c.edit.__name__)
+def test_a_shell_runs_what_the_learner_added_too(case, tmp_path, settings_put_back):
+    """`circuits check FILE`: only without what Jupyter alone forgives, a cell that raises beside its copy."""
+    file = tmp_path / "mine.ipynb"
+    file.write_text(json.dumps(edited(case)), "utf-8")
+    namespace, _ = load_answers(file)
+    for name in (COUNTS, PATH):
+        result = run_checks(CHAPTER.checks(name), Submission(namespace, like=CHAPTER.stubs))
+        assert result.passed, (name, [c.message for c in result.checks])
 
 
 # Any legal edit -----------------------------------------------------------------------------
