@@ -917,7 +917,7 @@ def forgets_what_queries_read(model):
     return _search(OV[0], {letter: readers[letter][1] for letter in "KV"})
 
 
-@mistake("strongest_wire", hint="Keys are not searched. A head of layer 1 reads through its queries, its keys and its values.")
+@mistake("strongest_wire", hint="What keys read is not found. A head of layer 1 reads through its queries, its keys and its values: search with W_QK as it is for queries, transposed for keys.")
 def forgets_what_keys_read(model):
     OV, readers = _matrices(model)
     return _search(OV[0], {letter: readers[letter][1] for letter in "QV"})

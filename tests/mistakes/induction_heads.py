@@ -1023,7 +1023,7 @@ def above_somewhere(model, tokens, kind):
     return _pairs(torch.stack(most) > 0.4)
 
 
-@mistake("find_heads", hint="You look for previous-token heads in layer 0 only, and for the others in layer 1 only. Look for every kind in every layer.")
+@mistake("find_heads", hint="A head in another layer than the usual one is missing: you look for previous-token heads in layer 0, for the others in layer 1. Look for every kind in every layer.")
 def each_kind_in_its_usual_layer(model, tokens, kind):
     usual = 0 if kind == "previous" else 1
     return [(layer, head) for layer, head in _pairs(_scores(model, tokens, kind) > 0.4) if layer == usual]

@@ -1510,7 +1510,7 @@ def yes_or_no_for_each_position_head(model, tokens):
     return [int(overlap > 0.7) for overlap in _overlaps(model, tokens)]
 
 
-@mistake("positional_heads", hint="No head is in your answer, whatever they do. The overlap at a destination is the *sum* of the smaller weights over sources, `.sum(-1)`; then comes the mean over destinations and texts.")
+@mistake("positional_heads", hint="No head passes your test, whatever it does. The overlap at a destination is the *sum* of the smaller weights over sources, `.sum(-1)`; then comes the mean over destinations and texts.")
 def overlap_averaged_over_sources(model, tokens):
     n = tokens.shape[1]
     return [h for h, overlap in enumerate(_overlaps(model, tokens)) if overlap / n > 0.7]
@@ -1546,7 +1546,7 @@ def overlap_of_products(model, tokens):
     return _above(_overlaps(model, tokens, shared=torch.mul))
 
 
-@mistake("positional_heads", hint="All heads are in your answer, whatever they do. What two *patterns* share is the smaller of two weights, `torch.minimum`; the larger ones add up to more than 1.")
+@mistake("positional_heads", hint="Every head passes your test, whatever it does. What two *patterns* share is the smaller of two weights, `torch.minimum`; the larger ones add up to more than 1.")
 def overlap_of_maxima(model, tokens):
     return _above(_overlaps(model, tokens, shared=torch.maximum))
 
