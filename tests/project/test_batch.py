@@ -384,6 +384,7 @@ def change(root: Path, **changes) -> None:
         gradebook.db.commit()
 
 
+@pytest.mark.proof
 def test_a_deadline_a_timestamp_and_a_rule_that_change_are_seen_and_no_answer_runs_again(classroom):
     hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
     timestamp = classroom / "submitted" / "anna" / CHAPTER.name / "timestamp.txt"
@@ -427,6 +428,7 @@ def without(name: str, script: str) -> str:
     return less
 
 
+@pytest.mark.proof
 def test_an_exercise_dropped_or_added_after_work_was_handed_in(classroom, nbgrader):
     hand_in(classroom, "anna", CHAPTER, answered(CHAPTER, {}))
     hand_in(classroom, "ben", CHAPTER, answered(CHAPTER, {}))
@@ -458,6 +460,7 @@ def test_an_exercise_dropped_or_added_after_work_was_handed_in(classroom, nbgrad
     assert scores(classroom)["anna", "check_direct_path"][0] == 0
 
 
+@pytest.mark.proof
 def test_a_gradebook_of_an_older_nbgrader_is_one_line_and_its_upgrade_helps(classroom, nbgrader):
     with sqlite3.connect(classroom / "gradebook.db") as db:  # as nbgrader 0.6 left it
         db.executescript("""

@@ -144,6 +144,7 @@ def test_what_lies_in_the_folder_of_a_removed_chapter_is_not_lost(course, name, 
     assert (course / "notebooks" / "9_gone" / name).read_text() == content
 
 
+@pytest.mark.proof
 def test_nbgraders_release_loses_nothing_either(course, nbgrader):
     """Not what is solved, not what lies beside a notebook, and not the old release if the new one fails."""
     chapter = Chapter("1_bigrams", course)

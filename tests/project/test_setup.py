@@ -351,6 +351,7 @@ def test_a_learners_own_utils_does_not_hide_the_courses(tmp_path, name, first):
     assert done.stderr == f"circuits: `utils` is the course's here, not your {mine}; rename yours to use it.\n"
 
 
+@pytest.mark.proof
 def test_two_users_share_an_installation_that_neither_can_write(tmp_path):
     """Each sees their own progress, and nobody needs to write anywhere but at home."""
     text = tmp_path / "text"
