@@ -30,7 +30,7 @@ from circuits.grading.sandbox import TRIAL, Sandbox
 with Sandbox(optimizers=False) as sandbox:
     assert sandbox.problem is None, sandbox.problem
     with sandbox.worker() as worker:
-        assert worker.ask({"name": "trial", "code": TRIAL}, 60) == {}
+        assert worker.ask({"name": "trial", "code": TRIAL, "seconds": 60}, 60) == {}
     with sandbox.worker() as worker:
         code = "import os, circuits; seen = os.listdir(os.path.dirname(circuits.__file__)); assert seen == [], seen"
         print(worker.ask({"name": "look", "code": code, "seconds": 60}, 60))
