@@ -342,7 +342,7 @@ def grader():
         yield grader
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.proof) for s in range(1, 20))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.proof) for s in range(1, 8))])
 def test_no_legal_edit_changes_a_mark(grader, seed):
     """Random edits of a notebook with every exercise solved."""
     rng = random.Random(seed)
