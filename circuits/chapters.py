@@ -239,10 +239,13 @@ def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def _cells_to_run(file: Path) -> list[tuple[str, str]]:
     """As `answer_cells`; of a notebook also, under no name, the cells that no release has."""
     cells = answer_cells(file)
-    mine = [chapter for chapter in chapters() if {name for name, _ in cells} & set(chapter.exercises)]
-    if file.suffix.lower() != ".ipynb" or not mine or file == mine[0].notebook:
+    if file.suffix.lower() != ".ipynb" or any(file == chapter.notebook for chapter in chapters()):
+        return cells  # a source or a release, which are read often: there is nothing of a learner's
+    names = {name for name, _ in cells}
+    mine = next((chapter for chapter in chapters() if names & set(chapter.exercises)), None)
+    if mine is None:
         return cells
-    release = released(mine[0])
+    release = released(mine)
     return [
         (exercise_of(c) or ("setup" if is_setup(c) else ""), source(c))
         for c in read_cells(file)
