@@ -1,7 +1,6 @@
 """The maintainers' proof that every exercise is good (in the manner of rustlings' `dev check`)."""
 
 import ast
-import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -71,19 +70,9 @@ def _unsolved(*args, **kwargs):
 
 
 def run(chapter: Chapter, exercise: str, answer: Callable, like: Callable, seed: int = 0) -> Result:
-    """The checks of one exercise on an answer, annotated as the reference (`like`) is, just as a
-    learner's cell would be."""
-
-    @functools.wraps(like)
-    def annotated(*args, **kwargs):
-        return answer(*args, **kwargs)
-
-    return run_checks(
-        chapter.checks(exercise),
-        Submission({exercise: annotated}),
-        lambda: chapter.mistakes(exercise),
-        seed,
-    )
+    """The checks of one exercise on an answer, held to the annotations of the reference (`like`), as a learner's is."""
+    submission = Submission({exercise: answer}, like={exercise: like})
+    return run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise), seed)
 
 
 def _first_failure(result: Result) -> str:
