@@ -47,9 +47,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     clock, in which the seconds do not count that this process waited for a processor: a slow or busy machine
     does not fail an answer, and one that only sleeps is stopped too.
 
-    A block inside a block has no more time than is left to that one. Code that catches even that (`while True: try: ... except: pass`) meets it again on every
-    further line it runs. Needs the main thread and a Unix signal; elsewhere the block runs
-    without a limit.
+    A block inside a block has no more time than is left to that one. Code that catches even that
+    (`while True: try: ... except: pass`) meets it again on every further line it runs. Needs the main thread and a
+    Unix signal; elsewhere the block runs without a limit.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

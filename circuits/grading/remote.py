@@ -5,7 +5,6 @@ import contextlib
 import functools
 import re
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
@@ -53,8 +52,7 @@ class RemoteSubmission(Submission):
         self.cells = [cell for cell in cells if not cell.exercise or cell.exercise in reference]
         self.worker: Worker | None = None
         self.called: set[str] = set()  # by this worker
-        self.broken: dict[int, str] = {}  # cells that ended a worker, by their place, and how
-        self.deaths: Counter[int] = Counter()
+        self.broken: dict[int, list[str]] = {}  # cells that ended a worker, by their place, and how each time
         self.raised: dict[int, dict[str, Any]] = {}  # what the worker said of cells that raised
         self.left, self.last_left = SUBMISSION_SECONDS, SUBMISSION_SECONDS  # for all, and for this exercise
         self.idle, self.own = IDLE_SECONDS, OWN_SECONDS  # what is left of them
@@ -148,14 +146,14 @@ class RemoteSubmission(Submission):
             except AnswerError:  # the time was up before all cells had run
                 self.stop()
                 raise
-        for at, kind in self.broken.items():
+        for at, kinds in self.broken.items():
             if self.cells[at].exercise == name:
-                raise problem(name, kind)
+                raise problem(name, kinds[-1])
 
     def _run_cell(self, at: int, cell: Cell, name: str) -> bool:
         """Run a cell. False if that ended the worker. An exercise's cell is not run again then; of one of the learner's
         own what it defines, once more."""
-        deaths = self.deaths[at]
+        deaths = len(self.broken.get(at, ()))
         if deaths > (not cell.exercise):
             return True
         request = {"name": cell.exercise or f"cell {at}", "code": cell.code, "seconds": SECONDS}
@@ -166,8 +164,7 @@ class RemoteSubmission(Submission):
             self.own -= 0 if cell.exercise else self.worker.computed
             self._ask(NOTHING, name)  # a second reply would be met here
         except WorkerFailed as failure:
-            self.broken[at] = failure.kind
-            self.deaths[at] += 1
+            self.broken.setdefault(at, []).append(failure.kind)
             return False
         if "problem" in reply:
             self.raised[at] = reply
@@ -181,7 +178,7 @@ class RemoteSubmission(Submission):
                     reply = self.raised[at]
                     return self._problem(name, "time" if reply["problem"] == "time" else "cell", reply)
                 if at in self.broken:
-                    return problem(name, self.broken[at])
+                    return problem(name, self.broken[at][-1])
         return None
 
     def _problem(self, name: str, kind: Any, reply: dict[str, Any]) -> AnswerError:
@@ -215,7 +212,10 @@ class RemoteSubmission(Submission):
         if any(at in self.raised and defines(self.cells[at].code, name) for at in self.raised):
             why = " (a cell of yours that makes it raised an error here)"
         elif name in self.elsewhere:
-            why = " (a cell of the chapter makes it, and those do not run here: take it as an argument, or make it in a cell of yours)"
+            why = (
+                " (a cell of the chapter makes it, and those do not run here: take it as an argument, or make it in a "
+                "cell of yours)"
+            )
         return f": `{name}` is not defined{why}"
 
     def _shadowed(self, reply: dict[str, Any]) -> str:
