@@ -1,6 +1,7 @@
 """From `solutions/*.py` to the notebooks of `notebooks/`, through nbgrader's own release step."""
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -72,14 +73,21 @@ def with_source(root: Path = ROOT) -> list[Chapter]:
 
 def write_sources(root: Path = ROOT, destination: Path | None = None) -> None:
     """Write each chapter's source notebook beside its script (or under `destination`), for nbgrader
-    to find. They are not committed."""
+    to find. They are not committed.
+
+    Each nbgrader command does this, and making them takes seconds: one that bears the time of the newest file it is
+    made from is up to date."""
     import nbformat
 
     for chapter in with_source(root):
         file = (destination or root) / "solutions" / chapter.name / f"{chapter.notebook_name}.ipynb"
+        newest = max(f.stat().st_mtime_ns for f in (chapter.source, chapter.checks_file, Path(__file__)))
+        if file.exists() and file.stat().st_mtime_ns == newest:
+            continue
         text = nbformat.writes(source_notebook(chapter)) + "\n"
         if not file.exists() or file.read_text("utf-8") != text:
             write_file(file, text.encode())
+        os.utime(file, ns=(newest, newest))
 
 
 def build(root: Path = ROOT) -> list[Path]:

@@ -199,6 +199,12 @@ def is_setup(cell: dict[str, Any]) -> bool:
 
 def answer_cells(file: Path) -> list[tuple[str, str]]:
     """Name and code of what must run for the answers in a file: set-up, then each exercise."""
+    stat = file.stat() if file.exists() else None
+    return list(_answer_cells(file, stat and (stat.st_mtime_ns, stat.st_size)))
+
+
+@lru_cache(maxsize=32)
+def _answer_cells(file: Path, state: tuple[int, int] | None) -> list[tuple[str, str]]:
     cells = [c for c in read_cells(file) if c["cell_type"] == "code"]
     if file.suffix.lower() == ".py" and not any(exercise_of(c) for c in cells):
         return [("the file", decoded(file.read_bytes()))]

@@ -26,6 +26,7 @@ def pytest_configure(config):
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("PIP_NO_COMPILE", "0")  # in pip's words: no. What a test installs is used once
 
 
 def pytest_addoption(parser):

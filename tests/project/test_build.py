@@ -170,9 +170,17 @@ def test_nbgraders_release_loses_nothing_either(course, nbgrader):
 def test_the_source_notebook_is_only_rewritten_when_it_changes(course):
     write_sources(course)
     file = course / "solutions/1_bigrams/bigrams.ipynb"
-    before = file.stat().st_mtime_ns
+    before, text = file.stat().st_mtime_ns, file.read_bytes()
     write_sources(course)
     assert file.stat().st_mtime_ns == before
+    for changed in ("solutions/1_bigrams/bigrams.py", "tests/checks/test_bigrams.py"):
+        (course / changed).touch()
+        file.write_text("{}")
+        write_sources(course)
+        assert file.read_bytes() == text
+    file.write_text("{}")  # edited, where the script is what counts
+    write_sources(course)
+    assert file.read_bytes() == text
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
