@@ -26,17 +26,20 @@ def _copied_module(module: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Mo
     models often, and `copy.deepcopy` looks into every empty dictionary of hooks of every part."""
 
     def new(value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int)):  # most of what parts consist of
+            return value
         if isinstance(value, dict):  # of weights, parts or hooks
             return type(value)((key, new(v)) for key, v in value.items()) if value else type(value)()
-        if isinstance(value, list | set) or hasattr(value, "__dataclass_fields__"):  # hooks, the configuration
-            return copy.copy(value)
         if isinstance(value, torch.nn.Module):
             return _copied_module(value, memo)
-        if isinstance(value, Tensor) and id(value) not in memo:
-            made = memo[id(value)] = value.detach().clone()
-            if isinstance(value, torch.nn.Parameter):
-                made = memo[id(value)] = torch.nn.Parameter(made, value.requires_grad)
-            made.grad = None if value.grad is None else value.grad.clone()
+        if isinstance(value, Tensor):
+            if id(value) not in memo:
+                made = memo[id(value)] = value.detach().clone()
+                if isinstance(value, torch.nn.Parameter):
+                    made = memo[id(value)] = torch.nn.Parameter(made, value.requires_grad)
+                made.grad = None if value.grad is None else value.grad.clone()
+        elif isinstance(value, (list, set)) or hasattr(value, "__dataclass_fields__"):  # hooks, the configuration
+            return copy.copy(value)
         return memo.get(id(value), value)  # the tokenizer, numbers, functions are shared
 
     if id(module) not in memo:

@@ -5,6 +5,7 @@ pairs that the chapter studies it is which first half of a name stands before wh
 model does differently on the two, it does because it has read the names.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -54,10 +55,15 @@ def draw_names(model: Transformer, n: int, generator: torch.Generator) -> list[N
     while len(names) < n:
         firsts, seconds = [f" {word}" for word in two_of(FIRST_HALVES)], two_of(SECOND_HALVES)
         different = len({half.strip() for half in firsts + seconds}) == 4  # no "testtest"
-        # Some halves melt together: " file" + "name" is one token, " line" + "spec" is " lines" + "pec".
-        if different and all(model.to_str_tokens(a + b, prepend_bos=False) == [a, b] for a in firsts for b in seconds):
+        if different and all(_is_cut_between(model.tokenizer, a, b) for a in firsts for b in seconds):
             names.append(Names(firsts[0], seconds[0], firsts[1], seconds[1]))
     return names
+
+
+@cache
+def _is_cut_between(tokenizer, first: str, second: str) -> bool:
+    """Whether two halves are a token each: " file" + "name" melts into one, " line" + "spec" is " lines" + "pec"."""
+    return [tokenizer.decode([i]) for i in tokenizer.encode(first + second).ids] == [first, second]
 
 
 def make_pairs(model: Transformer, names: list[Names], change: str = "swap_first") -> Pairs:
