@@ -1497,7 +1497,7 @@ def test_removes_several_heads_at_once(submission, rng):
     check_ablated(submission, rng, [(2, 3), (2, 0)])
 
 
-@exercise("ablated_loss", points=1)
+@exercise("ablated_loss", points=1, explains=True)
 def test_removes_nothing_when_told_so(submission, rng):
     check_ablated(submission, rng, [])
 

@@ -980,9 +980,9 @@ def test_in_the_shipped_model_the_keys_of_the_induction_heads_light_up(submissio
     pairs = draw_pairs(shipped(), 3, rng)
     metric = LogitDiff(pairs.right, pairs.wrong)
     end, start = metric(shipped()(pairs.clean)), metric(shipped()(pairs.corrupted))
-    want = torch.stack([sweep(shipped(), pairs.clean, pairs.corrupted, metric, kind)[1] for kind in "qkv"])
-    got = submission.patch_qkv(shipped(), *pairs, 1)
-    expect(got, (want - start) / (end - start), "the shares restored in layer 1 of the shipped model", atol=1e-3)
+    want = (sweep(shipped(), pairs.clean, pairs.corrupted, metric, "k")[1] - start) / (end - start)
+    got = table(submission.patch_qkv(shipped(), *pairs, 1))
+    expect(got[1], want, "row 1 (k), the shares restored in layer 1 of the shipped model", atol=1e-3)
 
 
 # attribution_patch --------------------------------------------------------------------------
