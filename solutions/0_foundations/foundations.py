@@ -21,7 +21,7 @@
 # - say what a single part can move, from where to where, and through how many dimensions;
 # - find two parts that work together, from the weights alone.
 #
-# **Time**: about 70 minutes, 57 of them for the exercises. **Needs**: Python, a little PyTorch, and matrix
+# **Time**: about 75 minutes, 59 of them for the exercises. **Needs**: Python, a little PyTorch, and matrix
 # products. **Follows**: *A Mathematical Framework for Transformer Circuits*, section "Transformer Overview".
 
 # %% [markdown]
@@ -184,6 +184,9 @@ for ax, h in zip(panels, (0, 1, 6)):
 #
 # `model.run_with_cache(tokens)` returns the logits and a *cache* of everything on the way, by name: `cache["embed"]`
 # is `[batch pos d_model]`, and `cache["result", layer]` `[batch pos n_heads d_model]` holds what each head of a layer adds.
+#
+# Nothing here says at which place of the text a vector stands. In this model a *positional* vector, a row of `W_pos`
+# `[n_ctx d_model]`, is added to what queries and keys read, and only there: it never enters the stream.
 
 # %% [markdown]
 # ### Exercise · take the stream apart    ●●○   5 min
@@ -320,7 +323,8 @@ ax.set_xticks(range(len(losses)), ["nothing", *part_names], rotation=90);
 # %% [markdown]
 # ### Exercise · a bilinear form    ●○○   3 min
 #
-# Compute it for a batch: row $i$ of `x` with row $i$ of `y`, one number each.
+# Compute it for a batch: row $i$ of `x` with row $i$ of `y`, one number each. (The formula, applied to whole batches,
+# would pair every row with every row.)
 #
 # <details><summary>Hint 1</summary>
 # <code>x @ M</code> does the first sum, for all rows at once. It has the shape of <code>y</code>.
@@ -461,31 +465,8 @@ print(f"Logits moved by             {(logits_before - logits_after).abs().max():
 # $$r = \underbrace{A}_{[\text{pos}\; \text{pos}]}\; \underbrace{x}_{[\text{pos}\; d_\text{model}]}\;
 # \underbrace{W_V}_{[d_\text{model}\; d_\text{head}]}\; \underbrace{W_O}_{[d_\text{head}\; d_\text{model}]}$$
 #
-# Again two matrices occur only as a product. (In this product nothing is transposed.)
-
-# %% [markdown]
-# ### Exercise · regauge what is moved    ●○○   2 min
-#
-# Return $W_V R$ and the $W_O$ that goes with it.
-#
-# <details><summary>Hint 1</summary>
-# Slip $R R^{-1}$ in between: $W_V R\, R^{-1} W_O$.
-# </details>
-# <details><summary>Hint 2</summary>
-# $W_O$ has shape <code>[d_head d_model]</code>, so the inverse acts on it from the left.
-# </details>
-
-# %% exercise="regauge_ov"
-def regauge_ov(
-    W_V: Float[Tensor, "d_model d_head"], W_O: Float[Tensor, "d_head d_model"], R: Float[Tensor, "d_head d_head"]
-) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
-    """W_V R, and the W_O that goes with it: other values, the same result."""
-    ### BEGIN SOLUTION
-    return W_V @ R, torch.linalg.inv(R) @ W_O
-    ### END SOLUTION
-
-# %% check="regauge_ov"
-check("regauge_ov")
+# Again two matrices occur only as a product. In this one nothing is transposed, so the gauge is simpler: $W_V R$ goes
+# with $R^{-1} W_O$, for any invertible $R$, and the head moves what it moved before.
 
 # %% [markdown]
 # ### Exercise · predict: what survives?    ●●○   3 min
@@ -519,7 +500,7 @@ attn = regauged.blocks[0].attn
 for h in range(n_heads):
     R, S = torch.randn(2, d_head, d_head, generator=generator, dtype=torch.float64)
     attn.W_Q[h], attn.W_K[h] = regauge(exact.W_Q[0, h], exact.W_K[0, h], R)
-    attn.W_V[h], attn.W_O[h] = regauge_ov(exact.W_V[0, h], exact.W_O[0, h], S)
+    attn.W_V[h], attn.W_O[h] = exact.W_V[0, h] @ S, torch.linalg.solve(S, exact.W_O[0, h])
 after = regauged.run_with_cache(tokens)[1]
 activations = ["q", "k", "v", "attn_scores", "pattern", "z", "result", "attn_out", "resid_post"]
 kept = survives_regauging(activations)
@@ -536,27 +517,30 @@ for name in activations:
 # %% [markdown]
 # ## Along positions, along features
 #
-# With its pattern held fixed, a head is one linear map from all the vectors to all the results:
+# With its pattern held fixed, a head is one linear map: from all the vectors, $X$ `[src d_in]`, to all the results,
+# $Y$ `[dest d_out]`. Written as one large matrix, it has an entry for every pair of a number that goes in (which source,
+# which dimension) and a number that comes out (which destination, which dimension). Each entry is a product of two:
 #
-# $$X \;\mapsto\; \underbrace{A}_{[\text{dest}\;\; \text{src}]}\; \underbrace{X}_{[\text{src}\;\; d_\text{in}]}\;
-# \underbrace{W}_{[d_\text{in}\;\; d_\text{out}]}$$
+# $$(A \otimes W)\big[(\text{src}, i),\ (\text{dest}, o)\big]
+# = \underbrace{A[\text{dest}, \text{src}]}_{\text{the pattern}} \cdot \underbrace{W[i, o]}_{W_V W_O}
+# \qquad Y[\text{dest}, o] = \sum_{\text{src},\, i} X[\text{src}, i]\; (A \otimes W)\big[(\text{src}, i),\ (\text{dest}, o)\big]$$
 #
-# $A$, the pattern, stands on one side and $W = W_V W_O$ on the other, and neither knows of the other. Such a map is written
-# $A \otimes W$, a *Kronecker product* (also tensor product). As one large matrix it would have an entry for
-# every pair of places in $X$, $(\text{src} \cdot d_\text{in}) \times (\text{dest} \cdot d_\text{out})$ of them. Nobody writes it out.
-# (In the paper vectors are columns, so there $W$ appears transposed.)
+# That is a *Kronecker product* (also tensor product). The matrix has $(\text{src} \cdot d_\text{in}) \times
+# (\text{dest} \cdot d_\text{out})$ entries, and nobody writes it out. (In the paper vectors are columns, so there $W$
+# appears transposed.)
 
 # %% [markdown]
 # ### Exercise · apply a Kronecker product    ●●○   4 min
 #
-# Apply $A \otimes W$ to $X$ without forming the large matrix.
+# Apply $A \otimes W$ to $X$ without forming the large matrix: two products of small ones are enough.
 #
 # <details><summary>Hint 1</summary>
-# The formula above is the whole answer. Which of the two acts from the left?
+# Put the first formula into the second. In the sum over <code>src</code> and <code>i</code>, which factors depend on
+# which of the two? Sum over one of them first.
 # </details>
 # <details><summary>Hint 2</summary>
-# Entry <code>[dest, out]</code> is the sum over <code>src</code> and <code>in</code> of
-# <code>A[dest, src] * X[src, in] * W[in, out]</code>.
+# A sum over the last axis of one table and the first of the next is a matrix product. Which of the two tables
+# has <code>src</code> last?
 # </details>
 
 # %% exercise="kron_apply"
@@ -590,14 +574,14 @@ plots.image(
 
 # %% [markdown]
 # **What to see here.** The large matrix is a grid of copies of $W$, each as strong as one attention weight (faint ones
-# look empty). (To show source → destination from top to bottom, $A$ is drawn transposed.) This is the whole head: *where*
-# times *what*, chosen independently.
+# look empty). (Here rows are what goes in and columns what comes out, so $A$ is drawn transposed.) And it came out as
+# $A X W$: $A$ on one side of the vectors, $W$ on the other. This is the whole head: *where* times *what*, chosen independently.
 
 # %% [markdown]
 # ### Exercise · predict: who mixes positions?    ●○○   4 min
 #
-# Commit before you look. Someone changes the vector at one position of $X$, the `source`. At which positions does $A X W$
-# change? You are given $A$ and $W$ (no entry of $W$ is 0). Return the list of positions.
+# Commit before you look. Someone adds a vector $\delta$ to one position of $X$, the `source`. At which positions does $A X W$
+# change? You are given $A$ and $W$; $\delta$ is one that $W$ lets through, $\delta W \ne 0$. Return the list of positions.
 #
 # <details><summary>Hint 1</summary>
 # Which of the two has positions for its axes?
@@ -620,6 +604,11 @@ check("positions_reached")
 
 # %%
 nudge = torch.randn(d_model, generator=torch.Generator().manual_seed(2))
+U = torch.linalg.svd(W)[0]
+unseen = U[:, d_head:] @ U[:, d_head:].T @ nudge  # the part of it that W sends to 0
+print(f"The nudge has length {nudge.norm():.1f}; W makes {(nudge @ W).norm():.1f} of it.")
+print(f"A part of it, as long as {unseen.norm():.1f}, is unseen: W makes {(unseen @ W).norm():.0e} of that.")
+
 moved = torch.zeros(len(words), len(words))
 for source in range(len(words)):
     changed = X.clone()
@@ -635,9 +624,9 @@ reached = [plots.token_text(words[i]) for i in positions_reached(A * (A > 0.01),
 print(f"More than 1% of their attention on the first {plots.token_text(words[5])}: {'  '.join(reached)}")
 
 # %% [markdown]
-# **What to see here.** The same picture twice. Where a change arrives is decided by $A$ alone, and $W$ only
-# decides what becomes of it. In a transformer, attention patterns are the *only* thing that moves anything between
-# positions.
+# **What to see here.** The same picture twice. Where a change arrives is decided by $A$ alone, and $W$ only decides what
+# becomes of it, which may be nothing: most of the nudge is in the *null space* of $W$, the changes that this head does not
+# see, though no entry of $W$ is 0. In a transformer, attention patterns are the *only* thing that moves anything between positions.
 
 # %% [markdown]
 # ## How much fits through a head?
@@ -705,13 +694,13 @@ plots.lines(
 predicted = predict_ranks(d_model, d_head, n_heads)
 print(f"You predicted {int(predicted[0])} and {int(predicted[1])}.")
 for name, M in spectra.items():
-    print(f"rank {rank(M):>3}   {name}")
+    print(f"rank {rank(M):>3}   its dimension {d_head} is {singular_values(M)[d_head - 1]:.0%} as strong as its first   {name}")
 
 # %% [markdown]
 # **What to see here.** A cliff: after `d_head` dimensions a head's matrix has nothing left, though it is as large
 # as the random one. (With a *singular value decomposition*, a matrix is written as a sum of dimensions, each with its
-# strength, the singular value.) All the heads together fill the stream. Before the cliff there is a high plateau: these heads use
-# all that they have.
+# strength, the singular value.) All the heads together fill the stream. Before the cliff a head's strengths fall steadily, and
+# slowly: the weakest dimension that it has is still about half as strong as its strongest. These heads use all that they have.
 
 # %% [markdown]
 # ## Less than the rank
@@ -818,31 +807,8 @@ print(f"All writers together span {rank(everyone)} dimensions.")
 # \underbrace{W_\text{in}}_{[d_\text{model}\;\; d_\text{read}]} \;=\;
 # \underbrace{\text{virtual weights}}_{[d_\text{write}\;\; d_\text{read}]}$$
 #
-# Where this product is 0, the reader does not see the writer at all: one writes to dimensions that the other does not read.
-
-# %% [markdown]
-# ### Exercise · virtual weights    ●○○   2 min
-#
-# Compute them. What the writer sends is a row vector $z$ of length $d_\text{write}$; it arrives as $z$ times the result.
-#
-# <details><summary>Hint 1</summary>
-# $z$ is written as $z W_\text{out}$, a vector in the stream. What does the reader make of that vector?
-# </details>
-# <details><summary>Hint 2</summary>
-# $(z W_\text{out}) W_\text{in} = z\,(W_\text{out} W_\text{in})$.
-# </details>
-
-# %% exercise="virtual_weights"
-def virtual_weights(
-    W_out: Float[Tensor, "d_write d_model"], W_in: Float[Tensor, "d_model d_read"]
-) -> Float[Tensor, "d_write d_read"]:
-    """What a later reader gets of an earlier writer, straight through the residual stream."""
-    ### BEGIN SOLUTION
-    return W_out @ W_in
-    ### END SOLUTION
-
-# %% check="virtual_weights"
-check("virtual_weights")
+# A row vector $z$ that the writer sends arrives as $z$ times this product. Where it is 0, the reader does not see the writer
+# at all: one writes to dimensions that the other does not read.
 
 # %% [markdown]
 # ### Exercise · how strong is the wire?    ●○○   3 min
@@ -852,7 +818,7 @@ check("virtual_weights")
 #
 # $$\text{strength} = \frac{\lVert W_\text{out} W_\text{in} \rVert}{\lVert W_\text{out} \rVert\, \lVert W_\text{in} \rVert}$$
 #
-# It lies between 0 (the reader sees nothing of the writer) and 1. For random matrices it is near
+# It is 0 where the reader sees nothing of the writer, and never above 1. For random matrices it is near
 # $1 / \sqrt{d_\text{model}}$.
 #
 # <details><summary>Hint 1</summary>
@@ -866,7 +832,7 @@ check("virtual_weights")
 def read_strength(
     W_out: Float[Tensor, "d_write d_model"], W_in: Float[Tensor, "d_model d_read"]
 ) -> Float[Tensor, ""]:
-    """The size of the virtual weights, relative to the sizes of the two matrices: 0 to 1."""
+    """The size of the virtual weights, relative to the sizes of the two matrices."""
     ### BEGIN SOLUTION
     return (W_out @ W_in).norm() / (W_out.norm() * W_in.norm())
     ### END SOLUTION
@@ -874,15 +840,57 @@ def read_strength(
 # %% check="read_strength"
 check("read_strength")
 
+# %% [markdown]
+# ### Exercise · how strong could it be?    ●●○   5 min
+#
+# A strength of 1 would need a writer that writes a single dimension, and a reader that reads no other. A head writes 32 and
+# reads 32. So what is the *most* that two given matrices could reach, if the stream between them were turned in the best way?
+#
+# $$\text{ceiling} = \max_{R\ \text{orthogonal}}
+# \frac{\lVert W_\text{out}\, R\, W_\text{in} \rVert}{\lVert W_\text{out} \rVert\, \lVert W_\text{in} \rVert}$$
+#
+# No search is needed. Turning changes no singular value, $\sigma_i$ of the writer or $\tau_i$ of the reader, only which of
+# their dimensions meet. Best is that the strongest meets the strongest, the second the second, and so on. (For two heads
+# with 32 equal strengths it comes out as $1/\sqrt{32}$. Work out why.)
+#
+# <details><summary>Hint 1</summary>
+# When dimension i of the writer meets dimension i of the reader, the product has singular values $\sigma_i \tau_i$. And the
+# Frobenius norm of a matrix is the root of the sum of its squared singular values.
+# </details>
+# <details><summary>Hint 2</summary>
+# <code>torch.linalg.svdvals(M)</code> gives them, sorted. The two matrices may have different numbers of them: those
+# left over meet nothing.
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>n = min(len(s), len(t))</code>, and then the norm of <code>s[:n] * t[:n]</code> over the product of the two norms.
+# </details>
+
+# %% exercise="strength_ceiling"
+def strength_ceiling(
+    W_out: Float[Tensor, "d_write d_model"], W_in: Float[Tensor, "d_model d_read"]
+) -> Float[Tensor, ""]:
+    """The largest strength of the wire that any rotation of the stream between the two can reach."""
+    ### BEGIN SOLUTION
+    s, t = torch.linalg.svdvals(W_out), torch.linalg.svdvals(W_in)
+    n = min(len(s), len(t))
+    return (s[:n] * t[:n]).norm() / (s.norm() * t.norm())
+    ### END SOLUTION
+
+# %% check="strength_ceiling"
+check("strength_ceiling")
+
 # %%
 generator = torch.Generator().manual_seed(4)
 baseline = 1 / math.sqrt(d_model)
 widths = [8, 32, 128, 512]
 pairs = [torch.randn(2, d, d, generator=generator) for d in widths]
+narrow = [[truncate_rank(W, min(d_head, d)) for W in pair] for pair, d in zip(pairs, widths)]
+ceilings = [float(strength_ceiling(*pair)) for pair in narrow]
 plots.lines(
     {
         "random matrices": (widths, [float(read_strength(W_out, W_in)) for W_out, W_in in pairs]),
         "1 / √d_model": (widths, [d**-0.5 for d in widths]),
+        f"ceiling of random matrices of rank {d_head}": (widths, ceilings),
     },
     "How much do strangers see of each other?", "d_model", "strength", logx=True, markers=True,
 )  # fmt: skip
@@ -893,8 +901,9 @@ print(f"Heads of layer 0 read the embedding, through V: {min(strengths):.3f} to 
 
 # %% [markdown]
 # **What to see here.** Random matrices see each other a little, the less the more room there is. That is the baseline
-# to beat. Trained parts do not stay far above it, either: with so many users of one stream, nobody reads only one
-# writer. A strength near 1 would be a private wire.
+# to beat. The ceiling is not 1 but far lower: who writes 32 dimensions and is read in 32 has to divide the strength among
+# them. The embedding and the heads of layer 0 stay near the baseline: with so many users of one stream, nobody reads only
+# one writer. A private wire would be one near its ceiling.
 
 # %% [markdown]
 # ### Exercise · find the strongest wire    ●●○   5 min
@@ -959,21 +968,28 @@ for ax, (letter, table) in zip(panels, wires.items()):
 
 # %% [markdown]
 # **What to see here.** Most pairs see each other about as much as strangers do, some less: they keep out of each other's
-# way. A few stand out. Now look at the pair you found, on a text that says something twice.
+# way. A few stand out. How far do they get? Look at the pair you found beside both bounds, and then at what it does on a text
+# that says something twice.
 
 # %%
 a, b, letter = strongest_wire(model)
 a, b = int(a), int(b)
+found, ceiling = float(wires[letter][a, b]), float(strength_ceiling(OV[0, a], readers[letter][b]))
+print(f"0.{a} is read by 1.{b} through its {letter}: strength {found:.3f}.")
+print(f"Strangers {baseline:.3f}, the ceiling for these two {ceiling:.3f}: it gets {found / ceiling:.0%} of what could be.")
+others = torch.cat([table.flatten() for table in wires.values()])
+print(f"The median of all {len(others)} wires: {float(others.median()):.3f}.")
+
 twice = model.to_tokens("red.green = blue\nred.green = blue")
 said = model.to_str_tokens(twice[0])
 _, seen = model.run_with_cache(twice)
 left, right = plots.axes(2, size=(5.6, 4.6))
 plots.matrix(seen["pattern", 0][0, a], said, said, f"The writer, 0.{a}", "source token", "token", "attention", ax=left)
 plots.matrix(seen["pattern", 1][0, b], said, said, f"The reader, 1.{b}", "source token", "token", "attention", ax=right)
-print(f"0.{a} is read by 1.{b} through its {letter}.")
 
 # %% [markdown]
-# **What to see here.** The writer looks at the token before. The reader, in the second half, looks at what *followed* the
+# **What to see here.** Nobody gave these two a wire of their own, and yet more than half of the strength that their shapes allow is in
+# it. The writer looks at the token before. The reader, in the second half, looks at what *followed* the
 # present token the first time: that is the second diagonal. To find that place it must know, of each position, which token
 # came before it; and this is what the writer writes there. You found the pair without running the model. Chapter 3 is about it.
 
@@ -1045,12 +1061,14 @@ W_in = torch.stack([fit_key(x, text.flatten() == t) for t in triggers], dim=-1)
 directions = centred[:, targets].T
 W_out = 20 * directions / (directions**2).sum(-1, keepdim=True)  # a full match adds 20 to the target's logit
 
-line = model.to_tokens("import math\nif x is None:\n    return [y for y in x]\nf = lambda x: x\n")
+line = model.to_tokens("def f(x):\n    import math\n    if x is None:\n        return [y for y in x]\n    g = lambda x: x\n")
 x = last_stream(line)[0]
 added = mlp_as_neurons(x, W_in, W_out)
 with_mlp = x + added.sum(dim=1)
 memory_names = [f"{plots.token_text(a)}→{plots.token_text(b)}" for a, b in facts.items()]
 effect = einsum(added, directions, "pos neuron d_model, neuron d_model -> neuron pos")
+absent = [name for name, trigger in zip(memory_names, triggers) if trigger not in line]
+print("Facts whose token is not in the line:", absent or "none")
 plots.matrix(
     effect, memory_names, model.to_str_tokens(line[0]), "What each neuron adds to the logit of its target", "token",
     "neuron: key → value", "logit",
@@ -1087,7 +1105,7 @@ table = [
     ("The stream has more users than dimensions", "Virtual Weights and the Residual Stream",
      f"{written} dimensions written and {read} read, of {d_model}", "two_layer"),
     ("Later parts read chosen earlier ones", "Virtual Weights and the Residual Stream",
-     f"strongest wire {best:.3f}, strangers {baseline:.3f}", f"0.{a} → 1.{b} through {letter}"),
+     f"strongest wire {best:.3f}, strangers {baseline:.3f}, ceiling {ceiling:.3f}", f"0.{a} → 1.{b} through {letter}"),
 ]  # fmt: skip
 rows = "\n".join(f"| {says} | “{where}” | {measured} | {on} |" for says, where, measured, on in table)
 Markdown(f"| the paper says | in its section | your code measured | on |\n|---|---|---|---|\n{rows}")
