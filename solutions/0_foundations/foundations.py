@@ -985,7 +985,7 @@ said = model.to_str_tokens(twice[0])
 _, seen = model.run_with_cache(twice)
 left, right = plots.axes(2, size=(5.6, 4.6))
 plots.matrix(seen["pattern", 0][0, a], said, said, f"The writer, 0.{a}", "source token", "token", "attention", ax=left)
-plots.matrix(seen["pattern", 1][0, b], said, said, f"The reader, 1.{b}", "source token", "token", "attention", ax=right)
+plots.matrix(seen["pattern", 1][0, b], said, said, f"The reader, 1.{b}", "source token", "token", "attention", ax=right);
 
 # %% [markdown]
 # **What to see here.** Nobody gave these two a wire of their own, and yet more than half of the strength that their shapes allow is in
