@@ -1527,7 +1527,7 @@ print(f"\nSame signs on held-out text: {int(same_sign.sum())} of {len(found)} (b
 # %% [markdown]
 # **What to see here.** Each pair of lines is a "keep … in bay". Negative: saying it there saves loss. Positive: the same head, for
 # the same reason, says it where it is wrong. Believe a bug where both lines keep their sign on held-out text by more than the error beside
-# them. Those are few, though more than chance would give; for the rest this text cannot tell. The costs are small beside
+# them. Far more do than chance would give; for the rest this text cannot tell. The costs are small beside
 # what the rules save. That is no accident: a bug that cost more than it saved would have been unlearned.
 
 # %% [markdown]
@@ -1688,7 +1688,7 @@ print(f"one layer with all heads taken out                {no_head:.3f}")
 print(f"sum of the heads' importance, one at a time       {importance.sum():.3f}")
 
 # %% [markdown]
-# **What to see here.** The positional heads cost most, the copying heads least. Without the heads that hold on to the present token and
+# **What to see here.** On average the positional heads cost most, the copying heads least. Without the heads that hold on to the present token and
 # the one before, the model does not know where it stands; what a copying head finds far back, it finds only now and then, and three others
 # copy, too. So the chapter's heroes are not the heads that the loss depends on most.
 #

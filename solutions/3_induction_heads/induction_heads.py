@@ -23,8 +23,8 @@
 # - watch them form while a model trains, in a drop of the loss that takes a few hundred steps;
 # - say how many nats each kind of path through a two-layer model is worth.
 #
-# **Time**: about three hours, 150 minutes of them for the exercises. Two cells train a model while you watch, for
-# half a minute and for two or three minutes. **Needs**: chapters 1 and 2. **Follows**:
+# **Time**: about 185 minutes, 147 of them for the exercises. Two cells train a model while you watch; they take minutes, and say
+# how far they are. **Needs**: chapters 0 to 2. **Follows**:
 # *A Mathematical Framework for Transformer Circuits*, "Two-Layer Attention-Only Transformers", and *In-context
 # Learning and Induction Heads*.
 
@@ -462,8 +462,9 @@ print("logits:", ", ".join(f"{alphabet[i]} {logits[0, 5, i]:.1f}" for i in logit
 # fill: `model.W_pos[:, room.position] = ...`. By hand the simplest is one dimension per
 # position, the identity. Then a step forward is a matrix with ones just above the diagonal.
 #
-# Layer 0 must not find the present token itself, which is always like itself. Positions can forbid it: a
-# negative score where the query's position is the key's.
+# One thing to think about before you build: the present token is always like itself, so layer 0 finds *that*, too, and a part of its
+# pointer says "here". Where does layer 1 look then, one step on from here? (If it worries you, positions can forbid it: a negative
+# score where the query's position is the key's. Is it needed?)
 
 # %%
 plots.rooms(
@@ -480,13 +481,13 @@ plots.rooms(
 # %% [markdown]
 # ### Exercise · the pointer circuit    ●●●   12 min
 #
-# Fill in the weights, `W_pos` among them, for the same behaviour, by the queries. The head has room for tokens and positions side by side:
-# `d_head = d_vocab + n_ctx`.
+# Fill in the weights, `W_pos` among them, for the same behaviour, by the queries. The head has room for tokens and positions, even side
+# by side: `d_head = d_vocab + n_ctx`.
 # A sequence may come three times: then several earlier places fit, and any of them will do.
 #
 # <details><summary>Hint 1</summary>
-# Layer 0, same token: <code>W_Q[0, room.token, :d_vocab]</code> and <code>W_K[0, room.token, :d_vocab]</code>. Not here: the same
-# with <code>room.position</code> and the dimensions <code>d_vocab:</code> of the head, with a minus in the query, and no weaker.
+# Layer 0, same token: <code>W_Q[0, room.token, :d_vocab]</code> and <code>W_K[0, room.token, :d_vocab]</code>. That is all it
+# needs: the part of the pointer that says "here" points at the next place, which is masked.
 # </details>
 # <details><summary>Hint 2</summary>
 # It moves <code>room.position</code> to <code>room.found</code>. Layer 1 compares <code>room.found</code>, one step on, with
@@ -511,8 +512,6 @@ def pointer_induction(d_vocab: int, n_ctx: int) -> Transformer:
     duplicate = model.blocks[0].attn
     duplicate.W_Q[0, room.token, :d_vocab] = 1000 * each_token
     duplicate.W_K[0, room.token, :d_vocab] = each_token
-    duplicate.W_Q[0, room.position, d_vocab:] = -2000 * each_position
-    duplicate.W_K[0, room.position, d_vocab:] = each_position
     duplicate.W_V[0, room.position, :n_ctx] = each_position
     duplicate.W_O[0, :n_ctx, room.found] = each_position
 
@@ -528,6 +527,14 @@ def pointer_induction(d_vocab: int, n_ctx: int) -> Transformer:
 
 # %% check="pointer_induction"
 check("pointer_induction")
+
+# %%
+show_circuit(pointer_induction(27, 32), "^quickquickqui", alphabet)
+
+# %% [markdown]
+# **What to see here.** In layer 0 a letter of the second round looks at its first occurrence, and, if you did not forbid it, as much at
+# itself. It does no harm: that part of the pointer points at the place *after* the present one, which is the future, and the mask takes it
+# away. Layer 1 finds the same place as the circuit before. Its letters are the same, its reasons are not.
 
 # %% [markdown]
 # Same behaviour, different mechanism. To tell them apart, cut a wire: give layer 1's queries (or keys, or values) what
@@ -643,7 +650,8 @@ for ax, tokens, title in ((left, repeated, "Tokens as frequent as in text"), (ri
 # hardly notice it. No model has ever seen these sequences: this is not memory of the training text, it is a procedure.
 #
 # On a first copy every model is worse than a uniform guess, which costs $\log 2048 \approx 7.6$ nats: each is sure of what follows in
-# real text, and here that does not follow. The more a model has learned of real text, the worse.
+# real text, and here that does not follow. Both models with attention are worse there than the one without, which has learned less to
+# be sure of. (Which of those two is worse depends on the tokens: compare the panels.)
 
 # %% [markdown]
 # ## In-context learning
@@ -968,8 +976,9 @@ def one_layer_shows(claim: str) -> bool:
 check("one_layer_shows")
 
 # %% [markdown]
-# Now the toy: 64 symbols, random sequences with a random period that fill a context of 64. Two layers, then one,
-# half a minute together. The dashed level is what a model would reach that knows everything but induction's answer: chance.
+# Now the toy: 64 symbols, random sequences with a random period that fill a context of 64. Two layers, then one. Three levels to compare
+# with: *chance*; what a model reaches that knows nothing of order, and says that one of the symbols *seen so far* comes next, as surely
+# as the period allows; and *perfect induction*, which pays chance for one period and nothing from then on.
 
 # %%
 def repeating(batch: int, n_ctx: int, d_vocab: int, generator: torch.Generator) -> Tensor:
@@ -977,6 +986,24 @@ def repeating(batch: int, n_ctx: int, d_vocab: int, generator: torch.Generator) 
     period = torch.randint(8, 33, (batch, 1), generator=generator)
     symbols = torch.randint(d_vocab, (batch, n_ctx), generator=generator)
     return symbols.gather(1, torch.arange(n_ctx) % period)
+
+
+def toy_levels(samples: int = 2_000) -> dict[str, float]:
+    """Mean losses (nats per token) of three ways to predict such sequences."""
+    tokens = repeating(samples, 64, 64, torch.Generator().manual_seed(1))
+    seen = F.one_hot(tokens, 64).cumsum(1)[:, :-1] > 0  # [sample, position, symbol]: has it come up to here?
+    among = seen.gather(-1, tokens[:, 1:, None])[..., 0] / seen.sum(-1)
+    position = torch.arange(1, 64)
+    over = ((position - 7) / 25).clamp(0, 1)  # how likely the period, 8 to 32, is over there
+    chance = torch.tensor(64.0).log().item()
+    return {
+        "chance, log 64": chance,
+        "one of those seen": -(over * among + (1 - over) / 64).log().mean().item(),
+        "perfect induction": chance * 20 / 63,  # 20 is the mean period
+    }
+
+
+levels = toy_levels()
 
 
 def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
@@ -989,7 +1016,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
     generator, losses = torch.Generator().manual_seed(0), []
     live = interactive.LiveCurve(
         f"Toy, {n_layers} layer{'s' * (n_layers > 1)}", "training loss (nats per token)",
-        levels={"chance, log 64": torch.tensor(64.0).log().item()},
+        levels=levels,
     )
     try:
         for step in range(live_steps(steps)):
@@ -1012,8 +1039,9 @@ toy = {n_layers: train_toy(n_layers) for n_layers in (2, 1)}
 torch.set_num_threads(threads)
 
 # %% [markdown]
-# **What to see here.** A plateau, then a drop, within two layers; with one layer the plateau goes on for ever. Nothing in
-# the data changed at the drop. Something in the model did.
+# **What to see here.** Both models first learn, slowly, that symbols seen before come again. With one layer that is all: the curve flattens
+# out towards the level of "one of those seen", and stays above it. With two it looks the same for some hundred steps, and then drops
+# through that level, most of the way to perfect induction. Nothing in the data changed at the drop. Something in the model did.
 
 # %% [markdown]
 # ### Exercise · the step of the phase change    ●●○   7 min
@@ -1050,12 +1078,15 @@ check("phase_change_step")
 # %%
 if len(toy[2]) > 100:
     print(f"The toy's phase change: step {int(phase_change_step(toy[2]))} of {len(toy[2])}")
+    for n_layers, losses in toy.items():
+        late = [loss for _, loss in losses[-100:]]
+        print(f"{n_layers} layer(s), mean loss of the last 100 steps {sum(late) / len(late):.2f}; 'one of those seen' {levels['one of those seen']:.2f}")
 
 # %% [markdown]
 # ## The real one
 #
-# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have formed: two or
-# three minutes on two cores. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
+# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have
+# formed. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
 # the two must come first, previous-token or induction, and why?
 #
 # You may interrupt (■). What was trained stays, and running the second cell again goes on from there.
@@ -1141,9 +1172,10 @@ print(f"{plots.head_name(1, induction_heads[1])} ({score['induction'][1, inducti
 # enters the key, $W_V W_O$ where it enters the value.
 
 # %% [markdown]
-# ### Exercise · the composition score    ●○○   3 min
+# ### Exercise · the composition score    ●○○   1 min
 #
-# Return this score of a writer `W_A` and a reader `W_B`, one number.
+# Return this score of a writer `W_A` and a reader `W_B`, one number. **You have this**: it is the strength of a wire of chapter 0,
+# `read_strength`, under the name that the paper gives it. Bring your answer along.
 #
 # <details><summary>Hint 1</summary>
 # <code>torch.linalg.matrix_norm(M)</code>, or <code>M.norm()</code>, is the Frobenius norm.
@@ -1175,7 +1207,8 @@ for d in (64, 256, 1024):
     print(f"{d:7}   {sum(values) / 10:18.4f}   {d**-0.5:17.4f}")
 
 # %% [markdown]
-# Even heads that have nothing to do with each other score $1 / \sqrt{d_\text{model}}$: the score of a random direction with another. That is the baseline to subtract.
+# Even heads that have nothing to do with each other score $1 / \sqrt{d_\text{model}}$: the "strangers" of chapter 0. That is the baseline
+# to subtract. (The ceiling is far below 1, as you saw there: about $1/\sqrt{32}$ for heads of 32 dimensions.)
 
 # %% [markdown]
 # ## All pairs, quickly
@@ -1268,6 +1301,9 @@ for pair in composition["K"].flatten().topk(3).indices.tolist():
 # **What to see here.** The deepest red of all three panels is in the middle one, and its cells lead to the induction heads: from the previous-token head, and from
 # one that gives the token before a smaller part of its attention. (The weights printed beside them are from behaviour; the scores are not.) You have found the circuit
 # without running the model once. Training chose the keys.
+#
+# Fainter, but above the baseline: in the panels for queries and values, the same two heads read head 0.6. That is not this circuit.
+# Keep it in mind.
 
 # %% [markdown]
 # ## What the keys match
@@ -1339,9 +1375,9 @@ print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 # They have rank $r$ = `d_head` at most. A product $L R$ of `[n r]` and `[r n]` has the same non-zero eigenvalues as $R L$, which is only `[r r]`: if $L R v = \lambda v$, then $R L (R v) = \lambda (R v)$.
 
 # %% [markdown]
-# ### Exercise · eigenvalues through the small product    ●●○   4 min
+# ### Exercise · eigenvalues through the small product    ●●○   2 min
 #
-# Return the r eigenvalues of `left @ right` that can be other than 0, complex, in any order. One check has a vocabulary so large that `left @ right` itself
+# **You have this**, too: it is `product_eigenvalues` of chapter 2. Return the r eigenvalues of `left @ right` that can be other than 0, complex, in any order. One check has a vocabulary so large that `left @ right` itself
 # is out of reach.
 #
 # <details><summary>Hint 1</summary>
@@ -1645,7 +1681,7 @@ print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}
 # %% [markdown]
 # ### Exercise · the loss without some heads    ●●○   5 min
 #
-# `heads` is a list of `(layer, head)`; remove all of them at once. Return the loss at each position, as `per_token_loss` does.
+# **You have half of this**: `ablate_head` of chapter 2 takes out one head. Here `heads` is a list of `(layer, head)`; remove all of them at once. Return the loss at each position, as `per_token_loss` does.
 #
 # <details><summary>Hint 1</summary>
 # A hook <code>fn(z, hook)</code> at <code>f"blocks.{layer}.attn.hook_z"</code>: copy z, set <code>z[:, :, head]</code> to 0, return it.
@@ -1765,8 +1801,49 @@ for what, values in of_layer_1.items():
 # repeated tokens; the weights know of no text at all. A score could be a coincidence of those tokens, a large product of weights an accident of norms, an ablation could
 # break something by the way. All three at once are hard to explain but by the circuit you built by hand.
 #
-# They do not agree on every head. The third of layer 0 by cause, 0.6 in the shipped model, costs nearly as much as an induction head, yet it does not look back,
-# and later keys hardly read it. Something here depends on it. What, and how, is a question for chapter 4.
+# They do not agree on every head. The third of layer 0 by cause (in the shipped model, head 0.6) is nearly as dear as an induction head. Yet
+# it does not look back, and the keys of layer 1 hardly read it.
+
+# %% [markdown]
+# ## A second path
+#
+# Queries and values *do* read it, a little more than chance: you saw it in the panels of Q- and V-composition. So follow that. Take
+# one head of layer 0 away from one input of the induction heads only, their q, k or v, and leave it everywhere else.
+
+# %%
+def without_at(head: int, wire: str) -> float:
+    """What the second copy costs more (nats) when `head` of layer 0 is missing from the induction heads' q, k or v."""
+    name = f"blocks.1.attn.hook_{wire}"
+    readers = [j for _, j in inductive]
+
+    def remove(z: Tensor, hook) -> Tensor:
+        z = z.clone()
+        z[:, :, head] = 0
+        return z
+
+    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_z", remove)]):
+        _, without = model.run_with_cache(repeated, names_filter=name)
+
+    def replace(x: Tensor, hook) -> Tensor:
+        x = x.clone()
+        x[:, :, readers] = without[name][:, :, readers]
+        return x
+
+    losses = -model.run_with_hooks(repeated, fwd_hooks=[(name, replace)]).log_softmax(-1)[:, :-1]
+    return float(losses.gather(-1, repeated[:, 1:, None])[:, length:].mean() - second_copy)
+
+
+own = patterns_of(model, repeated)[0].diagonal(dim1=-2, dim2=-1).mean((0, -1))  # weight on the present token
+print("head   missing everywhere   from q only   k only   v only   its weight on the present token, the one before")
+for i in cause[:n_heads].topk(4).indices.tolist():
+    q, k, v = (without_at(i, wire) for wire in "qkv")
+    print(f"0.{i} {cause[i]:>+20.2f} {q:>+13.2f} {k:>+8.2f} {v:>+8.2f} {own[i]:>20.2f} {score['previous'][0, i]:>18.2f}")
+
+# %% [markdown]
+# **What to see here.** The previous-token heads cost what they cost through the *keys*. Head 0.6 costs through the *queries* and the *values*, and
+# nothing through the keys. It looks at the present token, so it writes, at every place, something about the token that stands there: the queries
+# ask with it ("who follows *this*?"), and the values copy with it. So the circuit that you built by hand is not all: there, queries and
+# values read the embedding. Here a head of layer 0 stands in between, and by now the model depends on it.
 
 # %% [markdown]
 # ## What you have shown
@@ -1783,9 +1860,28 @@ for what, values in of_layer_1.items():
 # | 6 | Induction heads form in a short stretch early in training, and in-context learning improves in that stretch | the same, Argument 1 |
 # | 7 | Without its induction heads, a small model loses most of its in-context learning | the same, Argument 3 |
 #
-# Where we differ: in 2, the keys lead here as well, but queries or values read more than chance, too; in 4, our direct path is worth even less than our virtual heads.
+# Where we differ: in 2, the keys lead here as well, but queries and values read more than chance, too, and you have seen what for; in 4, our
+# direct path is worth even less than our virtual heads. In 7, Olsson and others take a head out of an attention-only model with all attention
+# *patterns held* at what they were; we let the patterns change. For heads of the last layer it is the same, as no later pattern reads them. For
+# the previous-token head it is not: the last lines below have it both ways. With patterns held its part in the circuit, which is to make a pattern,
+# cannot show.
 
 # %%
+def patterns_held(head: tuple[int, int]) -> float:
+    """In-context learning beyond the zero-layer model without a head, all attention patterns as they were."""
+    losses = []
+    for part in windows.split(16):
+        _, cache = model.run_with_cache(part, names_filter=lambda name: name.endswith("pattern"))
+        holds = [(name, lambda pattern, hook: cache[hook.name]) for name in cache]
+        with model.hooks(fwd_hooks=holds):
+            losses.append(ablated_loss(model, part, [head]))
+    return float(in_context_learning_score(torch.cat(losses), EARLY, LATE)) - icl["zero layers"]
+
+
+def patterns_free(head: tuple[int, int]) -> float:
+    return float(in_context_learning_score(on_windows([head]), EARLY, LATE)) - icl["zero layers"]
+
+
 copy_losses = per_token_loss(model, repeated)
 next_best = max(float(composition["Q"].max()), float(composition["V"].max()))
 pair = f"{plots.head_name(0, prev_head)} → {plots.head_name(1, ind_head)}"
@@ -1803,6 +1899,8 @@ rows = [
     (6, "Shipped model: first step with half of the final induction score", f"{half_way(curves['step'], scores['induction'].flatten(1).amax(1).tolist()):,} of {curves['step'][-1]:,}", "training"),
     (6, "Your training: steps, seconds", f"{training.step:,}, {training.seconds:.0f}", "training"),
     (7, "In-context learning without induction heads", f"{list(ablated_icl.values())[3]:+.3f}", "held-out text"),
+    (7, f"... without {plots.head_name(1, ind_head)}; the same with patterns held", f"{patterns_free((1, ind_head)):+.3f}, {patterns_held((1, ind_head)):+.3f}", "held-out text"),
+    (7, f"... without {plots.head_name(0, prev_head)}; the same with patterns held", f"{patterns_free((0, prev_head)):+.3f}, {patterns_held((0, prev_head)):+.3f}", "held-out text"),
 ]
 print(f"models: {'yours' if TAKE == 'mine' else 'shipped'}")
 for number, what, measured, where in rows:

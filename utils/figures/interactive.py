@@ -180,7 +180,7 @@ class LiveTraining:
         lines({"held-out text": (curves["step"], curves["heldout_loss"])}, "Loss", "", "nats per token", ax=loss)
         lines(
             {"late minus early": (curves["step"], curves["in_context_learning_score"])},
-            "In-context-learning score", "", "nats", levels={"no use of context": 0.0}, ax=score,
+            "In-context-learning score", "", "nats", levels={"late cost as much as early": 0.0}, ax=score,
         )
         for ax, name in ((previous, "previous_token_score"), (induction, "induction_score")):
             values = Tensor(curves[name])  # [evaluation layer head]
