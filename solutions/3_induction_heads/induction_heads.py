@@ -1840,7 +1840,7 @@ for i in cause[:n_heads].topk(4).indices.tolist():
     print(f"0.{i} {cause[i]:>+20.2f} {q:>+13.2f} {k:>+8.2f} {v:>+8.2f} {own[i]:>20.2f} {score['previous'][0, i]:>18.2f}")
 
 # %% [markdown]
-# **What to see here.** The previous-token heads cost what they cost through the *keys*. Head 0.6 costs through the *queries* and the *values*, and
+# **What to see here.** The previous-token heads cost what they cost mostly through the *keys*. Head 0.6 costs through the *queries* and the *values*, and
 # nothing through the keys. It looks at the present token, so it writes, at every place, something about the token that stands there: the queries
 # ask with it ("who follows *this*?"), and the values copy with it. So the circuit that you built by hand is not all: there, queries and
 # values read the embedding. Here a head of layer 0 stands in between, and by now the model depends on it.
