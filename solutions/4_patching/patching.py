@@ -21,7 +21,7 @@
 # - follow the answer from a head to a connection between heads, and test a whole circuit against what it leaves
 #   out.
 #
-# **Time**: about 300 minutes, 233 of them for the exercises. That is two evenings: "From a head to a connection" is a good place
+# **Time**: about 300 minutes, 239 of them for the exercises. That is two evenings: "From a head to a connection" is a good place
 # to begin the second. **Needs**: chapters 2 and 3. **Follows**: *Interpretability in the Wild* (Wang et al., 2022), *Locating and Editing Factual Associations in GPT* (Meng et al., 2022), *How to use and
 # interpret activation patching* (Heimersheim and Nanda, 2024).
 
