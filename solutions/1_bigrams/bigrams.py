@@ -53,10 +53,12 @@ corpus = load_corpus()
 shipped = load_model("zero_layer")
 d_vocab = shipped.cfg.d_vocab
 print(corpus)
-print(" | ".join(plots.token_text(t) for t in shipped.to_str_tokens("def area(self):\n    return 0")))
+print(
+    " | ".join(plots.token_text(t) for t in shipped.to_str_tokens("def area(self):\n    return 0"))
+)
 
 # %% [markdown]
-# ### Where this chapter ends
+# ## Where this chapter ends
 #
 # Left: a zero-layer model learns, and flattens out. You will compute where, without training anything.
 # Right: what it believes follows a few words, read off its two matrices without running it.
@@ -174,7 +176,8 @@ plots.matrix(
 def bigram_log_probs(
     counts: Int[Tensor, "d_vocab d_vocab"], alpha: float
 ) -> Float[Tensor, "d_vocab d_vocab"]:
-    """log P(next = b | token = a) in entry [a, b] (natural logarithm), alpha added to each count."""
+    """log P(next = b | token = a) in entry [a, b] (natural logarithm), alpha added to each
+    count."""
     ### BEGIN SOLUTION
     smoothed = counts + alpha
     return (smoothed / smoothed.sum(dim=-1, keepdim=True)).log()
@@ -249,8 +252,12 @@ check("cross_entropy_of_table")
 floor = float(conditional_entropy(counts))
 alphas = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003]
 tables = {alpha: bigram_log_probs(counts, alpha) for alpha in alphas}
-heldout = {alpha: float(cross_entropy_of_table(table, corpus.heldout)) for alpha, table in tables.items()}
-trained_on = {alpha: float(cross_entropy_of_table(table, corpus.train)) for alpha, table in tables.items()}
+heldout = {
+    alpha: float(cross_entropy_of_table(table, corpus.heldout)) for alpha, table in tables.items()
+}
+trained_on = {
+    alpha: float(cross_entropy_of_table(table, corpus.train)) for alpha, table in tables.items()
+}
 best_alpha = min(heldout, key=heldout.get)
 bigram_loss = heldout[best_alpha]
 counted = tables[best_alpha]
@@ -270,7 +277,10 @@ plots.lines(
 print(f"Best on held-out text: alpha = {best_alpha}, {bigram_loss:.3f} nats per token.")
 i = alphas.index(best_alpha)
 for alpha in (alphas[i - 1], alphas[i + 1]):
-    print(f"alpha = {alpha}, about a factor of three away, costs {heldout[alpha] - bigram_loss:.3f} more.")
+    print(
+        f"alpha = {alpha}, about a factor of three away, costs {heldout[alpha] - bigram_loss:.3f} "
+        "more."
+    )
 
 # %% [markdown]
 # **What to see here.** On the counted text less smoothing is always better, and the dashed floor is
@@ -338,7 +348,8 @@ check("zero_layer_logits")
 
 # %% exercise="positions_that_matter"
 def positions_that_matter(pos: int) -> list[int]:
-    """The positions among 0, ..., pos whose token changes a zero-layer model's prediction at pos."""
+    """The positions among 0, ..., pos whose token changes a zero-layer model's prediction at
+    pos."""
     ### BEGIN SOLUTION
     return [pos]
     ### END SOLUTION
@@ -459,7 +470,8 @@ for word in [" import", "def", " self", " lambda", " not", "(\"", "try", " raise
 def train_step(
     model: Transformer, tokens: Int[Tensor, "batch pos"], optimizer: torch.optim.Optimizer
 ) -> float:
-    """Take one step that lowers the loss on `tokens`; return the loss before it (nats per token)."""
+    """Take one step that lowers the loss on `tokens`; return the loss before it (nats per
+    token)."""
     ### BEGIN SOLUTION
     logits = model(tokens)
     loss = F.cross_entropy(
@@ -518,7 +530,10 @@ print(f"counted table, smoothed   {bigram_loss:.3f} nats per token on held-out t
 print(f"shipped, d_model = 256    {heldout_loss(shipped):.3f}")
 print(f"yours,   d_model = 64     {heldout_loss(mine):.3f}")
 print(f"shipped minus table       {heldout_loss(shipped) - bigram_loss:+.3f}")
-print(f"table with alpha = {alphas[i - 1]} minus table with the best alpha   {heldout[alphas[i - 1]] - bigram_loss:+.3f}")
+print(
+    f"table with alpha = {alphas[i - 1]} minus table with the best alpha   "
+    f"{heldout[alphas[i - 1]] - bigram_loss:+.3f}"
+)
 
 # %% [markdown]
 # ## How far apart are two tables?
@@ -568,8 +583,13 @@ def learned(model: Transformer) -> Tensor:
 
 
 uniform = torch.full((d_vocab, d_vocab), -math.log(d_vocab))
-for name, table in [("knowing nothing", uniform), ("yours", learned(mine)), ("shipped", learned(shipped))]:
-    print(f"KL from the counted table to {name:<16} {float(mean_kl(counted, table, frequency)):.3f} nats")
+for name, table in [
+    ("knowing nothing", uniform), ("yours", learned(mine)), ("shipped", learned(shipped))
+]:
+    print(
+        f"KL from the counted table to {name:<16} {float(mean_kl(counted, table, frequency)):.3f} "
+        "nats"
+    )
 
 # %% [markdown]
 # ## What does d_model buy?
@@ -711,7 +731,8 @@ left, right = plots.axes(2, size=(5.6, 3.4))
 for ax, model, title in [(left, shipped, "As trained"), (right, turned, "Rotated")]:
     plots.matrix(
         model.W_E[ids][:, shown], words, [str(d) for d in shown],
-        f"{title}: first 12 of 256 dimensions", "dimension of the residual stream", "token", "W_E", ax=ax,
+        f"{title}: first 12 of 256 dimensions", "dimension of the residual stream", "token", "W_E",
+        ax=ax,
     )
 difference = (shipped(sentence) - turned(sentence)).abs().max()
 print(f"Largest difference between the two models' logits: {difference:.1e}")
@@ -809,8 +830,11 @@ for temperature in (0.5, 1.0):
 # </details>
 
 # %% exercise="furthest_tokens"
-def furthest_tokens(model: Transformer, counts: Int[Tensor, "d_vocab d_vocab"], k: int) -> list[int]:
-    """The k tokens, among those that occur, whose learned successors are furthest from the counted."""
+def furthest_tokens(
+    model: Transformer, counts: Int[Tensor, "d_vocab d_vocab"], k: int
+) -> list[int]:
+    """The k tokens, among those that occur, whose learned successors are furthest from the
+    counted."""
     ### BEGIN SOLUTION
     n = counts.sum(dim=-1)
     p = counts / n.clamp(min=1)[:, None]
@@ -847,7 +871,9 @@ for token in [*worst, *readable[:8], *readable[-8:]]:
     print(f"{plots.token_name(shipped, token):>13} {times[token]:>8,}   {'  '.join(after)}")
 often = max(readable[:8], key=lambda token: times[token])
 seldom = min(readable[-8:], key=lambda token: times[token])
-print(f"\nAgainst the rule: {plots.token_name(shipped, often)}, seen {times[often]} times, is among the worst;"
+print(
+    f"\nAgainst the rule: {plots.token_name(shipped, often)}, seen {times[often]} times, is among "
+    "the worst;"
       f" {plots.token_name(shipped, seldom)}, seen {times[seldom]} times, among the best.")
 
 # %% [markdown]
@@ -873,7 +899,8 @@ print(f"\nAgainst the rule: {plots.token_name(shipped, often)}, seen {times[ofte
 
 # %% exercise="predict_distance"
 def predict_distance(counts: Int[Tensor, "d_vocab d_vocab"]) -> Real[Tensor, "d_vocab"]:
-    """A score per token, from the counts alone: the higher, the further off a trained model will be."""
+    """A score per token, from the counts alone: the higher, the further off a trained model will
+    be."""
     ### BEGIN SOLUTION
     return -counts.sum(dim=-1).float()
     ### END SOLUTION
@@ -889,7 +916,10 @@ explanations = {
     "how many different tokens follow it": different.float(),
     "different successors per occurrence": different / times.clamp(min=1),
 }
-labels = {seen.index(i): plots.token_name(shipped, i) for i in (worst[0], readable[0], often, seldom, readable[-1])}
+labels = {
+    seen.index(i): plots.token_name(shipped, i)
+    for i in (worst[0], readable[0], often, seldom, readable[-1])
+}
 panels = plots.axes(2, size=(5.6, 3.6))
 for ax, what in zip(panels, ("how often the token occurs", "different successors per occurrence")):
     plots.points(
@@ -903,7 +933,10 @@ def ranks(x: Tensor) -> Tensor:
 
 
 for what, x in explanations.items():
-    print(f"Rank correlation with KL: {torch.corrcoef(torch.stack([ranks(x), ranks(kl_by_token)]))[0, 1]:+.2f}   {what}")
+    print(
+        "Rank correlation with KL: "
+        f"{torch.corrcoef(torch.stack([ranks(x), ranks(kl_by_token)]))[0, 1]:+.2f}   {what}"
+    )
 
 # %% [markdown]
 # **What to see here.** Left, a cloud that falls to the right: rare tokens are learned badly, and the two exceptions lie far
@@ -927,11 +960,17 @@ others = max(effect[:-1])
 rows = [
     ("Moving any earlier token moves the logits by", f"{others:.1e}", "shipped"),
     ("Moving the present token moves them by", f"{effect[-1]:.2f}", "shipped"),
-    ("Held-out loss, counted table (nats per token)", f"{bigram_loss:.3f}", f"alpha = {best_alpha}"),
+    (
+        "Held-out loss, counted table (nats per token)", f"{bigram_loss:.3f}",
+        f"alpha = {best_alpha}"
+    ),
     ("Held-out loss, trained", f"{heldout_loss(shipped):.3f}", "shipped"),
     ("Trained minus counted", f"{heldout_loss(shipped) - bigram_loss:+.3f}", "shipped"),
     ("Floor on the training text (conditional entropy)", f"{floor:.3f}", "any model of one token"),
-    ("KL from counted to trained, by d_model", "  ".join(f"{kl:.2f}" for kl in kl_trained), "d_model 4, 16, 64, 256"),
+    (
+        "KL from counted to trained, by d_model", "  ".join(f"{kl:.2f}" for kl in kl_trained),
+        "d_model 4, 16, 64, 256"
+    ),
     ("Rotating the residual stream moves the logits by", f"{difference:.1e}", "shipped"),
 ]
 for what, measured, model in rows:

@@ -56,11 +56,14 @@ clean, corrupted, right, wrong = pairs
 n_layers, n_heads = two.cfg.n_layers, two.cfg.n_heads
 
 for title, tokens, answer in [("clean", clean, right), ("corrupted", corrupted, wrong)]:
-    print(f"--- {title}: to be continued with `{two.to_string(answer[0])}`\n{two.to_string(tokens[0, 1:])}\n")
+    print(
+        f"--- {title}: to be continued with `{two.to_string(answer[0])}`\n"
+        f"{two.to_string(tokens[0, 1:])}\n"
+    )
 print(f"{len(clean)} pairs of {clean.shape[1]} tokens each (with `<|bos|>`).")
 
 # %% [markdown]
-# ### Where this chapter ends
+# ## Where this chapter ends
 #
 # Each cell of this map is an experiment. Run the two-layer model on the corrupted prompts, but give it one
 # activation from the clean run: the residual stream entering a layer, at one position. 1 means that this single
@@ -78,7 +81,8 @@ def normalised(values: Tensor) -> Tensor:
     return (values - at_corrupted) / (at_clean - at_corrupted)
 
 
-# Tokens as labels. Where the 64 prompts differ are the halves of the names: A B and C D, then A again.
+# Tokens as labels. Where the 64 prompts differ are the halves of the names: A B and C D, then A
+# again.
 labels = [plots.token_text(token) for token in two.to_str_tokens(clean[0])]
 varying = (clean != clean[0]).any(dim=0).nonzero()[:, 0].tolist()
 for position, role in zip(varying, ["A", "B", "C", "D", "A"], strict=True):
@@ -94,7 +98,9 @@ def show_maps(by_position: Tensor, by_head: Tensor, what: str) -> None:
         (by_position, labels, "the stream entering a layer", "position"),
         (by_head, heads, "a head's output", "head"),
     ]
-    for ax, (values, columns, where, xlabel) in zip(plots.axes(2, size=(6.6, 2.9)), maps, strict=True):
+    for ax, (values, columns, where, xlabel) in zip(
+        plots.axes(2, size=(6.6, 2.9)), maps, strict=True
+    ):
         unit = "0 corrupted, 1 clean"
         plots.matrix(values, layer_names, columns, f"{what}: {where}", xlabel, "layer", unit, ax=ax)
         ax.images[0].set(cmap=plots.DIVERGING, clim=(-1, 1))
@@ -102,7 +108,8 @@ def show_maps(by_position: Tensor, by_head: Tensor, what: str) -> None:
 
 plots.matrix(
     normalised(sweep(two, clean, corrupted, metric, "resid_pre")), layer_names, labels,
-    "The stream entering a layer, clean into corrupted", "position", "layer", "0 corrupted, 1 clean",
+    "The stream entering a layer, clean into corrupted", "position", "layer",
+    "0 corrupted, 1 clean",
 ).images[0].set(cmap=plots.DIVERGING, clim=(-1, 1));  # fmt: skip
 
 # %% [markdown]
@@ -136,7 +143,9 @@ plots.matrix(
 
 # %% exercise="logit_diff"
 def logit_diff(
-    logits: Float[Tensor, "batch pos d_vocab"], right: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    logits: Float[
+        Tensor, "batch pos d_vocab"
+    ], right: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """How much the last position prefers each prompt's right token to its wrong one, in nats."""
     ### BEGIN SOLUTION
@@ -171,7 +180,9 @@ plots.grouped_bars(
 )
 for (n, name), values in differences.items():
     share = (values > 0).float().mean()
-    print(f"{n} layer(s), {name:>9}: {values.mean():+.2f} nats; right half preferred in {share:.0%}")
+    print(
+        f"{n} layer(s), {name:>9}: {values.mean():+.2f} nats; right half preferred in {share:.0%}"
+    )
 print("Clean minus corrupted, prompt by prompt: mean ± 2 standard errors")
 for n in (1, 2):
     mean, error = mean_and_error(differences[n, "clean"] - differences[n, "corrupted"])
@@ -195,7 +206,7 @@ for n in (1, 2):
 # a name is due, that it is a short one. We want those that matter for *which half*. So take a second text that
 # differs in that alone, a *counterfactual*, and ask which activations carry the difference:
 #
-# | | names | last token | answer |
+# | text | names | last token | answer |
 # |---|---|---|---|
 # | clean | `AB`, `CD` | `A` | `B` |
 # | corrupted | `CB`, `AD` | `A` | `D` |
@@ -226,8 +237,11 @@ for n in (1, 2):
 # %% exercise="clean_and_corrupted"
 def clean_and_corrupted(
     model: Transformer, template: str, names: list[tuple[str, str, str, str]]
-) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], Int[Tensor, "batch"], Int[Tensor, "batch"]]:
-    """Tokens of the clean prompts, of their twins with first halves exchanged, and both answers' ids."""
+) -> tuple[
+    Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], Int[Tensor, "batch"], Int[Tensor, "batch"]
+]:
+    """Tokens of the clean prompts, of their twins with first halves exchanged, and both answers'
+    ids."""
     ### BEGIN SOLUTION
     clean = [template.format(first=a + b, second=c + d, query=a) for a, b, c, d in names]
     corrupted = [template.format(first=c + b, second=a + d, query=a) for a, b, c, d in names]
@@ -297,7 +311,8 @@ for what, offset in looks_at.items():
 
 # %% exercise="changes_that_show"
 def changes_that_show(head: str) -> list[str]:
-    """Which of "swap_first", "swap_second", "new_query" show the head "previous", or the head "own"."""
+    """Which of "swap_first", "swap_second", "new_query" show the head "previous", or the head
+    "own"."""
     ### BEGIN SOLUTION
     if head == "previous":  # what stands before the second halves changes in one case only
         return ["swap_first"]
@@ -313,7 +328,9 @@ for change in ("swap_first", "swap_second", "new_query"):
     other = make_pairs(two, names, change)
     difference = LogitDiff(other.right, other.wrong)
     start, end = (difference(two(tokens)) for tokens in (other.corrupted, other.clean))
-    restored[change] = (sweep(two, other.clean, other.corrupted, difference, "z") - start) / (end - start)
+    restored[change] = (
+        sweep(two, other.clean, other.corrupted, difference, "z") - start
+    ) / (end - start)
 plots.matrix(
     torch.stack([values.flatten() for values in restored.values()]),
     list(restored),
@@ -517,7 +534,9 @@ ablations = {
     "zero": lambda name, head: zero_ablate(two, clean, name, head),
     "mean of other prompts": lambda name, head: mean_ablate(two, clean, name, elsewhere, head),
     "from another prompt": lambda name, head: resample_ablate(two, clean, name, elsewhere, head),
-    "from its corrupted twin": lambda name, head: resample_ablate(two, clean, name, corrupted, head),
+    "from its corrupted twin": lambda name, head: resample_ablate(
+        two, clean, name, corrupted, head
+    ),
 }
 costs = {
     what: mean_and_error(
@@ -593,7 +612,8 @@ def direct_logit_attribution(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch n_layers n_heads"]]:
-    """Shares of the embedding and of every head in the logit difference at the last position, in nats."""
+    """Shares of the embedding and of every head in the logit difference at the last position, in
+    nats."""
     ### BEGIN SOLUTION
     direction = model.W_U[:, right] - model.W_U[:, wrong]
     embedding = torch.einsum("bd,db->b", cache["hook_embed"][:, -1], direction)
@@ -612,11 +632,14 @@ _, corrupted_cache = two.run_with_cache(corrupted)
 direct = {}
 for name, cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]:
     from_embedding, from_heads = direct_logit_attribution(cache, two, right, wrong)
-    direct[name] = torch.cat([torch.as_tensor(from_embedding)[:, None], from_heads.flatten(1)], dim=1)
+    direct[name] = torch.cat(
+        [torch.as_tensor(from_embedding)[:, None], from_heads.flatten(1)], dim=1
+    )
 plots.grouped_bars(
     {name: mean_and_error(shares) for name, shares in direct.items()},
     ["embed", *head_names],
-    f"Direct contributions to the logit difference (mean of {len(clean)} prompts, ± 2 standard errors)",
+    f"Direct contributions to the logit difference (mean of {len(clean)} prompts, ± 2 standard "
+    "errors)",
     "part of the model",
     "nats",
     ax=plots.axes(size=(10, 3.4)),
@@ -667,24 +690,34 @@ check("logit_lens")
 
 # %%
 stages = ["embedding", *(f"after layer {layer}" for layer in range(n_layers))]
-lens = {name: logit_lens(cache, two) for name, cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]}
+lens = {
+    name: logit_lens(cache, two) for name,
+    cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]
+}
 ax_lens, ax_moved = plots.axes(2, size=(5.6, 3.4))
 plots.grouped_bars(
     {
-        name: tuple(zip(*(mean_and_error(logit_diff(stage, right, wrong)) for stage in logits), strict=True))
+        name: tuple(
+            zip(*(mean_and_error(logit_diff(stage, right, wrong)) for stage in logits), strict=True)
+        )
         for name, logits in lens.items()
     },
     stages, "The lens on the last position", "where we stop", "logit difference (nats)", ax=ax_lens,
 )
 moved = torch.stack([(a - b).norm(dim=-1).mean(0) for a, b in (
-    (clean_cache["resid_pre", layer], corrupted_cache["resid_pre", layer]) for layer in range(n_layers)
+    (
+        clean_cache["resid_pre", layer], corrupted_cache["resid_pre", layer]
+    ) for layer in range(n_layers)
 )])
 plots.matrix(
     moved, layer_names, labels, "Where the two runs differ",
     "position", "layer that begins", "distance of the streams", ax=ax_moved,
 )
 answer = plots.token_name(two, right[0].item())  # of the first prompt
-print(f"The first clean prompt by the lens: rank of `{answer}` among {two.cfg.d_vocab} tokens, and the likeliest five")
+print(
+    f"The first clean prompt by the lens: rank of `{answer}` among {two.cfg.d_vocab} tokens, and "
+    "the likeliest five"
+)
 for stage, logits in zip(stages, lens["clean"], strict=True):
     rank = int((logits[0, -1] > logits[0, -1, right[0]]).sum()) + 1
     best = logits[0, -1].topk(5).indices.tolist()
@@ -742,7 +775,8 @@ def activation_patch(
     pos: int | None = None,
     head: int | None = None,
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits of the corrupted run with `name` (at one position, of one head) taken from the clean run."""
+    """Logits of the corrupted run with `name` (at one position, of one head) taken from the clean
+    run."""
     ### BEGIN SOLUTION
     p = slice(None) if pos is None else pos
     h = slice(None) if head is None else head
@@ -770,7 +804,9 @@ experiments = {
 }
 print("Clean into corrupted. Logit difference (nats) ± standard error")
 for what, where in experiments.items():
-    logits = two(corrupted) if where is None else activation_patch(two, corrupted, clean_cache, *where)
+    logits = two(corrupted) if where is None else activation_patch(
+        two, corrupted, clean_cache, *where
+    )
     mean, error = mean_and_error(logit_diff(logits, right, wrong))
     print(f"{what:<52} {mean:+.2f} ± {error:.2f}")
 print(f"{'(the clean run itself)':<52} {baseline.mean():+.2f}")
@@ -820,7 +856,8 @@ def patch_sweep(
     wrong: Int[Tensor, "batch"],
     kind: str,
 ) -> Float[Tensor, "n_layers cell"] | list[list[float]]:
-    """How much of the clean mean logit difference each patch restores: 0 is corrupted, 1 is clean."""
+    """How much of the clean mean logit difference each patch restores: 0 is corrupted, 1 is
+    clean."""
     ### BEGIN SOLUTION
     prompt = torch.arange(len(clean))
 
@@ -852,7 +889,9 @@ check("patch_sweep")
 # %%
 before = time.perf_counter()
 by_position, by_head = (
-    torch.as_tensor(patch_sweep(two, clean, corrupted, right, wrong, kind)) for kind in ("resid_pre", "z")
+    torch.as_tensor(
+        patch_sweep(two, clean, corrupted, right, wrong, kind)
+    ) for kind in ("resid_pre", "z")
 )
 seconds = time.perf_counter() - before
 show_maps(by_position, by_head, "Clean into corrupted")
@@ -896,7 +935,10 @@ in_probability = [
 show_maps(*in_probability, "In probability")
 last = two.cfg.n_layers - 1
 for what, values in [("logit difference", by_head), ("probability", in_probability[1])]:
-    print(f"The heads of layer {last} restore, one by one and added up, {values[last].sum():.2f} of the {what}")
+    print(
+        f"The heads of layer {last} restore, one by one and added up, {values[last].sum():.2f} of "
+        f"the {what}"
+    )
 
 # %% [markdown]
 # **What to see here.** Paler everywhere; the cells for `C` and `D` have gone, and head 0.7 with them. Two heads
@@ -933,7 +975,8 @@ def overlooked_head(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> tuple[int, int]:
-    """(layer, head) of the head that restores most, among those that write next to nothing of the answer."""
+    """(layer, head) of the head that restores most, among those that write next to nothing of the
+    answer."""
     ### BEGIN SOLUTION
     metric = LogitDiff(right, wrong)
     span = metric(model(clean)) - metric(model(corrupted))
@@ -956,20 +999,27 @@ check("overlooked_head")
 # %%
 for change in ("swap_first", "swap_second", "new_query"):
     layer, head = overlooked_head(two, *make_pairs(two, names, change))
-    print(f"{change:<12} overlooked: {int(layer)}.{int(head)}, restores {float(restored[change][int(layer), int(head)]):.2f}")
+    print(
+        f"{change:<12} overlooked: {int(layer)}.{int(head)}, restores "
+        f"{float(restored[change][int(layer), int(head)]):.2f}"
+    )
 
 corrupted_diff = logit_diff(two(corrupted), right, wrong)
 span = (baseline - corrupted_diff).mean()
 writes = (direct["clean"] - direct["corrupted"])[:, 1:] / span
 named = [i for i in range(len(head_names)) if by_head.flatten()[i].abs() > 0.05]
 causes = [
-    activation_patch(two, corrupted, clean_cache, get_act_name("z", i // n_heads), None, i % n_heads) for i in named
+    activation_patch(
+        two, corrupted, clean_cache, get_act_name("z", i // n_heads), None, i % n_heads
+    ) for i in named
 ]
 plots.grouped_bars(
     {
         "writes to the output itself": mean_and_error(writes[:, named]),
         "causes when patched": mean_and_error(
-            torch.stack([logit_diff(logits, right, wrong) - corrupted_diff for logits in causes], dim=1) / span
+            torch.stack(
+                [logit_diff(logits, right, wrong) - corrupted_diff for logits in causes], dim=1
+            ) / span
         ),
     },
     [head_names[i] for i in named],
@@ -1022,7 +1072,8 @@ plots.grouped_bars(
 
 # %% exercise="ways_that_find"
 def ways_that_find(circuit: str) -> list[str]:
-    """Which of "denoise", "noise" change the outcome when one head of "or", "and", "sum" is patched."""
+    """Which of "denoise", "noise" change the outcome when one head of "or", "and", "sum" is
+    patched."""
     ### BEGIN SOLUTION
     return {"or": ["denoise"], "and": ["noise"], "sum": ["denoise", "noise"]}[circuit]
     ### END SOLUTION
@@ -1062,8 +1113,12 @@ def patch_heads(run: Tensor, cache: dict[str, Tensor], heads: list[str]) -> Floa
 
 
 groups = [["0.4"], ["0.7"], ["0.4", "0.7"], ["1.3"], ["1.6"], ["1.3", "1.6"]]
-returns = torch.stack([(patch_heads(corrupted, clean_cache, g) - corrupted_diff) / span for g in groups], dim=1)
-goes = torch.stack([(baseline - patch_heads(clean, corrupted_cache, g)) / span for g in groups], dim=1)
+returns = torch.stack(
+    [(patch_heads(corrupted, clean_cache, g) - corrupted_diff) / span for g in groups], dim=1
+)
+goes = torch.stack(
+    [(baseline - patch_heads(clean, corrupted_cache, g)) / span for g in groups], dim=1
+)
 plots.grouped_bars(
     {
         "denoising: share that returns": mean_and_error(returns),
@@ -1095,7 +1150,10 @@ for group, mean, error in zip(groups, *mean_and_error(returns - goes), strict=Tr
 # other heads must *rise* when one is taken away:
 
 # %%
-print("Direct contribution to the clean answer (nats), and its change when a head of layer 0 is mean-ablated")
+print(
+    "Direct contribution to the clean answer (nats), and its change when a head of layer 0 is "
+    "mean-ablated"
+)
 print("           " + "".join(f"{name:>8}" for name in head_names[n_heads:]))
 print("as it is   " + "".join(f"{share:>8.2f}" for share in direct["clean"].mean(0)[1 + n_heads :]))
 reference = two.run_with_cache(elsewhere, names_filter=z)[1][z].mean(0)
@@ -1186,7 +1244,8 @@ def patch_qkv(
     wrong: Int[Tensor, "batch"],
     layer: int,
 ) -> Float[Tensor, "3 n_heads"] | list[list[float]]:
-    """How much of the clean mean logit difference one head's q, k or v restores: 0 corrupted, 1 clean."""
+    """How much of the clean mean logit difference one head's q, k or v restores: 0 corrupted, 1
+    clean."""
     ### BEGIN SOLUTION
     prompt = torch.arange(len(clean))
 
@@ -1205,7 +1264,9 @@ def patch_qkv(
 
     logits, cache = model.run_with_cache(clean)
     at_clean, at_corrupted = score(logits), score(model(corrupted))
-    result = torch.tensor([[patched(kind, head) for head in range(model.cfg.n_heads)] for kind in "qkv"])
+    result = torch.tensor(
+        [[patched(kind, head) for head in range(model.cfg.n_heads)] for kind in "qkv"]
+    )
     return (result - at_corrupted) / (at_clean - at_corrupted)
     ### END SOLUTION
 
@@ -1220,7 +1281,10 @@ by_input = {
 }
 panels = plots.axes(3, size=(4.6, 2.4))
 for ax, (change, values) in zip(panels, by_input.items(), strict=True):
-    plots.matrix(values, list("qkv"), head_names[n_heads:], change, "head", "input that is patched", "0 corrupted, 1 clean", ax=ax)
+    plots.matrix(
+        values, list("qkv"), head_names[n_heads:], change, "head", "input that is patched",
+        "0 corrupted, 1 clean", ax=ax
+    )
     ax.images[0].set(cmap=plots.DIVERGING, clim=(-1, 1))
 
 # %% [markdown]
@@ -1275,7 +1339,8 @@ def attribution_patch(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> dict[str, Tensor]:
-    """First-order estimates of every patch's effect on the mean logit difference, in nats, by name."""
+    """First-order estimates of every patch's effect on the mean logit difference, in nats, by
+    name."""
     ### BEGIN SOLUTION
     kinds = ("resid_pre", "q", "k", "v", "z")
     names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in kinds]
@@ -1304,10 +1369,17 @@ estimates = attribution_patch(two, clean, corrupted, right, wrong)
 seconds = time.perf_counter() - before
 before = time.perf_counter()
 kinds = ("resid_pre", "q", "k", "v", "z")
-exact = {kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds}
+exact = {
+    kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds
+}
 exact_seconds = time.perf_counter() - before
 estimated = {
-    kind: torch.stack([torch.as_tensor(estimates[get_act_name(kind, layer)]).detach() for layer in range(n_layers)])
+    kind: torch.stack(
+        [
+            torch.as_tensor(estimates[get_act_name(kind, layer)]).detach()
+            for layer in range(n_layers)
+        ]
+    )
     for kind in kinds
 }
 correlations = {}
@@ -1317,16 +1389,23 @@ for kind, ax in zip(kinds, plots.axes(len(kinds), size=(3.1, 3.1)), strict=True)
     title = f"{kind}: correlation {correlations[kind]:.2f}"
     for layer in range(n_layers):
         color = plots.COLORS[layer]
-        ax.scatter(x[layer].flatten(), y[layer].flatten(), s=22, alpha=0.7, lw=0, color=color, label=f"layer {layer}")
-    ax.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+        ax.scatter(
+            x[layer].flatten(), y[layer].flatten(), s=22, alpha=0.7, lw=0, color=color,
+            label=f"layer {layer}"
+        )
+    ax.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
     ax.set(title=title, xlabel="exact (nats)", ylabel="estimate (nats)", xlim=(-1, 7), ylim=(-1, 7))
-    ax.legend(fontsize=8, loc="upper left")
+    plots.legend(ax)
 n_cells = sum(values.numel() for values in exact.values())
-print(f"{n_cells:,} patches: estimated in {seconds:.2f} s, exact (utils.patching.sweep) in {exact_seconds:.2f} s")
-print("correlation by layer: " + "   ".join(
-    f"{kind} {layer}: {torch.corrcoef(torch.stack([exact[kind][layer].flatten(), estimated[kind][layer].flatten()]))[0, 1]:.3f}"
-    for kind in ("resid_pre", "k", "v", "z") for layer in range(n_layers)
-))
+print(
+    f"{n_cells:,} patches: estimated in {seconds:.2f} s, exact (utils.patching.sweep) in "
+    f"{exact_seconds:.2f} s"
+)
+print("correlation by layer:")
+for kind in ("resid_pre", "k", "v", "z"):
+    for layer in range(n_layers):
+        both = torch.stack([exact[kind][layer].flatten(), estimated[kind][layer].flatten()])
+        print(f"  {kind} of layer {layer}: {torch.corrcoef(both)[0, 1]:.3f}")
 
 # %% [markdown]
 # **What to see here.** Each point is a patch; on the dashed line the estimate is right. `z` of layer 1 lies on it
@@ -1352,7 +1431,8 @@ print("correlation by layer: " + "   ".join(
 
 # %% exercise="where_attribution_fails"
 def where_attribution_fails() -> list[tuple[int, int]]:
-    """(layer, position) of the stream's patches that matter and are estimated at less than half their size."""
+    """(layer, position) of the stream's patches that matter and are estimated at less than half
+    their size."""
     ### BEGIN SOLUTION
     return [(0, 12), (1, 13)]
     ### END SOLUTION
@@ -1366,7 +1446,10 @@ for layer in range(n_layers):
     for position in varying[:-1]:
         x, y = (values["resid_pre"][layer, position].item() for values in (exact, estimated))
         if x > 0.1 * (at_clean - at_corrupted):
-            print(f"{layer:>5}  {position:>8}  {labels[position]:<8} {x:>6.2f}   {y:>8.2f} {y / x:>28.0%}")
+            print(
+                f"{layer:>5}  {position:>8}  {labels[position]:<8} {x:>6.2f}   {y:>8.2f} "
+                f"{y / x:>28.0%}"
+            )
 
 # %% [markdown]
 # **What to see here.** The same message fails twice: at `A`, where it starts, and at `B`, where 0.4 has put it. There the
@@ -1401,7 +1484,8 @@ for layer in range(n_layers):
 
 # %% exercise="estimate_over_exact"
 def estimate_over_exact(before: float, after: float) -> float:
-    """First-order estimate of a change of attention weight from one key, divided by the true change."""
+    """First-order estimate of a change of attention weight from one key, divided by the true
+    change."""
     ### BEGIN SOLUTION
     margins = [math.log(p / (1 - p)) for p in (before, after)]
     return before * (1 - before) * (margins[1] - margins[0]) / (after - before)
@@ -1411,9 +1495,11 @@ def estimate_over_exact(before: float, after: float) -> float:
 check("estimate_over_exact")
 
 # %%
-# Per prompt: patch the key of 1.3 or 1.6 at B alone, or at D alone. What the formula says, from weights; what is.
+# Per prompt: patch the key of 1.3 or 1.6 at B alone, or at D alone. What the formula says, from
+# weights; what is.
 def one_key(head: int, position: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The weight on a position before and after its key is patched, and the estimate over the exact effect."""
+    """The weight on a position before and after its key is patched, and the estimate over the
+    exact effect."""
     name, pattern, seen = get_act_name("k", last), get_act_name("pattern", last), {}
 
     def keep(x: Tensor, hook) -> None:
@@ -1438,23 +1524,41 @@ ax_curve, ax_measured = plots.axes(2, size=(5.4, 3.8))
 grid = [0.001, 0.003, *(i / 100 for i in range(1, 100))]
 for i, start in enumerate((0.01, 0.1, 0.5)):
     curve = [float(estimate_over_exact(start, p)) for p in grid if abs(p - start) > 1e-6]
-    ax_curve.plot([p for p in grid if abs(p - start) > 1e-6], curve, lw=1.8, label=f"before: {start}", color=plots.COLORS[i])
-ax_curve.axhline(1, color="#555555", lw=1, ls="--")
-ax_curve.set(title="Estimate over exact, by the formula", xlabel="attention weight after the patch", ylabel="ratio", ylim=(0, 3))
-ax_curve.legend(fontsize=9)
-for i, (head, position) in enumerate([(3, varying[1]), (6, varying[1]), (3, varying[3]), (6, varying[3])]):
+    ax_curve.plot(
+        [p for p in grid if abs(p - start) > 1e-6], curve, lw=1.8, label=f"before: {start}",
+        color=plots.COLORS[i]
+    )
+ax_curve.axhline(1, color=plots.INK, lw=1, ls="--")
+ax_curve.set(
+    title="Estimate over exact, by the formula", xlabel="attention weight after the patch",
+    ylabel="ratio", ylim=(0, 3)
+)
+plots.legend(ax_curve)
+for i, (head, position) in enumerate(
+    [(3, varying[1]), (6, varying[1]), (3, varying[3]), (6, varying[3])]
+):
     p_before, p_after, ratio = one_key(head, position)
-    by_formula = [float(estimate_over_exact(float(a), float(b))) for a, b in zip(p_before, p_after, strict=True)]
+    by_formula = [
+        float(estimate_over_exact(float(a), float(b))) for a,
+        b in zip(p_before, p_after, strict=True)
+    ]
     ax_measured.scatter(
-        by_formula, ratio, s=14, alpha=0.6, lw=0, color=plots.COLORS[i], label=f"1.{head}, key at {labels[position]}"
+        by_formula, ratio, s=14, alpha=0.6, lw=0, color=plots.COLORS[
+            i
+        ], label=f"1.{head}, key at {labels[position]}"
     )
     print(
-        f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, {p_after.mean():.2f} after (means); "
-        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio {ratio.max():.2f}"
+        f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, "
+        f"{p_after.mean():.2f} after (means); "
+        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio "
+        f"{ratio.max():.2f}"
     )
-ax_measured.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
-ax_measured.set(title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured", xscale="log", yscale="log")
-ax_measured.legend(fontsize=9);
+ax_measured.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
+ax_measured.set(
+    title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured",
+    xscale="log", yscale="log"
+)
+plots.legend(ax_measured)
 
 # %% [markdown]
 # **What to see here.** Right: one formula with two attention weights explains the error of every prompt. At `B`
@@ -1509,10 +1613,15 @@ def k_fix(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> dict[str, Tensor]:
-    """Estimates of every key patch's effect on the mean logit difference (nats), the softmax exact."""
+    """Estimates of every key patch's effect on the mean logit difference (nats), the softmax
+    exact."""
     ### BEGIN SOLUTION
     layers = range(model.cfg.n_layers)
-    names = [get_act_name(kind, layer) for layer in layers for kind in ("q", "k", "attn_scores", "pattern")]
+    names = [
+        get_act_name(kind, layer)
+        for layer in layers
+        for kind in ("q", "k", "attn_scores", "pattern")
+    ]
     _, source = model.run_with_cache(clean, names_filter=names)
     seen = {}
 
@@ -1522,11 +1631,15 @@ def k_fix(
     logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, keep) for name in names])
     prompt = torch.arange(len(logits))
     difference = (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
-    gradients = torch.autograd.grad(difference, [seen[get_act_name("pattern", layer)] for layer in layers])
+    gradients = torch.autograd.grad(
+        difference, [seen[get_act_name("pattern", layer)] for layer in layers]
+    )
     estimates = {}
     for layer, gradient in zip(layers, gradients, strict=True):
         q, k, scores, pattern = (
-            seen[get_act_name(kind, layer)].detach() for kind in ("q", "k", "attn_scores", "pattern")
+            seen[get_act_name(kind, layer)].detach() for kind in (
+                "q", "k", "attn_scores", "pattern"
+            )
         )
         added = torch.einsum("bdhe,bshe->bhds", q, source["k", layer] - k) / model.cfg.d_head**0.5
         rows = []
@@ -1543,7 +1656,10 @@ check("k_fix")
 
 # %%
 before = time.perf_counter()
-repaired = {name: torch.as_tensor(values).detach() for name, values in k_fix(two, clean, corrupted, right, wrong).items()}
+repaired = {
+    name: torch.as_tensor(values).detach() for name,
+    values in k_fix(two, clean, corrupted, right, wrong).items()
+}
 print(f"All keys repaired in {time.perf_counter() - before:.2f} s")
 ways = {"gradient": estimates, "softmax exact": repaired}
 print("Keys, estimate against exact      correlation   largest error (nats)")
@@ -1551,14 +1667,24 @@ fixed_correlations = {}
 for layer in range(n_layers):
     for way, values in ways.items():
         x, y = exact["k"][layer], torch.as_tensor(values[get_act_name("k", layer)]).detach()
-        fixed_correlations[layer, way] = torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1].item()
-        print(f"layer {layer}, {way:<24} {fixed_correlations[layer, way]:>12.3f} {(x - y).abs().max():>22.1e}")
+        fixed_correlations[layer, way] = torch.corrcoef(
+            torch.stack([x.flatten(), y.flatten()])
+        )[0, 1].item()
+        print(
+            f"layer {layer}, {way:<24} {fixed_correlations[layer, way]:>12.3f} "
+            f"{(x - y).abs().max():>22.1e}"
+        )
 print("The stream entering layer 1, with the share of its keys repaired (nats)")
 k1 = get_act_name("k", last)
 for position in (varying[1], varying[3]):
     old = estimated["resid_pre"][last, position]
-    new = old - torch.as_tensor(estimates[k1]).detach()[position].sum() + repaired[k1][position].sum()
-    print(f"{labels[position]}: exact {exact['resid_pre'][last, position]:.2f}, gradient {old:.2f}, repaired {new:.2f}")
+    new = old - torch.as_tensor(
+        estimates[k1]
+    ).detach()[position].sum() + repaired[k1][position].sum()
+    print(
+        f"{labels[position]}: exact {exact['resid_pre'][last, position]:.2f}, gradient {old:.2f}, "
+        f"repaired {new:.2f}"
+    )
 
 # %% [markdown]
 # **What to see here.** In the last layer the repaired estimate is exact: behind its patterns all is a sum. In the layer below it is
@@ -1610,7 +1736,8 @@ def causal_trace(
     noise: Float[Tensor, "batch n_subject d_model"],
     answer: Int[Tensor, "batch"],
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"], Float[Tensor, "n_layers pos"]]:
-    """P(answer) clean and with noise on the subject; and its mean with one stream vector restored."""
+    """P(answer) clean and with noise on the subject; and its mean with one stream vector
+    restored."""
     ### BEGIN SOLUTION
     def probability(logits):
         return logits[:, -1].softmax(-1)[torch.arange(len(answer)), answer]
@@ -1634,7 +1761,9 @@ def causal_trace(
     logits, cache = model.run_with_cache(tokens)
     corrupted = model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", add_noise)])
     n_layers, n_pos = model.cfg.n_layers, tokens.shape[1]
-    cells = torch.tensor([[restored(layer, pos) for pos in range(n_pos)] for layer in range(n_layers)])
+    cells = torch.tensor(
+        [[restored(layer, pos) for pos in range(n_pos)] for layer in range(n_layers)]
+    )
     return probability(logits), probability(corrupted), cells
     ### END SOLUTION
 
@@ -1643,7 +1772,9 @@ check("causal_trace")
 
 # %%
 subject = varying[:2]  # A and B, the first name
-noise = 3 * two.W_E.std() * torch.randn(len(clean), len(subject), two.cfg.d_model, generator=torch.Generator().manual_seed(2))
+noise = 3 * two.W_E.std() * torch.randn(
+    len(clean), len(subject), two.cfg.d_model, generator=torch.Generator().manual_seed(2)
+)
 p_clean, p_noisy, restored_p = causal_trace(two, clean, subject, noise, right)
 p_clean, p_noisy, restored_p = (torch.as_tensor(p) for p in (p_clean, p_noisy, restored_p))
 plots.matrix(
@@ -1660,7 +1791,10 @@ for what, values in [("clean", p_clean), ("with noise", p_noisy)]:
     print(f"P(right half), {what:<24} {mean:.3f} ± {error:.3f}")
 for layer in range(n_layers):
     for position in subject:
-        print(f"P(right half), {labels[position]} restored in layer {layer:<6} {restored_p[layer, position]:.3f}")
+        print(
+            f"P(right half), {labels[position]} restored in layer {layer:<6} "
+            f"{restored_p[layer, position]:.3f}"
+        )
 comma = subject[-1] + 1
 print(f"P(right half), the comma after B restored in layer {last}: {restored_p[last, comma]:.3f}")
 
@@ -1676,7 +1810,10 @@ with two.hooks([("hook_embed", add_noise)]):
 for head in (3, 6):
     for what, cache in [("clean", clean_cache), ("with noise", noisy_cache)]:
         a, b, c = cache["pattern", last][:, head, -1, [*subject, comma]].mean(0)
-        print(f"1.{head}, {what:<10}  looks at A {a:.2f}, at B {b:.2f}, at the comma {c:.2f} (mean attention weights)")
+        print(
+            f"1.{head}, {what:<10}  looks at A {a:.2f}, at B {b:.2f}, at the comma {c:.2f} (mean "
+            "attention weights)"
+        )
 
 # %% [markdown]
 # **What to see here.** In layer 0 both tokens help: `A` says *where* to look, `B` is *what* to fetch. One layer
@@ -1731,7 +1868,8 @@ def path_patch(
     sender: tuple[int, int],
     receiver: tuple[int, int, str],
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits of the corrupted run if one input of the receiver, and nothing else, sees the clean sender."""
+    """Logits of the corrupted run if one input of the receiver, and nothing else, sees the clean
+    sender."""
     ### BEGIN SOLUTION
     layer, head = sender
     to_layer, to_head, kind = receiver
@@ -1767,7 +1905,9 @@ for sender in [(0, head) for head in range(n_heads)]:
         logits = path_patch(two, clean[few], corrupted[few], sender, receiver)
         paths[sender, receiver] = (logit_diff(logits, right[few], wrong[few]) - start) / gap
 through = torch.stack([
-    torch.stack([paths[(0, head), receiver].mean() for receiver in receivers]) for head in range(n_heads)
+    torch.stack(
+        [paths[(0, head), receiver].mean() for receiver in receivers]
+    ) for head in range(n_heads)
 ])
 plots.matrix(
     through,
@@ -1783,10 +1923,15 @@ for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:5]:
     mean, error = mean_and_error(paths[sender, receiver])
     print(f"  {sender[0]}.{sender[1]}->{'.'.join(map(str, receiver))}  {mean:.3f} ± {error:.3f}")
 source = {z: clean_cache[z][few]}
-whole = logit_diff(activation_patch(two, corrupted[few], source, z, None, 4), right[few], wrong[few])
+whole = logit_diff(
+    activation_patch(two, corrupted[few], source, z, None, 4), right[few], wrong[few]
+)
 print(f"  the edges from 0.4 to the keys of 1.3 and 1.6, added up: {through[4, [3, 6]].sum():.3f}")
 print(f"  0.4 patched for all its readers: {(whole - start).mean() / gap:.3f}")
-print("The same edges as Wang and others patch them: one corrupted edge in the clean run, share that goes")
+print(
+    "The same edges as Wang and others patch them: one corrupted edge in the clean run, share that "
+    "goes"
+)
 top = logit_diff(two(clean[few]), right[few], wrong[few])
 for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:4]:
     logits = path_patch(two, corrupted[few], clean[few], sender, receiver)
@@ -1845,7 +1990,8 @@ def edge_attribution(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> dict[str, float]:
-    """First-order estimate of every edge's effect on the mean logit difference, in nats, by its name."""
+    """First-order estimate of every edge's effect on the mean logit difference, in nats, by its
+    name."""
     ### BEGIN SOLUTION
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     weights = {"q": model.W_Q, "k": model.W_K, "v": model.W_V}
@@ -1873,7 +2019,9 @@ def edge_attribution(
                 for sender, change in changes.items():
                     effects[f"{sender}->{layer}.{head}.{kind}"] = (change * at_stream).sum().item()
         dz = source[z] - seen[z]
-        changes |= {f"{layer}.{head}": dz[:, :, head] @ model.W_O[layer, head] for head in range(n_heads)}
+        changes |= {
+            f"{layer}.{head}": dz[:, :, head] @ model.W_O[layer, head] for head in range(n_heads)
+        }
     direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
     for sender, change in changes.items():
         effects[f"{sender}->logits"] = (change[:, -1] * direction).sum(-1).mean().item()
@@ -1884,23 +2032,34 @@ def edge_attribution(
 check("edge_attribution")
 
 # %%
-effects = {edge: float(effect) for edge, effect in edge_attribution(two, clean, corrupted, right, wrong).items()}
+effects = {
+    edge: float(effect) for edge,
+    effect in edge_attribution(two, clean, corrupted, right, wrong).items()
+}
 ranked = sorted(effects, key=lambda edge: -abs(effects[edge]))
-between = [f"0.{head}->{layer}.{to}.{kind}" for head in range(n_heads) for layer, to, kind in receivers]
+between = [
+    f"0.{head}->{layer}.{to}.{kind}" for head in range(n_heads) for layer, to, kind in receivers
+]
 ax_bars, ax_scatter = plots.axes(2, size=(6.2, 3.8))
-ax_bars.barh(ranked[:14][::-1], [effects[edge] for edge in ranked[:14][::-1]], color=plots.COLORS[0])
-ax_bars.axvline(0, color="black", lw=0.8)
-ax_bars.set(title=f"The strongest 14 of {len(effects)} edges", xlabel="estimated effect (nats)", ylabel="edge")
+ax_bars.barh(
+    ranked[:14][::-1], [effects[edge] for edge in ranked[:14][::-1]], color=plots.COLORS[0]
+)
+ax_bars.axvline(0, color=plots.INK, lw=0.8)
+ax_bars.set(
+    title=f"The strongest 14 of {len(effects)} edges", xlabel="estimated effect (nats)",
+    ylabel="edge"
+)
 by_path = (through.flatten() * gap).tolist()
 on_few = edge_attribution(two, *pairs_of_few)  # the prompts of path patching
 by_gradient = [float(on_few[edge]) for edge in between]
 strong = sorted(range(len(between)), key=lambda i: -abs(by_path[i]))[:4]
 plots.points(
-    by_path, by_gradient, f"Edges between the layers ({len(start)} prompts)", "path patching (nats)", "gradient (nats)",
+    by_path, by_gradient, f"Edges between the layers ({len(start)} prompts)",
+    "path patching (nats)", "gradient (nats)",
     labels={i: between[i] for i in strong}, ax=ax_scatter,
 )
 ax_scatter.margins(x=0.25)
-ax_scatter.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+ax_scatter.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
 edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].item()
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
 
@@ -2033,7 +2192,10 @@ for what, circuit in variations.items():
 many = draw_names(two, 128, torch.Generator().manual_seed(3))
 templates = {
     "as it was": TEMPLATE,
-    "further away": TEMPLATE.replace("        self.value", "        self.count = 0\n        self.parent = None\n        self.value"),
+    "further away": TEMPLATE.replace(
+        "        self.value",
+        "        self.count = 0\n        self.parent = None\n        self.value"
+    ),
     "the asked name second": TEMPLATE.replace("{first},{second}", "{second},{first}"),
     "a function": "def update(self,{first},{second}):\n    return{query}",
     "an import": "from module import{first},{second}\n\nresult ={query}",
@@ -2041,16 +2203,29 @@ templates = {
     "a sentence": "# The{first} and the{second} are set. Then the{query}",
 }
 trials = {what: clean_and_corrupted(two, template, many) for what, template in templates.items()}
-trials |= {f"control: {change}": make_pairs(two, many, change) for change in ("swap_second", "new_query")}
+trials |= {
+    f"control: {change}": make_pairs(two, many, change) for change in ("swap_second", "new_query")
+}
 elsewhere_shares = {}
 print(f"The {len(eight)} edges, on {len(many)} fresh names")
-print(f"{'text':<22} {'clean':>7} {'corrupted':>10} (nats)   unexplained, all prompts; 16 at a time: mean ± standard deviation")
+print(
+    f"{'text':<22} {'clean':>7} {'corrupted':>10} (nats)   unexplained, all prompts; 16 at a time: "
+    "mean ± standard deviation"
+)
 for what, trial in trials.items():
     ends = [float(logit_diff(two(tokens), *trial[2:]).mean()) for tokens in trial[:2]]
     share = float(unexplained_effect(two, eight, *trial))
-    parts = torch.tensor([float(unexplained_effect(two, eight, *(x[i : i + 16] for x in trial))) for i in range(0, len(many), 16)])
+    parts = torch.tensor(
+        [
+            float(unexplained_effect(two, eight, *(x[i : i + 16] for x in trial)))
+            for i in range(0, len(many), 16)
+        ]
+    )
     elsewhere_shares[what] = share
-    print(f"{what:<22} {ends[0]:>+7.2f} {ends[1]:>+10.2f} {share:>32.1%} {parts.mean():>30.1%} ± {parts.std():.1%}")
+    print(
+        f"{what:<22} {ends[0]:>+7.2f} {ends[1]:>+10.2f} {share:>32.1%} {parts.mean():>30.1%} ± "
+        f"{parts.std():.1%}"
+    )
 
 # %% [markdown]
 # **What to see here.** It holds in every text that we tried, nearer and further, in either order, in code and in a sentence: a few
@@ -2082,9 +2257,12 @@ for what, trial in trials.items():
 
 # %% exercise="smallest_circuit"
 def smallest_circuit() -> list[str]:
-    """Edges of the two-layer model that alone carry at least 95% of the answer to a new last token."""
+    """Edges of the two-layer model that alone carry at least 95% of the answer to a new last
+    token."""
     ### BEGIN SOLUTION
-    into_queries = [f"{sender}->{head}.q" for sender in ("embed", "0.0", "0.6") for head in ("1.3", "1.6")]
+    into_queries = [
+        f"{sender}->{head}.q" for sender in ("embed", "0.0", "0.6") for head in ("1.3", "1.6")
+    ]
     return ["embed->0.0.v", "embed->0.6.v", *into_queries, "1.3->logits", "1.6->logits"]
     ### END SOLUTION
 
@@ -2114,11 +2292,19 @@ plots.lines(
     ax=ax,
 )
 ax.set_xscale("symlog", base=2, linthresh=1)
-ax.scatter([len(found)], [found_share], marker="*", s=160, color=plots.COLORS[2], zorder=3, label="yours, on fresh prompts")
-ax.set_xticks([0, 1, 2, 4, 8, 16, 32, 64, 128, 256], [str(n) for n in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)])
+ax.scatter(
+    [len(found)], [found_share], marker="*", s=160, color=plots.COLORS[2], zorder=3,
+    label="yours, on fresh prompts"
+)
+ax.set_xticks(
+    [0, 1, 2, 4, 8, 16, 32, 64, 128, 256], [str(n) for n in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)]
+)
 ax.minorticks_off()
-ax.legend(fontsize=9)
-print(f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplained on {len(fresh.clean)} fresh prompts.")
+plots.legend(ax)
+print(
+    f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplained on "
+    f"{len(fresh.clean)} fresh prompts."
+)
 print("\n".join(f"  {edge}" for edge in found))
 for what, (_, shares) in curves.items():
     rest = [f"{n} edges {share:.1%}" for n, share in zip(sizes, shares, strict=True) if n >= 10]
@@ -2160,7 +2346,9 @@ if gpt2 is not None:
         for (a, b), (place, thing) in zip(people, scenes, strict=True)
         for s in (b, a)
     ]
-    tokens, twins = gpt2.to_tokens([t for t, *_ in asked[::2]]), gpt2.to_tokens([t for t, *_ in asked[1::2]])
+    tokens, twins = gpt2.to_tokens([t for t, *_ in asked[::2]]), gpt2.to_tokens(
+        [t for t, *_ in asked[1::2]]
+    )
     ids = [gpt2.to_tokens([x[i] for x in asked[::2]], prepend_bos=False)[:, 0] for i in (1, 2)]
     with torch.no_grad():
         logits, cache = gpt2.run_with_cache(tokens)
@@ -2172,11 +2360,17 @@ if gpt2 is not None:
             patched = activation_patch(gpt2, twins, cache, get_act_name("z", layer), None, head)
             grid[layer, head] = (logit_diff(patched, *ids).mean() - bottom) / (top - bottom)
         writes = torch.as_tensor(direct_logit_attribution(cache, gpt2, *ids)[1])
-        writes = (writes / cache["ln_final.hook_scale"][:, -1, :, None]).mean(0)  # the scale, held fixed
+        # the scale, held fixed
+        writes = (writes / cache["ln_final.hook_scale"][:, -1, :, None]).mean(0)
     names_of = [str(i) for i in range(shape[0])], [str(i) for i in range(shape[1])]
     left_ax, right_ax = plots.axes(2, size=(5.6, 4.4))
-    plots.matrix(grid, *names_of, "GPT-2: heads patched clean into corrupted", "head", "layer", "0 corrupted, 1 clean", ax=left_ax)
-    plots.matrix(writes, *names_of, "GPT-2: direct attribution", "head", "layer", "nats", ax=right_ax)
+    plots.matrix(
+        grid, *names_of, "GPT-2: heads patched clean into corrupted", "head", "layer",
+        "0 corrupted, 1 clean", ax=left_ax
+    )
+    plots.matrix(
+        writes, *names_of, "GPT-2: direct attribution", "head", "layer", "nats", ax=right_ax
+    )
 
 # %% [markdown]
 # If you have it, compare with the paper (section 3 and its figure of the circuit): *S-inhibition* heads in layers
@@ -2195,11 +2389,15 @@ half = torch.randint(1, two.cfg.d_vocab, (16, 50), generator=torch.Generator().m
 repeated = torch.cat([torch.zeros(16, 1, dtype=torch.long), half, half], dim=1)
 _, cache = two.run_with_cache(repeated)
 previous = cache["pattern", 0].diagonal(-1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
-induction = cache["pattern", last].diagonal(-half.shape[1] + 1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
+induction = cache["pattern", last].diagonal(
+    -half.shape[1] + 1, dim1=-2, dim2=-1
+)[..., 1:].mean((0, 2))
 W_OV = two.W_V[0] @ two.W_O[0]
 W_KQ = two.W_K[last] @ two.W_Q[last].transpose(-1, -2)
 joint = torch.einsum("aij,bjk->abik", W_OV, W_KQ).norm(dim=(-2, -1))
-composition = joint / (W_OV.norm(dim=(-2, -1))[:, None] * W_KQ.norm(dim=(-2, -1))) - two.cfg.d_model**-0.5
+composition = joint / (
+    W_OV.norm(dim=(-2, -1))[:, None] * W_KQ.norm(dim=(-2, -1))
+) - two.cfg.d_model**-0.5
 keys = through[:, :n_heads]
 ways = {
     "looks: previous × induction": previous[:, None] * induction,
@@ -2207,8 +2405,13 @@ ways = {
     "patching: edge into the keys": keys,
 }
 units = ["product of scores", "above the baseline", "0 corrupted, 1 clean"]
-for ax, (what, values), unit in zip(plots.axes(3, size=(4.7, 3.4)), ways.items(), units, strict=True):
-    plots.matrix(values, head_names[:n_heads], head_names[n_heads:], what, "head of layer 1", "head of layer 0", unit, ax=ax)
+for ax, (what, values), unit in zip(
+    plots.axes(3, size=(4.7, 3.4)), ways.items(), units, strict=True
+):
+    plots.matrix(
+        values, head_names[:n_heads], head_names[n_heads:], what, "head of layer 1",
+        "head of layer 0", unit, ax=ax
+    )
 strongest = {}
 for what, values in ways.items():
     order = values.flatten().argsort(descending=True)[:4].tolist()
@@ -2235,8 +2438,14 @@ print("The same four in all three:", len({frozenset(four) for four in strongest.
 
 # %%
 rows = [
-    ("q, k, v of 1.3 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 3])),
-    ("q, k, v of 1.6 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 6])),
+    (
+        "q, k, v of 1.3 patched alone restore",
+        "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 3])
+    ),
+    (
+        "q, k, v of 1.6 patched alone restore",
+        "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 6])
+    ),
     *(
         (f"correlation, estimate and exact: {kind}", f"{value:.2f}")
         for kind, value in correlations.items()
@@ -2244,10 +2453,16 @@ rows = [
     ),
     ("correlation, edges by gradient and by path patching", f"{edge_correlation:.2f}"),
     ("strongest edge between heads, by gradient", next(edge for edge in ranked if edge in between)),
-    *((f"correlation, keys of layer {layer}, {way}", f"{value:.3f}") for (layer, way), value in fixed_correlations.items()),
+    *(
+        (f"correlation, keys of layer {layer}, {way}", f"{value:.3f}") for (layer, way),
+        value in fixed_correlations.items()
+    ),
     ("first halves: edges, of all", f"{len(eight)} of {len(effects)}"),
     ("left unexplained by them, fresh names", f"{elsewhere_shares['as it was']:.1%}"),
-    ("largest, over six other texts", f"{max((elsewhere_shares[what] for what in templates), key=abs):.1%}"),
+    (
+        "largest, over six other texts",
+        f"{max((elsewhere_shares[what] for what in templates), key=abs):.1%}"
+    ),
     ("new last token: edges in your circuit", f"{len(found)} of {len(effects)}"),
     ("left unexplained by it, fresh prompts", f"{found_share:.1%}"),
 ]
