@@ -81,8 +81,8 @@ print(f"{len(words)} tokens: " + " | ".join(plots.token_text(word) for word in w
 # %% [markdown]
 # ## Where this chapter ends
 #
-# A model decides what to look at with two matrices per *attention head*, called $W_Q$ and $W_K$. Left: a piece of a trained
-# $W_Q$. Middle: the same piece of *another* $W_Q$ for the same head. Right: what the head looks at, from each
+# A model decides what to look at with two matrices per *attention head*, called $W_Q$ and $W_K$. First: a piece of a trained
+# $W_Q$. Second: the same piece of *another* $W_Q$ for the same head. Third: what the head looks at, from each
 # token (rows) back to earlier ones (columns). It is the same with either. You will do this yourself, with a word of your own.
 
 # %%

@@ -60,8 +60,8 @@ print(
 # %% [markdown]
 # ## Where this chapter ends
 #
-# Left: a zero-layer model learns, and flattens out. You will compute where, without training anything.
-# Right: what it believes follows a few words, read off its two matrices without running it.
+# Above: a zero-layer model learns, and flattens out. You will compute where, without training anything.
+# Below: what it believes follows a few words, read off its two matrices without running it.
 
 # %%
 words = ["import", " in", " is", " not", " self", "return", " except", "else"]
@@ -923,7 +923,7 @@ labels = {
 panels = plots.axes(2, size=(5.6, 3.6))
 for ax, what in zip(panels, ("how often the token occurs", "different successors per occurrence")):
     plots.points(
-        explanations[what][seen], kl_by_token[seen], f"By {what.removeprefix('how ')}", what,
+        explanations[what][seen], kl_by_token[seen], what.capitalize(), what,
         "KL from counted to learned (nats)", labels=labels, logx=True, ax=ax,
     )  # fmt: skip
 
@@ -939,8 +939,8 @@ for what, x in explanations.items():
     )
 
 # %% [markdown]
-# **What to see here.** Left, a cloud that falls to the right: rare tokens are learned badly, and the two exceptions lie far
-# outside it. Right, they fall into line. What counts is how much there is to learn from how many sightings. A token that is
+# **What to see here.** Above, a cloud that falls to the right: rare tokens are learned badly, and the two exceptions lie far
+# outside it. Below, they fall into line. What counts is how much there is to learn from how many sightings. A token that is
 # always followed by the same one is learned from few; one with a new successor at every other sighting is not learned from
 # hundreds. (The number of successors alone says next to nothing.) And for such a token the *counts* are mostly chance, too: ten
 # sightings tell little about a hundred possible successors. Being far from those counts is not always wrong.

@@ -59,8 +59,8 @@ print(corpus)
 # %% [markdown]
 # ## Where this chapter ends
 #
-# Left: the shipped two-layer model while it trained. One head learns to look at the previous token;
-# then, suddenly, others learn to look at what followed last time. Right: one of those, on 24 random
+# Above: the shipped two-layer model while it trained. One head learns to look at the previous token;
+# then, suddenly, others learn to look at what followed last time. Below: one of those, on 24 random
 # tokens that come twice. The stripe is the whole chapter in one picture: on seeing a token again, the
 # head looks at the token *after* its first occurrence.
 
@@ -777,7 +777,7 @@ for name, score in icl.items():
     )
 
 # %% [markdown]
-# **What to see here.** The left curves rise and fall together: some windows are harder here than there, and even the zero-layer model, which
+# **What to see here.** The upper curves rise and fall together: some windows are harder here than there, and even the zero-layer model, which
 # cannot use context at all, has a score other than 0. So compare on the *same* windows, and subtract it. Then one layer
 # gains a little from reading on, two layers gain much more, and keep gaining.
 
@@ -1412,7 +1412,7 @@ for pair in composition["K"].flatten().topk(3).indices.tolist():
     )
 
 # %% [markdown]
-# **What to see here.** The deepest red of all three panels is in the middle one, and its cells lead to the induction heads: from the previous-token head, and from
+# **What to see here.** The strongest colour of all three panels is in that of the keys, and its cells lead to the induction heads: from the previous-token head, and from
 # one that gives the token before a smaller part of its attention. (The weights printed beside them are from behaviour; the scores are not.) You have found the circuit
 # without running the model once. Training chose the keys.
 #
@@ -1488,8 +1488,8 @@ print(
 print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 
 # %% [markdown]
-# **What to see here.** Left, a diagonal: the keys carry the name of the token before, and the query asks for its own. Among these common tokens it is easy
-# to see; among all tokens the best match is the token itself for the share printed above, many times chance and far from all. Right, the same head without its
+# **What to see here.** Above, a diagonal: the keys carry the name of the token before, and the query asks for its own. Among these common tokens it is easy
+# to see; among all tokens the best match is the token itself for the share printed above, many times chance and far from all. Below, the same head without its
 # partner: no diagonal.
 
 # %% [markdown]

@@ -92,7 +92,7 @@ head_names = [f"{layer}.{head}" for layer in range(n_layers) for head in range(n
 
 
 def show_maps(by_position: Tensor, by_head: Tensor, what: str) -> None:
-    """Two maps side by side, layer by position and layer by head, coloured from -1 to 1."""
+    """Two maps, layer by position and layer by head, coloured from -1 to 1."""
     heads = [str(head) for head in range(n_heads)]
     maps = [
         (by_position, labels, "the stream entering a layer", "position"),
@@ -724,8 +724,8 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
     print(f"{stage:>14}: {rank:>5}   " + "  ".join(plots.token_name(two, token) for token in best))
 
 # %% [markdown]
-# **What to see here.** Left: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
-# comes at once. It is tempting to say "layer 1 does the work". But look right: when layer 1 begins, the two runs
+# **What to see here.** Above: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
+# comes at once. It is tempting to say "layer 1 does the work". But look below: when layer 1 begins, the two runs
 # *do* differ, and not only where the tokens differ (`A` and `C`): also after them, at the second halves `B` and `D`
 # most, then, fading, at the tokens that follow these. Layer 0 has written something there, for layer 1
 # and not for the output.
@@ -897,9 +897,9 @@ seconds = time.perf_counter() - before
 show_maps(by_position, by_head, "Clean into corrupted")
 
 # %% [markdown]
-# **What to see here.** The whole story in a few cells. Left, row 0: at the start only the tokens that differ
+# **What to see here.** The whole story in a few cells. Above, row 0: at the start only the tokens that differ
 # matter, `A` and `C`, the first halves. Row 1: one layer later the same information has moved one step to the
-# right, to `B` and `D`. Right: head 0.4 moved it, and 1.3 and 1.6 used it. The last
+# right, to `B` and `D`. Below: head 0.4 moved it, and 1.3 and 1.6 used it. The last
 # position stays empty in row 1: the difference comes there only by way of layer 1. In the last layer the cells of the heads that matter sum to
 # about 1, because all that layer 1 does to the output is add.
 #
@@ -1561,7 +1561,7 @@ ax_measured.set(
 plots.legend(ax_measured)
 
 # %% [markdown]
-# **What to see here.** Right: one formula with two attention weights explains the error of every prompt. At `B`
+# **What to see here.** Below: one formula with two attention weights explains the error of every prompt. At `B`
 # the weight is mostly near zero before the patch and large after it. The gradient stands on the flat foot of the
 # curve and sees a fraction. At `D` the weight falls. Where it falls from the middle of the curve the slope is steep
 # and the estimate too high, in some prompts several times; where it falls from near 1 the curve is flat again, and
@@ -2064,8 +2064,8 @@ edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].it
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
 
 # %% [markdown]
-# **What to see here.** Right: the gradient puts the same four edges first as path patching does, those of 0.4 far above all others. How
-# strong each of the four is, and which is the strongest, it gets only roughly: the softmax again. Read the left list as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
+# **What to see here.** Below: the gradient puts the same four edges first as path patching does, those of 0.4 far above all others. How
+# strong each of the four is, and which is the strongest, it gets only roughly: the softmax again. Read the bars above as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
 # 1.6, and they write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a
 # **hypothesis**: a *circuit*, a few edges out of all. It can be wrong in what it leaves out.
 

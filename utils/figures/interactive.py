@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from utils.figures.picture import PIXELS, WIDTH, picture
+from utils.figures.picture import DENSITY, PIXELS, WIDTH, description, picture
 from utils.figures.plots import COLORS, PALE, SEQUENTIAL, axes, head_name, label_text, legend, lines, pyplot, token_text
 
 
@@ -36,9 +36,9 @@ class LiveCurve:
         self.x.append(x)
         self.y.append(y)
         if time.perf_counter() - self._drawn > self.every:
-            self._draw()
+            self._draw(density=1)  # what is replaced in a second need not be sharp
 
-    def _draw(self) -> None:
+    def _draw(self, density: int = DENSITY) -> None:
         from IPython.display import display
 
         mean, smooth = self.y[0], []
@@ -49,10 +49,11 @@ class LiveCurve:
         ax.plot(self.x, self.y, color=COLORS[5], lw=0.6)
         series = {"running mean": (self.x, smooth)}
         lines(series, self.title, self.xlabel, self.ylabel, self.levels, ax=ax)
+        shown = _Html(description(ax.figure), picture(ax.figure, density))
         if self._handle is None:
-            self._handle = display(ax.figure, display_id=True)
+            self._handle = display(shown, display_id=True)
         else:
-            self._handle.update(ax.figure)
+            self._handle.update(shown)
         pyplot().close(ax.figure)
         self._drawn = time.perf_counter()
 

@@ -21,8 +21,9 @@ def pyplot():
     from matplotlib.colors import LinearSegmentedColormap
 
     # Zero is what the page is, so that it neither shines on a dark page nor hides on a light one.
-    ends = [(0.0, "#0072B2FF"), (0.5, "#80808000"), (1.0, "#D55E00FF")]
-    matplotlib.colormaps.register(LinearSegmentedColormap.from_list(DIVERGING, ends), name=DIVERGING, force=True)
+    ends = [(0.0, "#0072B2FF"), (0.499, "#0072B200"), (0.501, "#D55E0000"), (1.0, "#D55E00FF")]
+    if DIVERGING not in matplotlib.colormaps:
+        matplotlib.colormaps.register(LinearSegmentedColormap.from_list(DIVERGING, ends))
     plt.rcParams.update(dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK))
     plt.rcParams.update(dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"))
     plt.rcParams.update(
@@ -39,7 +40,6 @@ def pyplot():
             "legend.frameon": False,
         }
     )
-    plt.get_backend()  # in a notebook this registers matplotlib's own way to show figures, which ours replaces
     show_figures_as_pictures()
     return plt
 
@@ -184,21 +184,32 @@ def points(
 
 
 def name_points(ax, named: Sequence[tuple[float, float, str]]) -> None:
-    """Mark points `(x, y, name)` of a scatter plot and write their names beside them: on the side where there is room, one
-    above the other where they would meet."""
-    used: dict[str, float] = {}  # the height of the last name on each side, in points
-    point = 72 / ax.figure.dpi
-    left, right = (edge * point for edge in ax.get_window_extent().intervalx)
-    for x, y, text in sorted(named, key=lambda item: item[1]):
+    """Mark points `(x, y, name)` of a scatter plot and write each name where it covers the fewest points and no other name,
+    with a thin line to its point."""
+    import numpy as np
+
+    def on_page(xy) -> np.ndarray:  # in points of 1/72 inch
+        return ax.transData.transform(np.asarray(xy, dtype=float)) * 72 / ax.figure.dpi
+
+    others = on_page(np.concatenate([dots.get_offsets() for dots in ax.collections]))
+    low, high = ax.get_window_extent().get_points() * 72 / ax.figure.dpi
+    taken: list[np.ndarray] = []
+    for x, y, text in named:
         ax.scatter([x], [y], s=22, color=COLORS[1], lw=0)
-        across, height = ax.transData.transform((x, y)) * point
-        side = "right" if across > (left + right) / 2 else "left"
-        to = max(height, used.get(side, -1e9) + 11)
-        used[side] = to
+        half = np.array([2.6 * len(text) + 1, 5.5])  # of the size of a name
+        best = (float("inf"), np.zeros(2))
+        for radius in (9, 18, 30, 44, 60):
+            for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+                away = np.array([np.cos(angle), np.sin(angle)])
+                middle = on_page((x, y)) + away * (radius + half * abs(away))
+                inside = (abs(others - middle) < half).all(-1).sum()
+                met = sum((abs(other - middle) < 2 * np.maximum(half, 5.5)).all() for other in taken)
+                outside = (middle - half < low).any() or (middle + half > high).any()
+                best = min(best, (inside + 50 * met + 50 * outside + 0.05 * radius, middle), key=lambda found: found[0])
+        taken.append(best[1])
         ax.annotate(
-            label_text(text), (x, y), xytext=(7 if side == "left" else -7, to - height), textcoords="offset points", ha=side,
-            va="center", family="DejaVu Sans Mono", fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.5, "shrinkA": 0, "shrinkB": 2} if to > height + 4 else None,
+            label_text(text), (x, y), xytext=best[1] - on_page((x, y)), textcoords="offset points", ha="center", va="center",
+            family="DejaVu Sans Mono", fontsize=8, arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.6, "shrinkB": 3},
         )  # fmt: skip
 
 
