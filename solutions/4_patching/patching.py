@@ -2058,7 +2058,6 @@ plots.points(
     "path patching (nats)", "gradient (nats)",
     labels={i: between[i] for i in strong}, ax=ax_scatter,
 )
-ax_scatter.margins(x=0.25)
 ax_scatter.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
 edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].item()
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")

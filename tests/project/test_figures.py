@@ -6,6 +6,7 @@ import io
 import re
 
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
+from circuits.build import source_notebook
 from circuits.chapters import ROOT, chapters, read_cells, source
 from utils.figures import interactive, plots
 from utils.figures.picture import DENSITY, PIXELS, WIDTH, description, picture, png
@@ -119,6 +121,14 @@ def test_every_figure_says_in_a_sentence_what_it_shows(kinds):
     assert 'alt="Less &quot;than&quot;: bars' in html
 
 
+def test_nothing_sticks_out_of_a_figure():
+    long = "A title that says all that a reader could want to know of so small a figure, and then goes on"
+    for ax in (plots.bars([1.0, 2.0], ["a", "b"], long, "x", "y"), plots.lines({"a": ([0, 1], [1, 2])}, long, "x", "y")):
+        ax.figure.canvas.draw()
+        figure, title = ax.figure.bbox, ax._left_title.get_window_extent()
+        assert 0 <= title.x0 and title.x1 <= figure.x1 and title.y1 <= figure.y1 + 1
+
+
 def test_legends_cover_no_curve_and_names_no_other_name(kinds):
     for kind, ax in kinds.items():
         ax.figure.canvas.draw()
@@ -150,6 +160,22 @@ def test_the_attention_picture_bears_its_tokens(monkeypatch):
         assert [label.get_text() for label in ax.get_xticklabels()] == ["<|bos|>", "def", "•area", "(", "self", "):"]
     alt = re.search(r'<img alt="([^"]+)"', html)[1]
     assert alt.startswith("Three heads. 0.1: a map") and base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_what_a_chapter_shows_is_light_and_has_words(chapter, monkeypatch):
+    """The chapter with its reference answers, run: every figure fits and says what it shows, and the file is small."""
+    monkeypatch.setenv("CIRCUITS_QUICK", "1")
+    notebook = source_notebook(chapter)
+    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(ROOT)}}).execute()
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    assert not any("image/png" in data or "<Axes" in data.get("text/plain", "") for data in shown)
+    pictures = [img for data in shown for img in re.findall(r"<img [^>]*>", data.get("text/html", ""))]
+    assert len(pictures) > 5
+    for picture in pictures:
+        assert len(re.search(r'alt="([^"]*)"', picture)[1]) > 30 and int(re.search(r'width="(\d+)"', picture)[1]) <= COLUMN
+    assert len(nbformat.writes(notebook).encode()) < 3e6
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)

@@ -66,7 +66,7 @@ def description(fig) -> str:
 
 
 def _panel(ax) -> str:
-    title = _one_line(ax.get_title(loc="left") or ax.get_title())
+    title = _one_line(ax.get_title(loc="left") or ax.get_title() or ax.get_ylabel())
     across, up = _one_line(ax.get_xlabel()) or "position", _one_line(ax.get_ylabel()) or "value"
     if ax.images:
         values = ax.images[0].get_array()
@@ -81,7 +81,7 @@ def _panel(ax) -> str:
     if ax.containers:
         inside = [_one_line(text.get_text()) for text in ax.texts]  # what is written on the bars
         return f"{title}: bars of {up} by {across}{_listed(inside or _bars(ax))}."
-    if curves := [line for line in ax.lines if len(line.get_xdata()) > 2]:
+    if curves := [line for line in ax.lines if len(line.get_xdata()) != 2]:  # two ends are a level, not a curve
         return f"{title}: {up} over {across}{_listed(_ends(curves))}."
     if ax.collections:
         n = sum(len(points.get_offsets()) for points in ax.collections)

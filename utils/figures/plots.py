@@ -1,6 +1,7 @@
 """Figures for the notebooks: titled, with units, tokens as text, colours that everybody can tell apart, on no
 background of their own, so that they read in JupyterLab's light theme and in its dark one."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -81,6 +82,12 @@ def axes(n: int = 1, size: tuple[float, float] = (5.5, 3.4)):
     return grid.flat[0] if n == 1 else list(grid.flat[:n])
 
 
+def wrapped(ax, title: str) -> str:
+    """A title in as many lines as its axes are too narrow for."""
+    inches = ax.get_position().width * ax.figure.get_figwidth()
+    return textwrap.fill(title, max(20, int(inches / 0.088)))
+
+
 def legend(ax, handles: Sequence | None = None, labels: Sequence[str] | None = None) -> None:
     """Name what is drawn, between the title and the axes, where it covers nothing."""
     if handles is None:
@@ -115,7 +122,7 @@ def lines(
         ax.set_xscale("log", base=2)
         ticks = sorted({float(v) for x, _ in series.values() for v in x})
         ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
     if len(series) + len(levels or {}) > 1:
         legend(ax)
     return ax
@@ -146,10 +153,15 @@ def matrix(
     turned = 0 if max(len(c) for c in columns) < 4 else 90
     ax.set_xticks(range(len(columns)), [label_text(c) for c in columns], rotation=turned, **mono)
     ax.set_yticks(range(len(rows)), [label_text(r) for r in rows], **mono)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    ax.spines[:].set_visible(False)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
+    framed(ax)
     colorbar(image, ax, unit)
     return ax
+
+
+def framed(ax) -> None:
+    """A thin frame round an image, as cells at zero are what the page is."""
+    ax.spines[:].set(visible=True, linewidth=0.4)
 
 
 def colorbar(image, ax, unit: str) -> None:
@@ -177,7 +189,7 @@ def points(
         ax.set_xscale("log")
     if logy:
         ax.set_yscale("log")
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
     ax.margins(0.08)
     name_points(ax, [(float(x[i]), float(y[i]), text) for i, text in (labels or {}).items()])
     return ax
@@ -196,7 +208,7 @@ def name_points(ax, named: Sequence[tuple[float, float, str]]) -> None:
     taken: list[np.ndarray] = []
     for x, y, text in named:
         ax.scatter([x], [y], s=22, color=COLORS[1], lw=0)
-        half = np.array([2.6 * len(text) + 1, 5.5])  # of the size of a name
+        half = np.array([2.6 * len(text) + 3, 6.0])  # of the size of a name
         best = (float("inf"), np.zeros(2))
         for radius in (9, 18, 30, 44, 60):
             for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
@@ -228,8 +240,8 @@ def image(
     diverging = data.min() < 0
     colors = {"cmap": DIVERGING, "vmin": -limit} if diverging else {"cmap": SEQUENTIAL, "vmin": 0}
     shown = ax.imshow(data, vmax=limit, aspect="auto", interpolation="nearest", **colors)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    ax.spines[:].set_visible(False)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
+    framed(ax)
     colorbar(shown, ax, unit)
     return ax
 
@@ -253,7 +265,7 @@ def stacks(
     for i, (name, level) in enumerate((levels or {}).items()):
         ax.axvline(level, ls=["--", ":"][i % 2], color=COLORS[4], lw=2, label=f"{name}: {level:,.4g}")
     ax.invert_yaxis()
-    ax.set(title=title, xlabel=xlabel)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel)
     if levels:
         legend(ax)
     return ax
@@ -290,7 +302,7 @@ def bars(
     ax.bar(range(len(names)), heights, color=[COLORS[0] if v >= 0 else COLORS[1] for v in heights])
     ax.axhline(0, color=INK, lw=0.8)
     ax.set_xticks(range(len(names)), list(names))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
     return ax
 
 
@@ -322,7 +334,7 @@ def histogram(
         ax.plot([at, at], [0, height], color=COLORS[1], lw=1.4)
         ax.text(at, height, name, ha="center", va="bottom", fontsize=8)
     ax.set_ylim(0, top * (1.1 + 0.09 * len(floors)))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
     legend(ax)
     return ax
 
@@ -341,7 +353,7 @@ def complex_plane(numbers: Mapping[str, Tensor], title: str, xlabel: str, ylabel
         ax.scatter(z.real, z.imag, s=26, alpha=0.8, lw=0, marker="os^Dv"[i % 5], label=name)
     ax.set_aspect("equal")
     ticks = [-1, -0.5, 0, 0.5, 1]
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xticks=ticks, yticks=ticks)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel, xticks=ticks, yticks=ticks)
     ax.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12))
     if len(numbers) > 1:
         legend(ax)
@@ -409,7 +421,7 @@ def by_head(
     panels[-1].set_xticks(range(len(names)), names)
     panels[-1].set_xlabel("head (layer.head)")
     patches = [plt.Rectangle((0, 0), 1, 1, color=COLORS[i]) for i in range(len(marked))]
-    panels[0].set_title(title)
+    panels[0].set_title(wrapped(panels[0], title))
     legend(panels[0], patches, list(marked))
     return panels
 
@@ -436,7 +448,7 @@ def grouped_bars(
     for i, (name, level) in enumerate((levels or {}).items()):
         ax.axhline(level, ls=["--", ":"][i % 2], color=INK, lw=1.2, label=f"{name}: {level:.2f}")
     ax.set_xticks(range(len(labels)), labels)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=wrapped(ax, title), xlabel=xlabel, ylabel=ylabel)
     if len(series) + len(levels or {}) > 1:
         legend(ax)
     return ax
