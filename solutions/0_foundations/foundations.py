@@ -21,11 +21,11 @@
 # - say what a single part can move, from where to where, and through how many dimensions;
 # - find two parts that work together, from the weights alone.
 #
-# **Time**: about 70 minutes, 57 of them for the exercises. **Needs**: Python, a little PyTorch, and matrix
+# **Time**: about 75 minutes, 59 of them for the exercises. **Needs**: Python, a little PyTorch, and matrix
 # products. **Follows**: *A Mathematical Framework for Transformer Circuits*, section "Transformer Overview".
 
 # %% [markdown]
-# ### How a chapter works
+# ## How a chapter works
 #
 # Run the cells from top to bottom with Shift+Enter. Some hold a function for you to complete: put your code in
 # place of `raise NotImplementedError()`, run that cell, then the one below it, which checks your answer.
@@ -70,17 +70,19 @@ from utils import load_corpus, load_model
 from utils.figures import plots
 
 model = load_model("two_layer").requires_grad_(False)
-n_layers, n_heads, d_model, d_head = (getattr(model.cfg, name) for name in ("n_layers", "n_heads", "d_model", "d_head"))
+n_layers, n_heads, d_model, d_head = (
+    getattr(model.cfg, name) for name in ("n_layers", "n_heads", "d_model", "d_head")
+)
 tokens = model.to_tokens("def area(self):\n    return self.width * self.height\n")
 words = model.to_str_tokens(tokens[0])
 print(f"{n_layers} layers of {n_heads} heads; d_model = {d_model}, d_head = {d_head}")
 print(f"{len(words)} tokens: " + " | ".join(plots.token_text(word) for word in words))
 
 # %% [markdown]
-# ### Where this chapter ends
+# ## Where this chapter ends
 #
-# A model decides what to look at with two matrices per *attention head*, called $W_Q$ and $W_K$. Left: a piece of a trained
-# $W_Q$. Middle: the same piece of *another* $W_Q$ for the same head. Right: what the head looks at, from each
+# A model decides what to look at with two matrices per *attention head*, called $W_Q$ and $W_K$. First: a piece of a trained
+# $W_Q$. Second: the same piece of *another* $W_Q$ for the same head. Third: what the head looks at, from each
 # token (rows) back to earlier ones (columns). It is the same with either. You will do this yourself, with a word of your own.
 
 # %%
@@ -114,7 +116,10 @@ for ax, W, what in [(panels[0], W_Q, "As trained"), (panels[1], other_W_Q, "Rewr
         W[:d_head], f"{what}: {d_head} of {d_model} rows of W_Q", "dimension of the head",
         "dimension of the residual stream", "weight", ax=ax,
     )  # fmt: skip
-plots.matrix(patterns[1], words, words, "What both of them look at", "source token", "token", "attention", ax=panels[2])
+plots.matrix(
+    patterns[1], words, words, "What both of them look at", "source token", "token", "attention",
+    ax=panels[2]
+)
 print(f"Largest difference between the two patterns: {(patterns[0] - patterns[1]).abs().max():.1g}")
 
 # %% [markdown]
@@ -147,7 +152,9 @@ print(f"Largest difference between the two patterns: {(patterns[0] - patterns[1]
 # </details>
 
 # %% exercise="split_heads"
-def split_heads(x: Float[Tensor, "batch pos d_model"], n_heads: int) -> Float[Tensor, "batch pos n_heads d_head"]:
+def split_heads(
+    x: Float[Tensor, "batch pos d_model"], n_heads: int
+) -> Float[Tensor, "batch pos n_heads d_head"]:
     """Give the heads, which lie side by side in the last axis, an axis of their own."""
     ### BEGIN SOLUTION
     return rearrange(x, "batch pos (n_heads d_head) -> batch pos n_heads d_head", n_heads=n_heads)
@@ -160,12 +167,17 @@ check("split_heads")
 _, cache = model.run_with_cache(tokens)
 side_by_side = torch.cat(list(model.W_V[0]), dim=-1)  # [d_model, n_heads * d_head]
 v = split_heads(cache["embed"] @ side_by_side, n_heads)
-print(f"{list(side_by_side.shape)} gives all heads at once; split, they have shape {list(v.shape)}.")
+print(
+    f"{list(side_by_side.shape)} gives all heads at once; split, they have shape {list(v.shape)}."
+)
 print(f"Largest difference from the model's own: {(v - cache['v', 0]).abs().max():.1g}")
 
 panels = plots.axes(3, size=(4.5, 4.0))
 for ax, h in zip(panels, (0, 1, 6)):
-    plots.matrix(cache["pattern", 0][0, h], words, words, f"Layer 0, head {h}", "source token", "token", "attention", ax=ax)
+    plots.matrix(
+        cache["pattern", 0][0, h], words, words, f"Layer 0, head {h}", "source token", "token",
+        "attention", ax=ax
+    )
 
 # %% [markdown]
 # **What to see here.** Three heads of one layer, and each looks elsewhere. That is what heads are for. (Rows sum to one, and
@@ -184,6 +196,9 @@ for ax, h in zip(panels, (0, 1, 6)):
 #
 # `model.run_with_cache(tokens)` returns the logits and a *cache* of everything on the way, by name: `cache["embed"]`
 # is `[batch pos d_model]`, and `cache["result", layer]` `[batch pos n_heads d_model]` holds what each head of a layer adds.
+#
+# Nothing here says at which place of the text a vector stands. In this model a *positional* vector, a row of `W_pos`
+# `[n_ctx d_model]`, is added to what queries and keys read, and only there: it never enters the stream.
 
 # %% [markdown]
 # ### Exercise · take the stream apart    ●●○   5 min
@@ -203,7 +218,9 @@ for ax, h in zip(panels, (0, 1, 6)):
 # </details>
 
 # %% exercise="residual_parts"
-def residual_parts(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "part batch pos d_model"]:
+def residual_parts(
+    model: Transformer, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "part batch pos d_model"]:
     """What was added to the residual stream: the embedding, then each head, layer by layer."""
     ### BEGIN SOLUTION
     _, cache = model.run_with_cache(tokens)
@@ -222,10 +239,15 @@ parts = residual_parts(model, tokens)
 logits = model(tokens)
 put_together = sum(part @ model.W_U for part in parts)
 sum_error = (put_together - logits).abs().max()
-print(f"Logits up to {logits.abs().max():.0f}; the sum of the {len(parts)} parts is off by at most {sum_error:.1g}.")
+print(
+    f"Logits up to {logits.abs().max():.0f}; the sum of the {len(parts)} parts is off by at most "
+    f"{sum_error:.1g}."
+)
 
 centred = model.W_U - model.W_U.mean(dim=-1, keepdim=True)  # a logit counts only against the others
-votes = einsum(parts[:, 0, :-1], centred[:, tokens[0, 1:]], "part pos d_model, d_model pos -> part pos")
+votes = einsum(
+    parts[:, 0, :-1], centred[:, tokens[0, 1:]], "part pos d_model, d_model pos -> part pos"
+)
 plots.matrix(
     votes, part_names, words[1:], "What each part adds to the logit of the token that comes next",
     "the token that comes next", "part (layer.head)", "logit, minus the mean logit",
@@ -320,7 +342,8 @@ ax.set_xticks(range(len(losses)), ["nothing", *part_names], rotation=90);
 # %% [markdown]
 # ### Exercise · a bilinear form    ●○○   3 min
 #
-# Compute it for a batch: row $i$ of `x` with row $i$ of `y`, one number each.
+# Compute it for a batch: row $i$ of `x` with row $i$ of `y`, one number each. (The formula, applied to whole batches,
+# would pair every row with every row.)
 #
 # <details><summary>Hint 1</summary>
 # <code>x @ M</code> does the first sum, for all rows at once. It has the shape of <code>y</code>.
@@ -370,17 +393,23 @@ check("adjoint_attention")
 
 # %%
 M = adjoint_attention(model.W_Q[0, 2], model.W_K[0, 2])
-x = cache["embed"][0] + model.W_pos[: len(words)]  # this model adds positions to what queries and keys read
+# this model adds positions to what queries and keys read
+x = cache["embed"][0] + model.W_pos[: len(words)]
 destination, source = torch.tensor([5, 11, 16]), torch.tensor([4, 2, 16])
 yours = bilinear(M, x[destination], x[source]) / math.sqrt(d_head)
 for i, j, score in zip(destination.tolist(), source.tolist(), yours):
     pair = f"{plots.token_text(words[i])} looks at {plots.token_text(words[j])}"
-    print(f"{pair:<22} x M y = {score:+.3f}    the model's score {cache['attn_scores', 0][0, 2, i, j]:+.3f}")
+    print(
+        f"{pair:<22} x M y = {score:+.3f}    the model's score "
+        f"{cache['attn_scores', 0][0, 2, i, j]:+.3f}"
+    )
 
 brackets = ["(", "[", "{", ")", "]", "}", "self", ".", " =", " if", " x"]
 vectors = model.W_E[[model.to_tokens(word, prepend_bos=False)[0, 0].item() for word in brackets]]
 plots.matrix(
-    vectors @ M @ vectors.T / math.sqrt(d_head), brackets, brackets, "Whom head 0.2 wants to look at, positions aside",
+    vectors @ M @ vectors.T / math.sqrt(
+        d_head
+    ), brackets, brackets, "Whom head 0.2 wants to look at, positions aside",
     "source token", "token that looks", "score",
 );  # fmt: skip
 
@@ -417,7 +446,9 @@ plots.matrix(
 
 # %% exercise="regauge"
 def regauge(
-    W_Q: Float[Tensor, "d_model d_head"], W_K: Float[Tensor, "d_model d_head"], R: Float[Tensor, "d_head d_head"]
+    W_Q: Float[
+        Tensor, "d_model d_head"
+    ], W_K: Float[Tensor, "d_model d_head"], R: Float[Tensor, "d_head d_head"]
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_model d_head"]]:
     """W_Q R, and the W_K that goes with it: other queries and keys, the same attention."""
     ### BEGIN SOLUTION
@@ -437,11 +468,19 @@ my_word = "QK?"
 R = torch.linalg.solve(W_Q[:d_head], ink(my_word))  # W_Q[:d_head] @ R is the picture
 new_W_Q, new_W_K = regauge(W_Q, W_K, R)
 rewritten = with_head(LAYER, HEAD, W_Q=new_W_Q, W_K=new_W_K)
-(logits_before, before), (logits_after, after) = (m.run_with_cache(tokens) for m in (exact, rewritten))
+(logits_before, before), (logits_after, after) = (
+    m.run_with_cache(tokens) for m in (exact, rewritten)
+)
 
 panels = plots.axes(4, size=(4.2, 3.7))
-for ax, W, what in zip(panels, (W_Q, new_W_Q, W_K, new_W_K), ("W_Q, trained", "W_Q, yours", "W_K, trained", "W_K, yours")):
-    plots.image(W[:d_head], f"{what} ({d_head} rows)", "dimension of the head", "dimension of the stream", "weight", ax=ax)
+for ax, W, what in zip(
+    panels, (W_Q, new_W_Q, W_K, new_W_K),
+    ("W_Q, trained", "W_Q, yours", "W_K, trained", "W_K, yours")
+):
+    plots.image(
+        W[:d_head], f"{what} ({d_head} rows)", "dimension of the head", "dimension of the stream",
+        "weight", ax=ax
+    )
 pattern_error = (before["pattern", LAYER] - after["pattern", LAYER]).abs().max()
 print(f"Queries moved by up to      {(before['q', LAYER] - after['q', LAYER]).abs().max():.1f}")
 print(f"Attention weights moved by  {pattern_error:.1g}")
@@ -461,31 +500,8 @@ print(f"Logits moved by             {(logits_before - logits_after).abs().max():
 # $$r = \underbrace{A}_{[\text{pos}\; \text{pos}]}\; \underbrace{x}_{[\text{pos}\; d_\text{model}]}\;
 # \underbrace{W_V}_{[d_\text{model}\; d_\text{head}]}\; \underbrace{W_O}_{[d_\text{head}\; d_\text{model}]}$$
 #
-# Again two matrices occur only as a product. (In this product nothing is transposed.)
-
-# %% [markdown]
-# ### Exercise · regauge what is moved    ●○○   2 min
-#
-# Return $W_V R$ and the $W_O$ that goes with it.
-#
-# <details><summary>Hint 1</summary>
-# Slip $R R^{-1}$ in between: $W_V R\, R^{-1} W_O$.
-# </details>
-# <details><summary>Hint 2</summary>
-# $W_O$ has shape <code>[d_head d_model]</code>, so the inverse acts on it from the left.
-# </details>
-
-# %% exercise="regauge_ov"
-def regauge_ov(
-    W_V: Float[Tensor, "d_model d_head"], W_O: Float[Tensor, "d_head d_model"], R: Float[Tensor, "d_head d_head"]
-) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_head d_model"]]:
-    """W_V R, and the W_O that goes with it: other values, the same result."""
-    ### BEGIN SOLUTION
-    return W_V @ R, torch.linalg.inv(R) @ W_O
-    ### END SOLUTION
-
-# %% check="regauge_ov"
-check("regauge_ov")
+# Again two matrices occur only as a product. In this one nothing is transposed, so the gauge is simpler: $W_V R$ goes
+# with $R^{-1} W_O$, for any invertible $R$, and the head moves what it moved before.
 
 # %% [markdown]
 # ### Exercise · predict: what survives?    ●●○   3 min
@@ -519,13 +535,14 @@ attn = regauged.blocks[0].attn
 for h in range(n_heads):
     R, S = torch.randn(2, d_head, d_head, generator=generator, dtype=torch.float64)
     attn.W_Q[h], attn.W_K[h] = regauge(exact.W_Q[0, h], exact.W_K[0, h], R)
-    attn.W_V[h], attn.W_O[h] = regauge_ov(exact.W_V[0, h], exact.W_O[0, h], S)
+    attn.W_V[h], attn.W_O[h] = exact.W_V[0, h] @ S, torch.linalg.solve(S, exact.W_O[0, h])
 after = regauged.run_with_cache(tokens)[1]
 activations = ["q", "k", "v", "attn_scores", "pattern", "z", "result", "attn_out", "resid_post"]
 kept = survives_regauging(activations)
 print("activation     moved by    you said")
 for name in activations:
-    moved = (after[name, 0] - before[name, 0]).nan_to_num().abs().max()  # scores of the future are -inf
+    # scores of the future are -inf
+    moved = (after[name, 0] - before[name, 0]).nan_to_num().abs().max()
     print(f"{name:<12} {moved:>10.0e}    {'survives' if name in kept else 'changes'}")
 
 # %% [markdown]
@@ -536,27 +553,30 @@ for name in activations:
 # %% [markdown]
 # ## Along positions, along features
 #
-# With its pattern held fixed, a head is one linear map from all the vectors to all the results:
+# With its pattern held fixed, a head is one linear map: from all the vectors, $X$ `[src d_in]`, to all the results,
+# $Y$ `[dest d_out]`. Written as one large matrix, it has an entry for every pair of a number that goes in (which source,
+# which dimension) and a number that comes out (which destination, which dimension). Each entry is a product of two:
 #
-# $$X \;\mapsto\; \underbrace{A}_{[\text{dest}\;\; \text{src}]}\; \underbrace{X}_{[\text{src}\;\; d_\text{in}]}\;
-# \underbrace{W}_{[d_\text{in}\;\; d_\text{out}]}$$
+# $$(A \otimes W)\big[(\text{src}, i),\ (\text{dest}, o)\big]
+# = \underbrace{A[\text{dest}, \text{src}]}_{\text{the pattern}} \cdot \underbrace{W[i, o]}_{W_V W_O}
+# \qquad Y[\text{dest}, o] = \sum_{\text{src},\, i} X[\text{src}, i]\; (A \otimes W)\big[(\text{src}, i),\ (\text{dest}, o)\big]$$
 #
-# $A$, the pattern, stands on one side and $W = W_V W_O$ on the other, and neither knows of the other. Such a map is written
-# $A \otimes W$, a *Kronecker product* (also tensor product). As one large matrix it would have an entry for
-# every pair of places in $X$, $(\text{src} \cdot d_\text{in}) \times (\text{dest} \cdot d_\text{out})$ of them. Nobody writes it out.
-# (In the paper vectors are columns, so there $W$ appears transposed.)
+# That is a *Kronecker product* (also tensor product). The matrix has $(\text{src} \cdot d_\text{in}) \times
+# (\text{dest} \cdot d_\text{out})$ entries, and nobody writes it out. (In the paper vectors are columns, so there $W$
+# appears transposed.)
 
 # %% [markdown]
 # ### Exercise · apply a Kronecker product    ●●○   4 min
 #
-# Apply $A \otimes W$ to $X$ without forming the large matrix.
+# Apply $A \otimes W$ to $X$ without forming the large matrix: two products of small ones are enough.
 #
 # <details><summary>Hint 1</summary>
-# The formula above is the whole answer. Which of the two acts from the left?
+# Put the first formula into the second. In the sum over <code>src</code> and <code>i</code>, which factors depend on
+# which of the two? Sum over one of them first.
 # </details>
 # <details><summary>Hint 2</summary>
-# Entry <code>[dest, out]</code> is the sum over <code>src</code> and <code>in</code> of
-# <code>A[dest, src] * X[src, in] * W[in, out]</code>.
+# A sum over the last axis of one table and the first of the next is a matrix product. Which of the two tables
+# has <code>src</code> last?
 # </details>
 
 # %% exercise="kron_apply"
@@ -576,13 +596,19 @@ A, X = cache["pattern", 0][0, 0], cache["resid_pre", 0][0]
 W = model.W_V[0, 0] @ model.W_O[0, 0]
 head_error = (kron_apply(A, W, X) - cache["result", 0][0, :, 0]).abs().max()
 print(f"Head 0.0 is A ⊗ W on these {len(words)} tokens: the difference is {head_error:.1g}.")
-print(f"Written out, A ⊗ W would have {(X.numel()) ** 2:,} entries; A and W together have {A.numel() + W.numel():,}.")
+print(
+    f"Written out, A ⊗ W would have {(X.numel()) ** 2:,} entries; A and W together have "
+    f"{A.numel() + W.numel():,}."
+)
 
 few, dims = 6, 5  # a corner small enough to draw
 panels = plots.axes(3, size=(4.8, 4.0))
 corner, block = A[:few, :few].T.contiguous(), W[:dims, :dims].contiguous()
 plots.image(corner, f"A: {few} tokens", "destination", "source", "attention", ax=panels[0])
-plots.image(block, f"W: {dims} of {d_model} dimensions", "dimension out", "dimension in", "weight", ax=panels[1])
+plots.image(
+    block, f"W: {dims} of {d_model} dimensions", "dimension out", "dimension in", "weight",
+    ax=panels[1]
+)
 plots.image(
     torch.kron(corner, block), "A ⊗ W, written out", "destination, and dimension out in it",
     "source, and dimension in", "product", ax=panels[2],
@@ -590,14 +616,14 @@ plots.image(
 
 # %% [markdown]
 # **What to see here.** The large matrix is a grid of copies of $W$, each as strong as one attention weight (faint ones
-# look empty). (To show source → destination from top to bottom, $A$ is drawn transposed.) This is the whole head: *where*
-# times *what*, chosen independently.
+# look empty). (Here rows are what goes in and columns what comes out, so $A$ is drawn transposed.) And it came out as
+# $A X W$: $A$ on one side of the vectors, $W$ on the other. This is the whole head: *where* times *what*, chosen independently.
 
 # %% [markdown]
 # ### Exercise · predict: who mixes positions?    ●○○   4 min
 #
-# Commit before you look. Someone changes the vector at one position of $X$, the `source`. At which positions does $A X W$
-# change? You are given $A$ and $W$ (no entry of $W$ is 0). Return the list of positions.
+# Commit before you look. Someone adds a vector $\delta$ to one position of $X$, the `source`. At which positions does $A X W$
+# change? You are given $A$ and $W$; $\delta$ is one that $W$ lets through, $\delta W \ne 0$. Return the list of positions.
 #
 # <details><summary>Hint 1</summary>
 # Which of the two has positions for its axes?
@@ -620,6 +646,14 @@ check("positions_reached")
 
 # %%
 nudge = torch.randn(d_model, generator=torch.Generator().manual_seed(2))
+U = torch.linalg.svd(W)[0]
+unseen = U[:, d_head:] @ U[:, d_head:].T @ nudge  # the part of it that W sends to 0
+print(f"The nudge has length {nudge.norm():.1f}; W makes {(nudge @ W).norm():.1f} of it.")
+print(
+    f"A part of it, as long as {unseen.norm():.1f}, is unseen: W makes {(unseen @ W).norm():.0e} "
+    "of that."
+)
+
 moved = torch.zeros(len(words), len(words))
 for source in range(len(words)):
     changed = X.clone()
@@ -632,12 +666,15 @@ plots.matrix(
     "token", "distance", ax=right,
 )  # fmt: skip
 reached = [plots.token_text(words[i]) for i in positions_reached(A * (A > 0.01), W, 5)]
-print(f"More than 1% of their attention on the first {plots.token_text(words[5])}: {'  '.join(reached)}")
+print(
+    f"More than 1% of their attention on the first {plots.token_text(words[5])}: "
+    f"{'  '.join(reached)}"
+)
 
 # %% [markdown]
-# **What to see here.** The same picture twice. Where a change arrives is decided by $A$ alone, and $W$ only
-# decides what becomes of it. In a transformer, attention patterns are the *only* thing that moves anything between
-# positions.
+# **What to see here.** The same picture twice. Where a change arrives is decided by $A$ alone, and $W$ only decides what
+# becomes of it, which may be nothing: most of the nudge is in the *null space* of $W$, the changes that this head does not
+# see, though no entry of $W$ is 0. In a transformer, attention patterns are the *only* thing that moves anything between positions.
 
 # %% [markdown]
 # ## How much fits through a head?
@@ -699,19 +736,23 @@ spectra = {
 }
 plots.lines(
     {name: (range(1, d_model + 1), singular_values(M)) for name, M in spectra.items()},
-    "Singular values of W_V W_O", "number of the dimension, strongest first", "strength, relative to the strongest",
+    "Singular values of W_V W_O", "number of the dimension, strongest first",
+    "strength, relative to the strongest",
     ax=plots.axes(size=(7, 3.6)),
 )  # fmt: skip
 predicted = predict_ranks(d_model, d_head, n_heads)
 print(f"You predicted {int(predicted[0])} and {int(predicted[1])}.")
 for name, M in spectra.items():
-    print(f"rank {rank(M):>3}   {name}")
+    print(
+        f"rank {rank(M):>3}   its dimension {d_head} is {singular_values(M)[d_head - 1]:.0%} as "
+        f"strong as its first   {name}"
+    )
 
 # %% [markdown]
 # **What to see here.** A cliff: after `d_head` dimensions a head's matrix has nothing left, though it is as large
 # as the random one. (With a *singular value decomposition*, a matrix is written as a sum of dimensions, each with its
-# strength, the singular value.) All the heads together fill the stream. Before the cliff there is a high plateau: these heads use
-# all that they have.
+# strength, the singular value.) All the heads together fill the stream. Before the cliff a head's strengths fall steadily, and
+# slowly: the weakest dimension that it has is still about half as strong as its strongest. These heads use all that they have.
 
 # %% [markdown]
 # ## Less than the rank
@@ -753,8 +794,11 @@ def thinned(k: int, what: str) -> Transformer:
     """The model with every head's W_V W_O, or W_Q W_K^T, cut down to rank k."""
     new = copy.deepcopy(model)
     for block in new.blocks:
-        for W_Q, W_K, W_V, W_O in zip(block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O):
-            if what == "OV":  # keep W_V, and find the W_O with which the product is the truncated one
+        for W_Q, W_K, W_V, W_O in zip(
+            block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O
+        ):
+            # keep W_V, and find the W_O with which the product is the truncated one
+            if what == "OV":
                 W_O.copy_(torch.linalg.lstsq(W_V, truncate_rank(W_V @ W_O, k)).solution)
             else:
                 W_K.copy_(torch.linalg.lstsq(W_Q, truncate_rank(W_Q @ W_K.T, k)).solution.T)
@@ -765,13 +809,19 @@ kept_dims = [4, 12, 20, 28]
 costs = {
     name: (
         [*kept_dims, d_head],
-        [*(float(cross_entropy_nats(thinned(k, what)(heldout), heldout)) for k in kept_dims), full_loss],
+        [
+            *(float(cross_entropy_nats(thinned(k, what)(heldout), heldout)) for k in kept_dims),
+            full_loss
+        ],
     )
     for name, what in [("W_V W_O: what is moved", "OV"), ("W_Q W_K^T: where to look", "QK")]
 }
 plots.lines(
-    costs, "The loss, when every head keeps only some of its dimensions", f"dimensions kept, of d_head = {d_head}",
-    "loss (nats per token)", levels={"the whole model": full_loss}, markers=True, ax=plots.axes(size=(7, 3.6)),
+    costs, "The loss, when every head keeps only some of its dimensions",
+    f"dimensions kept, of d_head = {d_head}",
+    "loss (nats per token)", levels={
+        "the whole model": full_loss
+    }, markers=True, ax=plots.axes(size=(7, 3.6)),
 );  # fmt: skip
 
 # %% [markdown]
@@ -791,7 +841,9 @@ def ranks(matrices: Tensor) -> int:
 
 layers = range(n_layers)
 writers = {"embedding": rank(model.W_E)} | {f"heads of layer {i}": ranks(OV[i]) for i in layers}
-reads = {f"{name}, layer {i}": ranks(getattr(model, f"W_{name}")[i]) for i in layers for name in "QKV"}
+reads = {
+    f"{name}, layer {i}": ranks(getattr(model, f"W_{name}")[i]) for i in layers for name in "QKV"
+}
 reads["unembedding"] = rank(model.W_U)
 written, read = sum(writers.values()), sum(reads.values())
 plots.stacks(
@@ -818,31 +870,8 @@ print(f"All writers together span {rank(everyone)} dimensions.")
 # \underbrace{W_\text{in}}_{[d_\text{model}\;\; d_\text{read}]} \;=\;
 # \underbrace{\text{virtual weights}}_{[d_\text{write}\;\; d_\text{read}]}$$
 #
-# Where this product is 0, the reader does not see the writer at all: one writes to dimensions that the other does not read.
-
-# %% [markdown]
-# ### Exercise · virtual weights    ●○○   2 min
-#
-# Compute them. What the writer sends is a row vector $z$ of length $d_\text{write}$; it arrives as $z$ times the result.
-#
-# <details><summary>Hint 1</summary>
-# $z$ is written as $z W_\text{out}$, a vector in the stream. What does the reader make of that vector?
-# </details>
-# <details><summary>Hint 2</summary>
-# $(z W_\text{out}) W_\text{in} = z\,(W_\text{out} W_\text{in})$.
-# </details>
-
-# %% exercise="virtual_weights"
-def virtual_weights(
-    W_out: Float[Tensor, "d_write d_model"], W_in: Float[Tensor, "d_model d_read"]
-) -> Float[Tensor, "d_write d_read"]:
-    """What a later reader gets of an earlier writer, straight through the residual stream."""
-    ### BEGIN SOLUTION
-    return W_out @ W_in
-    ### END SOLUTION
-
-# %% check="virtual_weights"
-check("virtual_weights")
+# A row vector $z$ that the writer sends arrives as $z$ times this product. Where it is 0, the reader does not see the writer
+# at all: one writes to dimensions that the other does not read.
 
 # %% [markdown]
 # ### Exercise · how strong is the wire?    ●○○   3 min
@@ -852,7 +881,7 @@ check("virtual_weights")
 #
 # $$\text{strength} = \frac{\lVert W_\text{out} W_\text{in} \rVert}{\lVert W_\text{out} \rVert\, \lVert W_\text{in} \rVert}$$
 #
-# It lies between 0 (the reader sees nothing of the writer) and 1. For random matrices it is near
+# It is 0 where the reader sees nothing of the writer, and never above 1. For random matrices it is near
 # $1 / \sqrt{d_\text{model}}$.
 #
 # <details><summary>Hint 1</summary>
@@ -866,7 +895,7 @@ check("virtual_weights")
 def read_strength(
     W_out: Float[Tensor, "d_write d_model"], W_in: Float[Tensor, "d_model d_read"]
 ) -> Float[Tensor, ""]:
-    """The size of the virtual weights, relative to the sizes of the two matrices: 0 to 1."""
+    """The size of the virtual weights, relative to the sizes of the two matrices."""
     ### BEGIN SOLUTION
     return (W_out @ W_in).norm() / (W_out.norm() * W_in.norm())
     ### END SOLUTION
@@ -874,27 +903,73 @@ def read_strength(
 # %% check="read_strength"
 check("read_strength")
 
+# %% [markdown]
+# ### Exercise · how strong could it be?    ●●○   5 min
+#
+# A strength of 1 would need a writer that writes a single dimension, and a reader that reads no other. A head writes 32 and
+# reads 32. So what is the *most* that two given matrices could reach, if the stream between them were turned in the best way?
+#
+# $$\text{ceiling} = \max_{R\ \text{orthogonal}}
+# \frac{\lVert W_\text{out}\, R\, W_\text{in} \rVert}{\lVert W_\text{out} \rVert\, \lVert W_\text{in} \rVert}$$
+#
+# No search is needed. Turning changes no singular value, $\sigma_i$ of the writer or $\tau_i$ of the reader, only which of
+# their dimensions meet. Best is that the strongest meets the strongest, the second the second, and so on. (For two heads
+# with 32 equal strengths it comes out as $1/\sqrt{32}$. Work out why.)
+#
+# <details><summary>Hint 1</summary>
+# When dimension i of the writer meets dimension i of the reader, the product has singular values $\sigma_i \tau_i$. And the
+# Frobenius norm of a matrix is the root of the sum of its squared singular values.
+# </details>
+# <details><summary>Hint 2</summary>
+# <code>torch.linalg.svdvals(M)</code> gives them, sorted. The two matrices may have different numbers of them: those
+# left over meet nothing.
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>n = min(len(s), len(t))</code>, and then the norm of <code>s[:n] * t[:n]</code> over the product of the two norms.
+# </details>
+
+# %% exercise="strength_ceiling"
+def strength_ceiling(
+    W_out: Float[Tensor, "d_write d_model"], W_in: Float[Tensor, "d_model d_read"]
+) -> Float[Tensor, ""]:
+    """The largest strength of the wire that any rotation of the stream between the two can
+    reach."""
+    ### BEGIN SOLUTION
+    s, t = torch.linalg.svdvals(W_out), torch.linalg.svdvals(W_in)
+    n = min(len(s), len(t))
+    return (s[:n] * t[:n]).norm() / (s.norm() * t.norm())
+    ### END SOLUTION
+
+# %% check="strength_ceiling"
+check("strength_ceiling")
+
 # %%
 generator = torch.Generator().manual_seed(4)
 baseline = 1 / math.sqrt(d_model)
 widths = [8, 32, 128, 512]
 pairs = [torch.randn(2, d, d, generator=generator) for d in widths]
+narrow = [[truncate_rank(W, min(d_head, d)) for W in pair] for pair, d in zip(pairs, widths)]
+ceilings = [float(strength_ceiling(*pair)) for pair in narrow]
 plots.lines(
     {
         "random matrices": (widths, [float(read_strength(W_out, W_in)) for W_out, W_in in pairs]),
         "1 / √d_model": (widths, [d**-0.5 for d in widths]),
+        f"ceiling of random matrices of rank {d_head}": (widths, ceilings),
     },
     "How much do strangers see of each other?", "d_model", "strength", logx=True, markers=True,
 )  # fmt: skip
 print(f"Random matrices of this model's width, d_model = {d_model}: about {baseline:.3f}")
 print(f"The unembedding reads the embedding: {float(read_strength(model.W_E, centred)):.3f}")
 strengths = [float(read_strength(model.W_E, OV[0, h])) for h in range(n_heads)]
-print(f"Heads of layer 0 read the embedding, through V: {min(strengths):.3f} to {max(strengths):.3f}")
+print(
+    f"Heads of layer 0 read the embedding, through V: {min(strengths):.3f} to {max(strengths):.3f}"
+)
 
 # %% [markdown]
 # **What to see here.** Random matrices see each other a little, the less the more room there is. That is the baseline
-# to beat. Trained parts do not stay far above it, either: with so many users of one stream, nobody reads only one
-# writer. A strength near 1 would be a private wire.
+# to beat. The ceiling is not 1 but far lower: who writes 32 dimensions and is read in 32 has to divide the strength among
+# them. The embedding and the heads of layer 0 stay near the baseline: with so many users of one stream, nobody reads only
+# one writer. A private wire would be one near its ceiling.
 
 # %% [markdown]
 # ### Exercise · find the strongest wire    ●●○   5 min
@@ -902,12 +977,12 @@ print(f"Heads of layer 0 read the embedding, through V: {min(strengths):.3f} to 
 # In a two-layer model, a head of layer 1 can read what a head of layer 0 wrote in three ways: into its queries, its keys or
 # its values. $W_O$ alone would be a gauge, so compare only products that survive:
 #
-# | | matrix | |
+# | part | matrix | note |
 # |---|---|---|
-# | the writer, head $a$ of layer 0 | $W_V W_O$ | |
+# | the writer, head $a$ of layer 0 | $W_V W_O$ | what it moves |
 # | the reader, head $b$ of layer 1, through `"Q"` | $W_Q W_K^\top$ | the stream enters on the left |
 # | through `"K"` | $W_K W_Q^\top$ | the same form, entered from the other side |
-# | through `"V"` | $W_V W_O$ | |
+# | through `"V"` | $W_V W_O$ | as for the writer |
 #
 # Return $a$, $b$ and the letter of the pair with the largest strength.
 #
@@ -923,7 +998,8 @@ print(f"Heads of layer 0 read the embedding, through V: {min(strengths):.3f} to 
 
 # %% exercise="strongest_wire"
 def strongest_wire(model: Transformer) -> tuple[int, int, str]:
-    """Writer in layer 0, reader in layer 1, and "Q", "K" or "V": the pair with the largest strength."""
+    """Writer in layer 0, reader in layer 1, and "Q", "K" or "V": the pair with the largest
+    strength."""
     ### BEGIN SOLUTION
     writers = model.W_V[0] @ model.W_O[0]
     QK = model.W_Q[1] @ model.W_K[1].mT
@@ -944,7 +1020,9 @@ check("strongest_wire")
 QK = model.W_Q[1] @ model.W_K[1].mT
 readers = {"Q": QK, "K": QK.mT, "V": OV[1]}
 wires = {
-    letter: torch.tensor([[float(read_strength(W_out, W_in)) for W_in in matrices] for W_out in OV[0]])
+    letter: torch.tensor(
+        [[float(read_strength(W_out, W_in)) for W_in in matrices] for W_out in OV[0]]
+    )
     for letter, matrices in readers.items()
 }
 names = [[f"{i}.{h}" for h in range(n_heads)] for i in (0, 1)]
@@ -959,21 +1037,37 @@ for ax, (letter, table) in zip(panels, wires.items()):
 
 # %% [markdown]
 # **What to see here.** Most pairs see each other about as much as strangers do, some less: they keep out of each other's
-# way. A few stand out. Now look at the pair you found, on a text that says something twice.
+# way. A few stand out. How far do they get? Look at the pair you found beside both bounds, and then at what it does on a text
+# that says something twice.
 
 # %%
 a, b, letter = strongest_wire(model)
 a, b = int(a), int(b)
+found, ceiling = float(wires[letter][a, b]), float(strength_ceiling(OV[0, a], readers[letter][b]))
+print(f"0.{a} is read by 1.{b} through its {letter}: strength {found:.3f}.")
+print(
+    f"Strangers {baseline:.3f}, the ceiling for these two {ceiling:.3f}: it gets "
+    f"{found / ceiling:.0%} of what could be."
+)
+others = torch.cat([table.flatten() for table in wires.values()])
+print(f"The median of all {len(others)} wires: {float(others.median()):.3f}.")
+
 twice = model.to_tokens("red.green = blue\nred.green = blue")
 said = model.to_str_tokens(twice[0])
 _, seen = model.run_with_cache(twice)
 left, right = plots.axes(2, size=(5.6, 4.6))
-plots.matrix(seen["pattern", 0][0, a], said, said, f"The writer, 0.{a}", "source token", "token", "attention", ax=left)
-plots.matrix(seen["pattern", 1][0, b], said, said, f"The reader, 1.{b}", "source token", "token", "attention", ax=right)
-print(f"0.{a} is read by 1.{b} through its {letter}.")
+plots.matrix(
+    seen["pattern", 0][0, a], said, said, f"The writer, 0.{a}", "source token", "token",
+    "attention", ax=left
+)
+plots.matrix(
+    seen["pattern", 1][0, b], said, said, f"The reader, 1.{b}", "source token", "token",
+    "attention", ax=right
+);
 
 # %% [markdown]
-# **What to see here.** The writer looks at the token before. The reader, in the second half, looks at what *followed* the
+# **What to see here.** Nobody gave these two a wire of their own, and yet more than half of the strength that their shapes allow is in
+# it. The writer looks at the token before. The reader, in the second half, looks at what *followed* the
 # present token the first time: that is the second diagonal. To find that place it must know, of each position, which token
 # came before it; and this is what the writer writes there. You found the pair without running the model. Chapter 3 is about it.
 
@@ -1006,7 +1100,9 @@ print(f"0.{a} is read by 1.{b} through its {letter}.")
 
 # %% exercise="mlp_as_neurons"
 def mlp_as_neurons(
-    x: Float[Tensor, "pos d_model"], W_in: Float[Tensor, "d_model d_mlp"], W_out: Float[Tensor, "d_mlp d_model"]
+    x: Float[Tensor, "pos d_model"], W_in: Float[
+        Tensor, "d_model d_mlp"
+    ], W_out: Float[Tensor, "d_mlp d_model"]
 ) -> Float[Tensor, "pos d_mlp d_model"]:
     """What each neuron of a relu MLP without biases adds to the stream."""
     ### BEGIN SOLUTION
@@ -1023,8 +1119,14 @@ check("mlp_as_neurons")
 # points at the streams of its token and away from all others; a value points to where the other token is read.
 
 # %%
-facts = {" import": " self", " return": " import", " is": " range", " in": " None", " lambda": " not", " if": " True"}
-triggers, targets = ([model.to_tokens(t, prepend_bos=False)[0, 0].item() for t in side] for side in (facts, facts.values()))
+facts = {
+    " import": " self", " return": " import", " is": " range", " in": " None", " lambda": " not",
+    " if": " True"
+}
+triggers, targets = (
+    [model.to_tokens(t, prepend_bos=False)[0, 0].item() for t in side]
+    for side in (facts, facts.values())
+)
 
 
 def last_stream(tokens: Tensor) -> Tensor:
@@ -1036,34 +1138,53 @@ def fit_key(x: Tensor, wanted: Tensor) -> Tensor:
     weight = torch.where(wanted, 0.5 / wanted.sum(), 0.5 / (~wanted).sum())
     target = torch.where(wanted, 1.0, -0.2)
     G = x.T @ (weight[:, None] * x)
-    return torch.linalg.solve(G + 1e-3 * G.diagonal().mean() * torch.eye(len(G)), x.T @ (weight * target))
+    return torch.linalg.solve(
+        G + 1e-3 * G.diagonal().mean() * torch.eye(len(G)), x.T @ (weight * target)
+    )
 
 
 text = corpus.batch(0, batch=64)
 x = last_stream(text).flatten(0, 1)
 W_in = torch.stack([fit_key(x, text.flatten() == t) for t in triggers], dim=-1)
 directions = centred[:, targets].T
-W_out = 20 * directions / (directions**2).sum(-1, keepdim=True)  # a full match adds 20 to the target's logit
+# a full match adds 20 to the target's logit
+W_out = 20 * directions / (directions**2).sum(-1, keepdim=True)
 
-line = model.to_tokens("import math\nif x is None:\n    return [y for y in x]\nf = lambda x: x\n")
+line = model.to_tokens(
+    "def f(x):\n    import math\n    if x is None:\n        return [y for y in x]\n    g = lambda "
+    "x: x\n"
+)
 x = last_stream(line)[0]
 added = mlp_as_neurons(x, W_in, W_out)
 with_mlp = x + added.sum(dim=1)
 memory_names = [f"{plots.token_text(a)}→{plots.token_text(b)}" for a, b in facts.items()]
 effect = einsum(added, directions, "pos neuron d_model, neuron d_model -> neuron pos")
+absent = [name for name, trigger in zip(memory_names, triggers) if trigger not in line]
+print("Facts whose token is not in the line:", absent or "none")
 plots.matrix(
-    effect, memory_names, model.to_str_tokens(line[0]), "What each neuron adds to the logit of its target", "token",
+    effect, memory_names, model.to_str_tokens(
+        line[0]
+    ), "What each neuron adds to the logit of its target", "token",
     "neuron: key → value", "logit",
 );  # fmt: skip
 
 heldout_stream = last_stream(heldout)
 active = (heldout_stream @ W_in).relu()
-print("fact                     probability before, after    match on held-out text: its token, others")
+print(
+    "fact                     probability before, after    match on held-out text: its token, "
+    "others"
+)
 for n, (name, trigger, target) in enumerate(zip(memory_names, triggers, targets)):
     on = heldout == trigger
     mlp = active @ W_out
-    chances = [((s @ model.W_U).softmax(-1)[on][:, target]).mean() for s in (heldout_stream, heldout_stream + mlp)]
-    print(f"{name:<24} {chances[0]:>12.1%} {chances[1]:>12.1%}     {active[..., n][on].mean():>16.2f} {active[..., n][~on].mean():>10.3f}")
+    chances = [
+        ((s @ model.W_U).softmax(-1)[on][:, target]).mean()
+        for s in (heldout_stream, heldout_stream + mlp)
+    ]
+    print(
+        f"{name:<24} {chances[0]:>12.1%} {chances[1]:>12.1%}     "
+        f"{active[..., n][on].mean():>16.2f} {active[..., n][~on].mean():>10.3f}"
+    )
 
 # %% [markdown]
 # **What to see here.** Each neuron answers its own key, and then votes for its value. A vote is added to all other votes and does not
@@ -1076,21 +1197,33 @@ for n, (name, trigger, target) in enumerate(zip(memory_names, triggers, targets)
 # %%
 best = max(float(strengths.max()) for strengths in wires.values())
 table = [
-    ("Each part adds to the stream, independently of the others", "Attention Heads are Independent and Additive",
-     f"{len(parts)} parts sum to the logits, off by {sum_error:.1g}", "two_layer, one line of code"),
-    ("Keys, queries and values are superficial: only $W_Q W_K^\\top$ and $W_V W_O$ matter", "Observations about Attention Heads",
+    (
+        "Each part adds to the stream, independently of the others",
+        "Attention Heads are Independent and Additive",
+     f"{len(parts)} parts sum to the logits, off by {sum_error:.1g}",
+     "two_layer, one line of code"),
+    (
+        "Keys, queries and values are superficial: only $W_Q W_K^\\top$ and $W_V W_O$ matter",
+        "Observations about Attention Heads",
      f"queries rewritten, attention moved by {pattern_error:.1g}", f"head {LAYER}.{HEAD}, float64"),
-    ("A head is a Kronecker product of pattern and weights", "Attention Heads as Information Movement",
+    (
+        "A head is a Kronecker product of pattern and weights",
+        "Attention Heads as Information Movement",
      f"$A X W$ and the head differ by {head_error:.1g}", "head 0.0"),
     ("Both products have low rank", "Observations about Attention Heads",
      f"ranks {rank(QK[0])} and {rank(OV[1, 0])}, of {d_model}", "head 1.0"),
     ("The stream has more users than dimensions", "Virtual Weights and the Residual Stream",
      f"{written} dimensions written and {read} read, of {d_model}", "two_layer"),
     ("Later parts read chosen earlier ones", "Virtual Weights and the Residual Stream",
-     f"strongest wire {best:.3f}, strangers {baseline:.3f}", f"0.{a} → 1.{b} through {letter}"),
+     f"strongest wire {best:.3f}, strangers {baseline:.3f}, ceiling {ceiling:.3f}",
+     f"0.{a} → 1.{b} through {letter}"),
 ]  # fmt: skip
-rows = "\n".join(f"| {says} | “{where}” | {measured} | {on} |" for says, where, measured, on in table)
-Markdown(f"| the paper says | in its section | your code measured | on |\n|---|---|---|---|\n{rows}")
+rows = "\n".join(
+    f"| {says} | “{where}” | {measured} | {on} |" for says, where, measured, on in table
+)
+Markdown(
+    f"| the paper says | in its section | your code measured | on |\n|---|---|---|---|\n{rows}"
+)
 
 # %% [markdown]
 # **Read on.** Nelson Elhage and others, *A Mathematical Framework for Transformer Circuits* (2021), "Transformer Overview".

@@ -23,8 +23,8 @@
 # - watch them form while a model trains, in a drop of the loss that takes a few hundred steps;
 # - say how many nats each kind of path through a two-layer model is worth.
 #
-# **Time**: about three hours, 150 minutes of them for the exercises. Two cells train a model while you watch, for
-# half a minute and for two or three minutes. **Needs**: chapters 1 and 2. **Follows**:
+# **Time**: about 185 minutes, 147 of them for the exercises. Two cells train a model while you watch; they take minutes, and say
+# how far they are. **Needs**: chapters 0 to 2. **Follows**:
 # *A Mathematical Framework for Transformer Circuits*, "Two-Layer Attention-Only Transformers", and *In-context
 # Learning and Induction Heads*.
 
@@ -57,10 +57,10 @@ d_vocab = two.cfg.d_vocab
 print(corpus)
 
 # %% [markdown]
-# ### Where this chapter ends
+# ## Where this chapter ends
 #
-# Left: the shipped two-layer model while it trained. One head learns to look at the previous token;
-# then, suddenly, others learn to look at what followed last time. Right: one of those, on 24 random
+# Above: the shipped two-layer model while it trained. One head learns to look at the previous token;
+# then, suddenly, others learn to look at what followed last time. Below: one of those, on 24 random
 # tokens that come twice. The stripe is the whole chapter in one picture: on seeing a token again, the
 # head looks at the token *after* its first occurrence.
 
@@ -68,15 +68,21 @@ print(corpus)
 curves = load_curves("two_layer")
 scores = {name: torch.tensor(curves[f"{name}_score"]) for name in ("previous_token", "induction")}
 best = {name: divmod(score[-1].argmax().item(), two.cfg.n_heads) for name, score in scores.items()}
-once = corpus.train[torch.randint(len(corpus.train), (24,), generator=torch.Generator().manual_seed(1))]
+once = corpus.train[
+    torch.randint(len(corpus.train), (24,), generator=torch.Generator().manual_seed(1))
+]
 twice = torch.cat([once, once])
 _, cache = two.run_with_cache(twice, names_filter=lambda name: name.endswith("pattern"))
 
 left, right = plots.axes(2, size=(5.8, 4.4))
 plots.lines(
     {
-        f"{plots.head_name(*best[name])}, {what}": (curves["step"], scores[name][:, *best[name]].tolist())
-        for name, what in [("previous_token", "to the previous token"), ("induction", "to what followed last time")]
+        f"{plots.head_name(*best[name])}, {what}": (
+            curves["step"], scores[name][:, *best[name]].tolist()
+        )
+        for name, what in [
+            ("previous_token", "to the previous token"), ("induction", "to what followed last time")
+        ]
     },
     "Two heads find their jobs",
     "training step",
@@ -91,7 +97,7 @@ right.set(
     xlabel="position it looks at", ylabel="position that looks",
     xticks=range(0, len(twice), 8), yticks=range(0, len(twice), 8),
 )
-right.figure.colorbar(image, ax=right, label="attention weight");
+plots.colorbar(image, right, "attention weight")
 
 # %% [markdown]
 # ## What one layer cannot know
@@ -125,7 +131,8 @@ right.figure.colorbar(image, ax=right, label="attention weight");
 
 # %% exercise="tokens_behind_score"
 def tokens_behind_score(n_layers: int, dest: int, src: int) -> list[int]:
-    """Positions whose token can change the score from dest to src in the last of n_layers layers."""
+    """Positions whose token can change the score from dest to src in the last of n_layers
+    layers."""
     ### BEGIN SOLUTION
     if n_layers == 1:
         return sorted({src, dest})
@@ -140,7 +147,10 @@ sentence = two.to_tokens("for name in names:\n    print(name)", prepend_bos=Fals
 last = sentence.shape[1] - 1
 words = [plots.token_text(t) for t in two.to_str_tokens(sentence[0])]
 source = last - 3
-print(f"Score of the last layer from the last token to `{words[source]}`. Largest change when one token is replaced:")
+print(
+    f"Score of the last layer from the last token to `{words[source]}`. Largest change when one "
+    "token is replaced:"
+)
 print("   token   one layer  two layers")
 for position, word in enumerate(words):
     changed = sentence.clone()
@@ -148,7 +158,9 @@ for position, word in enumerate(words):
     moved = []
     for model in (one, two):
         name = f"blocks.{model.cfg.n_layers - 1}.attn.hook_attn_scores"
-        before, after = (model.run_with_cache(t, names_filter=name)[1][name] for t in (sentence, changed))
+        before, after = (
+            model.run_with_cache(t, names_filter=name)[1][name] for t in (sentence, changed)
+        )
         moved.append((after - before)[0, :, last, source].abs().max().item())
     print(f"{word:>8}   {moved[0]:9.2f}  {moved[1]:10.2f}")
 
@@ -223,10 +235,10 @@ plots.lines(
     "score (nats)",
     ax=left,
 )
-left.axvline(1, color="#555555", ls=":", lw=1)
+left.axvline(1, color=plots.INK, ls=":", lw=1)
 image = right.imshow(pattern[:24, :24], cmap=plots.SEQUENTIAL, vmin=0, vmax=1)
 right.set(title="Its attention", xlabel="position it looks at", ylabel="position that looks")
-right.figure.colorbar(image, ax=right, label="attention weight");
+plots.colorbar(image, right, "attention weight")
 
 # %% [markdown]
 # **What to see here.** One peak, at one step back. The future would score high too, but is masked. Position 0 has no
@@ -238,7 +250,7 @@ right.figure.colorbar(image, ax=right, label="attention weight");
 # A head must not only look; it must move something. And what it writes must not land on what is there already. By
 # hand we keep things apart by giving each its own *room*, a slice of the residual stream:
 #
-# | | |
+# | code | what it does |
 # |---|---|
 # | `rooms(position=32, token=50, ...)` | divides the stream: `room.token` is a slice, `room.d_model` the whole width |
 # | `empty_model(d_vocab, d_model, d_head, n_ctx)` | two layers, one head in each, every weight 0 |
@@ -264,7 +276,10 @@ plots.rooms(
     [
         ("embedding", {"token": "token at p"}),
         ("after layer 0", {"token": "token at p", "one_back": "token at p-1"}),
-        ("after layer 1", {"token": "token at p", "one_back": "token at p-1", "two_back": "token at p-2"}),
+        (
+            "after layer 1",
+            {"token": "token at p", "one_back": "token at p-1", "two_back": "token at p-2"}
+        ),
     ],
     [(0, "token", "one_back", "from p-1"), (1, "one_back", "two_back", "from p-1")],
     "V-composition: what stands in each room at position p",
@@ -326,8 +341,13 @@ print("text      ", " ".join("composition"))
 print("predicted ", " ".join(letters[i] for i in logits[0].argmax(-1).tolist()))
 A0, A1 = cache["pattern", 0][0, 0], cache["pattern", 1][0, 0]
 panels = plots.axes(3, size=(3.9, 3.3))
-for ax, values, title in zip(panels, (A0, A1, A1 @ A0), ("Layer 0", "Layer 1", "Virtual head, A1 A0"), strict=True):
-    plots.matrix(values, list("composition"), list("composition"), title, "looked at", "looks", "weight", ax=ax)
+for ax, values, title in zip(
+    panels, (A0, A1, A1 @ A0), ("Layer 0", "Layer 1", "Virtual head, A1 A0"), strict=True
+):
+    plots.matrix(
+        values, list("composition"), list("composition"), title, "looked at", "looks", "weight",
+        ax=ax
+    )
 
 # %% [markdown]
 # **What to see here.** No head looks two back, and yet the model does. Two patterns with a stripe next to the
@@ -356,7 +376,10 @@ plots.rooms(
     [
         ("embedding", {"token": "token at p"}),
         ("after layer 0", {"token": "token at p\n(query)", "previous": "token at p-1\n(key)"}),
-        ("after layer 1", {"token": "token at p", "previous": "token at p-1", "answer": "token at s"}),
+        (
+            "after layer 1",
+            {"token": "token at p", "previous": "token at p-1", "answer": "token at s"}
+        ),
     ],
     [(0, "token", "previous", "from p-1"), (1, "token", "answer", "from s, where query = key")],
     "K-composition: what stands in each room at position p",
@@ -387,7 +410,8 @@ plots.rooms(
 
 # %% exercise="induction_circuit"
 def induction_circuit(d_vocab: int, n_ctx: int) -> Transformer:
-    """A model that continues repeated sequences: its second head's keys read what the first wrote."""
+    """A model that continues repeated sequences: its second head's keys read what the first
+    wrote."""
     room = rooms(position=32, token=d_vocab, previous=d_vocab, answer=d_vocab)
     model = empty_model(d_vocab, room.d_model, d_head=max(32, d_vocab), n_ctx=n_ctx)
     ### BEGIN SOLUTION
@@ -424,7 +448,9 @@ def show_circuit(model: Transformer, text: str, alphabet: str) -> None:
     panels = plots.axes(2, size=(5.2, 4.2))
     for layer, ax in enumerate(panels):
         pattern = cache["pattern", layer][0, 0]
-        plots.matrix(pattern, list(text), list(text), f"Layer {layer}", "looked at", "looks", "weight", ax=ax)
+        plots.matrix(
+            pattern, list(text), list(text), f"Layer {layer}", "looked at", "looks", "weight", ax=ax
+        )
 
 
 alphabet = "^abcdefghijklmnopqrstuvwxyz"  # ^ is token 0, at the start
@@ -441,9 +467,14 @@ model = induction_circuit(27, 32)
 logits, cache = model.run_with_cache(tokens)
 where = cache["pattern", 1][0, 0, 5]
 print("At the second q, layer 1 looks at", ", ".join(
-    f"position {i} ({alphabet[tokens[0, i]]}, weight {where[i]:.2f})" for i in where.topk(2).indices.tolist()
+    f"position {i} ({alphabet[tokens[0, i]]}, weight {where[i]:.2f})" for i in where.topk(
+        2
+    ).indices.tolist()
 ))
-print("logits:", ", ".join(f"{alphabet[i]} {logits[0, 5, i]:.1f}" for i in logits[0, 5].topk(2).indices.tolist()))
+print(
+    "logits:",
+    ", ".join(f"{alphabet[i]} {logits[0, 5, i]:.1f}" for i in logits[0, 5].topk(2).indices.tolist())
+)
 
 # %% [markdown]
 # Position 0 looks at itself, so it says of itself that it follows `q`. Now two places fit, and the head is torn between them: the right
@@ -462,16 +493,26 @@ print("logits:", ", ".join(f"{alphabet[i]} {logits[0, 5, i]:.1f}" for i in logit
 # fill: `model.W_pos[:, room.position] = ...`. By hand the simplest is one dimension per
 # position, the identity. Then a step forward is a matrix with ones just above the diagonal.
 #
-# Layer 0 must not find the present token itself, which is always like itself. Positions can forbid it: a
-# negative score where the query's position is the key's.
+# One thing to think about before you build: the present token is always like itself, so layer 0 finds *that*, too, and a part of its
+# pointer says "here". Where does layer 1 look then, one step on from here? (If it worries you, positions can forbid it: a negative
+# score where the query's position is the key's. Is it needed?)
 
 # %%
 plots.rooms(
     ["position", "token", "found", "answer"],
     [
         ("embedding", {"position": "p", "token": "token at p"}),
-        ("after layer 0", {"position": "p\n(key)", "token": "token at p", "found": "where it was: f\n(query: f+1)"}),
-        ("after layer 1", {"position": "p", "token": "token at p", "found": "f", "answer": "token at f+1"}),
+        (
+            "after layer 0",
+            {
+                "position": "p\n(key)", "token": "token at p",
+                "found": "where it was: f\n(query: f+1)"
+            }
+        ),
+        (
+            "after layer 1",
+            {"position": "p", "token": "token at p", "found": "f", "answer": "token at f+1"}
+        ),
     ],
     [(0, "position", "found", "from f, where token = token"), (1, "token", "answer", "from f+1")],
     "Q-composition: what stands in each room at position p",
@@ -480,13 +521,13 @@ plots.rooms(
 # %% [markdown]
 # ### Exercise · the pointer circuit    ●●●   12 min
 #
-# Fill in the weights, `W_pos` among them, for the same behaviour, by the queries. The head has room for tokens and positions side by side:
-# `d_head = d_vocab + n_ctx`.
+# Fill in the weights, `W_pos` among them, for the same behaviour, by the queries. The head has room for tokens and positions, even side
+# by side: `d_head = d_vocab + n_ctx`.
 # A sequence may come three times: then several earlier places fit, and any of them will do.
 #
 # <details><summary>Hint 1</summary>
-# Layer 0, same token: <code>W_Q[0, room.token, :d_vocab]</code> and <code>W_K[0, room.token, :d_vocab]</code>. Not here: the same
-# with <code>room.position</code> and the dimensions <code>d_vocab:</code> of the head, with a minus in the query, and no weaker.
+# Layer 0, same token: <code>W_Q[0, room.token, :d_vocab]</code> and <code>W_K[0, room.token, :d_vocab]</code>. That is all it
+# needs: the part of the pointer that says "here" points at the next place, which is masked.
 # </details>
 # <details><summary>Hint 2</summary>
 # It moves <code>room.position</code> to <code>room.found</code>. Layer 1 compares <code>room.found</code>, one step on, with
@@ -499,9 +540,12 @@ plots.rooms(
 
 # %% exercise="pointer_induction"
 def pointer_induction(d_vocab: int, n_ctx: int) -> Transformer:
-    """A model that continues repeated sequences: its second head's queries read what the first wrote."""
+    """A model that continues repeated sequences: its second head's queries read what the first
+    wrote."""
     room = rooms(position=n_ctx, token=d_vocab, found=n_ctx, answer=d_vocab)
-    model = empty_model(d_vocab, room.d_model, d_head=d_vocab + n_ctx, n_ctx=n_ctx, positions="standard")
+    model = empty_model(
+        d_vocab, room.d_model, d_head=d_vocab + n_ctx, n_ctx=n_ctx, positions="standard"
+    )
     ### BEGIN SOLUTION
     each_token, each_position = torch.eye(d_vocab), torch.eye(n_ctx)
     step = torch.diag(torch.ones(n_ctx - 1), 1)
@@ -511,8 +555,6 @@ def pointer_induction(d_vocab: int, n_ctx: int) -> Transformer:
     duplicate = model.blocks[0].attn
     duplicate.W_Q[0, room.token, :d_vocab] = 1000 * each_token
     duplicate.W_K[0, room.token, :d_vocab] = each_token
-    duplicate.W_Q[0, room.position, d_vocab:] = -2000 * each_position
-    duplicate.W_K[0, room.position, d_vocab:] = each_position
     duplicate.W_V[0, room.position, :n_ctx] = each_position
     duplicate.W_O[0, :n_ctx, room.found] = each_position
 
@@ -528,6 +570,14 @@ def pointer_induction(d_vocab: int, n_ctx: int) -> Transformer:
 
 # %% check="pointer_induction"
 check("pointer_induction")
+
+# %%
+show_circuit(pointer_induction(27, 32), "^quickquickqui", alphabet)
+
+# %% [markdown]
+# **What to see here.** In layer 0 a letter of the second round looks at its first occurrence, and, if you did not forbid it, as much at
+# itself. It does no harm: that part of the pointer points at the place *after* the present one, which is the future, and the mask takes it
+# away. Layer 1 finds the same place as the circuit before. Its letters are the same, its reasons are not.
 
 # %% [markdown]
 # Same behaviour, different mechanism. To tell them apart, cut a wire: give layer 1's queries (or keys, or values) what
@@ -547,11 +597,15 @@ generator = torch.Generator().manual_seed(0)
 period = 20
 order = 1 + torch.stack([torch.randperm(39, generator=generator)[:period] for _ in range(50)])
 sequences = torch.cat([torch.zeros(50, 1, dtype=torch.long), order, order], dim=1)
-print(f"{'circuit':<22} {'whole':>7} {'q cut':>7} {'k cut':>7} {'v cut':>7}   share of the second copy predicted")
+print(
+    f"{'circuit':<22} {'whole':>7} {'q cut':>7} {'k cut':>7} {'v cut':>7}   share of the second "
+    "copy predicted"
+)
 for build in (two_back_virtual_head, induction_circuit, pointer_induction):
     by_hand = build(40, 64)
     runs = [by_hand(sequences)] + [cut(by_hand, sequences, wire) for wire in "qkv"]
-    target = sequences.roll(2 if build is two_back_virtual_head else -1, dims=1)  # what it is there to say
+    # what it is there to say
+    target = sequences.roll(2 if build is two_back_virtual_head else -1, dims=1)
     right = [(run.argmax(-1) == target)[:, period + 1 : -1].float().mean().item() for run in runs]
     print(f"{build.__name__:<22} " + " ".join(f"{r:7.1%}" for r in right))
 
@@ -604,7 +658,9 @@ check("repeated_tokens")
 # </details>
 
 # %% exercise="per_token_loss"
-def per_token_loss(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
+def per_token_loss(
+    model: Transformer, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos-1"]:
     """The loss of predicting each next token, in nats."""
     ### BEGIN SOLUTION
     log_probs = model(tokens).log_softmax(-1)
@@ -626,7 +682,9 @@ uniform = repeated_tokens(d_vocab, 16, length, torch.Generator().manual_seed(0))
 
 by_layers = {"zero layers": zero, "one layer": one, "two layers": two}
 left, right = plots.axes(2, size=(5.8, 3.6))
-for ax, tokens, title in ((left, repeated, "Tokens as frequent as in text"), (right, uniform, "All tokens equally likely")):
+for ax, tokens, title in (
+    (left, repeated, "Tokens as frequent as in text"), (right, uniform, "All tokens equally likely")
+):
     series = {}
     for name, model in by_layers.items():
         losses = per_token_loss(model, tokens)
@@ -636,14 +694,15 @@ for ax, tokens, title in ((left, repeated, "Tokens as frequent as in text"), (ri
             f"second {losses[:, length:].mean():5.2f} nats per token"
         )
     plots.lines(series, title, "position of the token predicted", "loss (nats per token)", ax=ax)
-    ax.axvline(length, color="#555555", ls=":", lw=1)
+    ax.axvline(length, color=plots.INK, ls=":", lw=1)
 
 # %% [markdown]
 # **What to see here.** Two layers fall off a cliff where the second copy begins (dotted); zero and one layer
 # hardly notice it. No model has ever seen these sequences: this is not memory of the training text, it is a procedure.
 #
 # On a first copy every model is worse than a uniform guess, which costs $\log 2048 \approx 7.6$ nats: each is sure of what follows in
-# real text, and here that does not follow. The more a model has learned of real text, the worse.
+# real text, and here that does not follow. Both models with attention are worse there than the one without, which has learned less to
+# be sure of. (Which of those two is worse depends on the tokens: compare the panels.)
 
 # %% [markdown]
 # ## In-context learning
@@ -683,7 +742,10 @@ check("in_context_learning_score")
 # %%
 EARLY, LATE = (25, 51), (229, 255)
 windows = corpus.heldout_windows(96)  # the same pieces of held-out text for every model
-on_text = {name: torch.cat([per_token_loss(m, part) for part in windows.split(16)]) for name, m in by_layers.items()}
+on_text = {
+    name: torch.cat([per_token_loss(m, part) for part in windows.split(16)]) for name,
+    m in by_layers.items()
+}
 
 
 def smooth(by_position: Tensor, width: int = 17) -> list[float]:
@@ -693,17 +755,29 @@ def smooth(by_position: Tensor, width: int = 17) -> list[float]:
 
 left, right = plots.axes(2, size=(5.8, 3.6))
 series = {name: (list(range(8, 247)), smooth(losses.mean(0))) for name, losses in on_text.items()}
-plots.lines(series, "Loss by position on held-out Python", "position", "loss (nats, running mean of 17)", ax=left)
+plots.lines(
+    series, "Loss by position on held-out Python", "position", "loss (nats, running mean of 17)",
+    ax=left
+)
 base = on_text["zero layers"].mean(0)
-gain = {name: (list(range(8, 247)), smooth(losses.mean(0) - base)) for name, losses in on_text.items()}
-plots.lines(gain, "The same, minus the zero-layer model's", "position", "difference (nats)", ax=right)
+gain = {
+    name: (list(range(8, 247)), smooth(losses.mean(0) - base)) for name, losses in on_text.items()
+}
+plots.lines(
+    gain, "The same, minus the zero-layer model's", "position", "difference (nats)", ax=right
+)
 
-icl = {name: float(in_context_learning_score(losses, EARLY, LATE)) for name, losses in on_text.items()}
+icl = {
+    name: float(in_context_learning_score(losses, EARLY, LATE)) for name, losses in on_text.items()
+}
 for name, score in icl.items():
-    print(f"{name:<12} score {score:+.3f} nats; beyond the zero-layer model {score - icl['zero layers']:+.3f}")
+    print(
+        f"{name:<12} score {score:+.3f} nats; beyond the zero-layer model "
+        f"{score - icl['zero layers']:+.3f}"
+    )
 
 # %% [markdown]
-# **What to see here.** The left curves rise and fall together: some windows are harder here than there, and even the zero-layer model, which
+# **What to see here.** The upper curves rise and fall together: some windows are harder here than there, and even the zero-layer model, which
 # cannot use context at all, has a score other than 0. So compare on the *same* windows, and subtract it. Then one layer
 # gains a little from reading on, two layers gain much more, and keep gaining.
 
@@ -733,7 +807,9 @@ for name, score in icl.items():
 # </details>
 
 # %% exercise="previous_token_score"
-def previous_token_score(pattern: Float[Tensor, "batch n_heads dest src"]) -> Float[Tensor, "n_heads"] | list[float]:
+def previous_token_score(
+    pattern: Float[Tensor, "batch n_heads dest src"]
+) -> Float[Tensor, "n_heads"] | list[float]:
     """Mean attention weight that each head gives to the token before."""
     ### BEGIN SOLUTION
     return pattern.diagonal(-1, dim1=-2, dim2=-1).mean((0, -1))
@@ -805,14 +881,18 @@ def head_scores(model: Transformer, tokens: Tensor) -> dict[str, Tensor]:
     patterns, length = patterns_of(model, tokens), tokens.shape[1] // 2
     return {
         "previous": torch.stack([torch.as_tensor(previous_token_score(p)) for p in patterns]),
-        "duplicate": torch.stack([torch.as_tensor(duplicate_token_score(p, length)) for p in patterns]),
+        "duplicate": torch.stack(
+            [torch.as_tensor(duplicate_token_score(p, length)) for p in patterns]
+        ),
         "induction": torch.stack([torch.as_tensor(induction_score(p, length)) for p in patterns]),
     }
 
 
 panels = plots.axes(3, size=(4.3, 2.4))
 for ax, (kind, values) in zip(panels, head_scores(two, repeated).items(), strict=True):
-    heads, layers = [str(h) for h in range(values.shape[1])], [str(i) for i in range(values.shape[0])]
+    heads, layers = [
+        str(h) for h in range(values.shape[1])
+    ], [str(i) for i in range(values.shape[0])]
     title = "Induction score" if kind == "induction" else f"{kind.capitalize()}-token score"
     plots.matrix(values, layers, heads, title, "head", "layer", "weight", ax=ax, limit=1)
 
@@ -838,7 +918,9 @@ for ax, (kind, values) in zip(panels, head_scores(two, repeated).items(), strict
 # </details>
 
 # %% exercise="find_heads"
-def find_heads(model: Transformer, tokens: Int[Tensor, "batch pos"], kind: str) -> list[tuple[int, int]]:
+def find_heads(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], kind: str
+) -> list[tuple[int, int]]:
     """The heads (layer, head) that give more than 0.4 of their attention to what `kind` says."""
     ### BEGIN SOLUTION
     length = tokens.shape[1] // 2
@@ -884,7 +966,10 @@ code = """class Matrix:
         return self.rows * self."""
 code_tokens = two.to_tokens(code)
 code_words = two.to_str_tokens(code)
-found = {kind: [tuple(map(int, h)) for h in find_heads(two, repeated, kind)] for kind in ("previous", "induction")}
+found = {
+    kind: [tuple(map(int, h)) for h in find_heads(two, repeated, kind)]
+    for kind in ("previous", "induction")
+}
 shown = found["previous"] + found["induction"]
 patterns = patterns_of(two, code_tokens)
 interactive.attention(
@@ -900,7 +985,8 @@ interactive.attention(
 
 # %%
 ids = code_tokens[0].tolist()
-after_same = [[s + 1 for s in range(d) if ids[s] == ids[d]] for d in range(len(ids))]  # one past each earlier occurrence
+# one past each earlier occurrence
+after_same = [[s + 1 for s in range(d) if ids[s] == ids[d]] for d in range(len(ids))]
 seen = [d for d, places in enumerate(after_same) if places]
 new = [d for d, places in enumerate(after_same) if not places and d > 0]
 for layer, h in found["induction"]:
@@ -908,8 +994,10 @@ for layer, h in found["induction"]:
     most = sum(int(pattern[d].argmax()) in after_same[d] for d in seen)
     weight = sum(pattern[d, after_same[d]].sum().item() for d in seen) / len(seen)
     print(
-        f"{plots.head_name(layer, h)}, tokens that came before: looks most at one past an earlier occurrence {most} times of {len(seen)}, "
-        f"weight there {weight:.2f}, on the start {pattern[seen, 0].mean():.2f}; new tokens: weight on the start {pattern[new, 0].mean():.2f}"
+        f"{plots.head_name(layer, h)}, tokens that came before: looks most at one past an earlier "
+        f"occurrence {most} times of {len(seen)}, "
+        f"weight there {weight:.2f}, on the start {pattern[seen, 0].mean():.2f}; new tokens: "
+        f"weight on the start {pattern[new, 0].mean():.2f}"
     )
 
 # %% [markdown]
@@ -920,11 +1008,15 @@ for layer, h in found["induction"]:
 def top(logits: Tensor, k: int = 6) -> str:
     """The likeliest next tokens with their probabilities."""
     probs = logits.softmax(-1)
-    return "  ".join(f"{plots.token_name(two, i)} {probs[i]:.0%}" for i in probs.topk(k).indices.tolist())
+    return "  ".join(
+        f"{plots.token_name(two, i)} {probs[i]:.0%}" for i in probs.topk(k).indices.tolist()
+    )
 
 
 for name, model in by_layers.items():
-    print(f"{name:<12} continues `return self.rows * self.` with   {top(model(code_tokens)[0, -1])}")
+    print(
+        f"{name:<12} continues `return self.rows * self.` with   {top(model(code_tokens)[0, -1])}"
+    )
 
 # %% [markdown]
 # **What to see here.** Without a layer that looks things up, the models offer what often follows a `.` in Python. Two layers offer
@@ -942,7 +1034,7 @@ for name, model in by_layers.items():
 # A one-layer model was trained on the same text for as long as it liked. For each claim, say whether it holds. The check measures the shipped
 # one-layer model.
 #
-# | `claim` | |
+# | `claim` | what it says |
 # |---|---|
 # | `"previous"` | some head gives the previous token more than 0.3 of its attention, on average |
 # | `"induction"` | some head gives the token after an earlier occurrence more than 0.3 |
@@ -968,8 +1060,9 @@ def one_layer_shows(claim: str) -> bool:
 check("one_layer_shows")
 
 # %% [markdown]
-# Now the toy: 64 symbols, random sequences with a random period that fill a context of 64. Two layers, then one,
-# half a minute together. The dashed level is what a model would reach that knows everything but induction's answer: chance.
+# Now the toy: 64 symbols, random sequences with a random period that fill a context of 64. Two layers, then one. Three levels to compare
+# with: *chance*; what a model reaches that knows nothing of order, and says that one of the symbols *seen so far* comes next, as surely
+# as the period allows; and *perfect induction*, which pays chance for one period and nothing from then on.
 
 # %%
 def repeating(batch: int, n_ctx: int, d_vocab: int, generator: torch.Generator) -> Tensor:
@@ -979,17 +1072,39 @@ def repeating(batch: int, n_ctx: int, d_vocab: int, generator: torch.Generator) 
     return symbols.gather(1, torch.arange(n_ctx) % period)
 
 
+def toy_levels(samples: int = 2_000) -> dict[str, float]:
+    """Mean losses (nats per token) of three ways to predict such sequences."""
+    tokens = repeating(samples, 64, 64, torch.Generator().manual_seed(1))
+    # [sample, position, symbol]: has it come up to here?
+    seen = F.one_hot(tokens, 64).cumsum(1)[:, :-1] > 0
+    among = seen.gather(-1, tokens[:, 1:, None])[..., 0] / seen.sum(-1)
+    position = torch.arange(1, 64)
+    over = ((position - 7) / 25).clamp(0, 1)  # how likely the period, 8 to 32, is over there
+    chance = torch.tensor(64.0).log().item()
+    return {
+        "chance, log 64": chance,
+        "one of those seen": -(over * among + (1 - over) / 64).log().mean().item(),
+        "perfect induction": chance * 20 / 63,  # 20 is the mean period
+    }
+
+
+levels = toy_levels()
+
+
 def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
     """Train on repeating sequences; the (step, loss) of every step."""
     torch.manual_seed(0)
     model = Transformer(
-        Config(d_vocab=64, d_model=64, n_layers=n_layers, n_heads=4, d_head=16, n_ctx=64, init_range=0.2)
+        Config(
+            d_vocab=64, d_model=64, n_layers=n_layers, n_heads=4, d_head=16, n_ctx=64,
+            init_range=0.2
+        )
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     generator, losses = torch.Generator().manual_seed(0), []
     live = interactive.LiveCurve(
         f"Toy, {n_layers} layer{'s' * (n_layers > 1)}", "training loss (nats per token)",
-        levels={"chance, log 64": torch.tensor(64.0).log().item()},
+        levels=levels,
     )
     try:
         for step in range(live_steps(steps)):
@@ -1012,8 +1127,9 @@ toy = {n_layers: train_toy(n_layers) for n_layers in (2, 1)}
 torch.set_num_threads(threads)
 
 # %% [markdown]
-# **What to see here.** A plateau, then a drop, within two layers; with one layer the plateau goes on for ever. Nothing in
-# the data changed at the drop. Something in the model did.
+# **What to see here.** Both models first learn, slowly, that symbols seen before come again. With one layer that is all: the curve flattens
+# out towards the level of "one of those seen", and stays above it. With two it looks the same for some hundred steps, and then drops
+# through that level, most of the way to perfect induction. Nothing in the data changed at the drop. Something in the model did.
 
 # %% [markdown]
 # ### Exercise · the step of the phase change    ●●○   7 min
@@ -1040,7 +1156,9 @@ def phase_change_step(curve: list[tuple[int, float]]) -> int:
     steps = [step for step, _ in curve]
     values = torch.tensor([value for _, value in curve], dtype=torch.float64)
     k = max(2, len(values) // 20)
-    falls = [values[i - k : i].mean() - values[i : i + k].mean() for i in range(k, len(values) - k + 1)]
+    falls = [
+        values[i - k : i].mean() - values[i : i + k].mean() for i in range(k, len(values) - k + 1)
+    ]
     return steps[k + int(torch.stack(falls).argmax())]
     ### END SOLUTION
 
@@ -1050,12 +1168,18 @@ check("phase_change_step")
 # %%
 if len(toy[2]) > 100:
     print(f"The toy's phase change: step {int(phase_change_step(toy[2]))} of {len(toy[2])}")
+    for n_layers, losses in toy.items():
+        late = [loss for _, loss in losses[-100:]]
+        print(
+            f"{n_layers} layer(s), mean loss of the last 100 steps {sum(late) / len(late):.2f}; "
+            f"'one of those seen' {levels['one of those seen']:.2f}"
+        )
 
 # %% [markdown]
 # ## The real one
 #
-# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have formed: two or
-# three minutes on two cores. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
+# The same, on Python's own library: two layers, 128 dimensions, eight heads a layer, from random weights, until its induction heads have
+# formed. The four curves are measured on held-out text and on repeated random tokens. While you wait: which of
 # the two must come first, previous-token or induction, and why?
 #
 # You may interrupt (■). What was trained stays, and running the second cell again goes on from there.
@@ -1094,8 +1218,13 @@ def half_way(steps: list[int], values: list[float]) -> int:
 
 
 for name, record in (("shipped", curves), ("yours", training.curves)):
-    best_scores = {k: torch.tensor(record[f"{k}_score"]).flatten(1).amax(1).tolist() for k in scores}
-    second = [b - a for a, b in zip(record["repeated_first_loss"], record["repeated_second_loss"], strict=True)]
+    best_scores = {
+        k: torch.tensor(record[f"{k}_score"]).flatten(1).amax(1).tolist() for k in scores
+    }
+    second = [
+        b - a for a,
+        b in zip(record["repeated_first_loss"], record["repeated_second_loss"], strict=True)
+    ]
     early = [i for i, step in enumerate(record["step"]) if step <= 2_000]
     if len(early) < 8:
         print(f"{name}: too short a training to tell")
@@ -1124,8 +1253,15 @@ score = head_scores(model, repeated)
 previous_heads = score["previous"][0].argsort(descending=True).tolist()  # of layer 0, best first
 induction_heads = score["induction"][1].argsort(descending=True).tolist()  # of layer 1, best first
 prev_head, ind_head = previous_heads[0], induction_heads[0]
-print(f"best previous-token head {plots.head_name(0, prev_head)} ({score['previous'][0, prev_head]:.2f}), ", end="")
-print(f"best induction heads {plots.head_name(1, ind_head)} ({score['induction'][1, ind_head]:.2f})", end=" and ")
+print(
+    f"best previous-token head {plots.head_name(0, prev_head)} ("
+    f"{score['previous'][0, prev_head]:.2f}), ",
+    end=""
+)
+print(
+    f"best induction heads {plots.head_name(1, ind_head)} ({score['induction'][1, ind_head]:.2f})",
+    end=" and "
+)
 print(f"{plots.head_name(1, induction_heads[1])} ({score['induction'][1, induction_heads[1]]:.2f})")
 
 # %% [markdown]
@@ -1141,9 +1277,10 @@ print(f"{plots.head_name(1, induction_heads[1])} ({score['induction'][1, inducti
 # enters the key, $W_V W_O$ where it enters the value.
 
 # %% [markdown]
-# ### Exercise · the composition score    ●○○   3 min
+# ### Exercise · the composition score    ●○○   1 min
 #
-# Return this score of a writer `W_A` and a reader `W_B`, one number.
+# Return this score of a writer `W_A` and a reader `W_B`, one number. **You have this**: it is the strength of a wire of chapter 0,
+# `read_strength`, under the name that the paper gives it. Bring your answer along.
 #
 # <details><summary>Hint 1</summary>
 # <code>torch.linalg.matrix_norm(M)</code>, or <code>M.norm()</code>, is the Frobenius norm.
@@ -1175,7 +1312,8 @@ for d in (64, 256, 1024):
     print(f"{d:7}   {sum(values) / 10:18.4f}   {d**-0.5:17.4f}")
 
 # %% [markdown]
-# Even heads that have nothing to do with each other score $1 / \sqrt{d_\text{model}}$: the score of a random direction with another. That is the baseline to subtract.
+# Even heads that have nothing to do with each other score $1 / \sqrt{d_\text{model}}$: the "strangers" of chapter 0. That is the baseline
+# to subtract. (The ceiling is far below 1, as you saw there: about $1/\sqrt{32}$ for heads of 32 dimensions.)
 
 # %% [markdown]
 # ## All pairs, quickly
@@ -1248,26 +1386,38 @@ def best_time(run, *args) -> float:
 
 slow, fast = best_time(naive_scores, model, "K"), best_time(composition_scores, model, "K")
 apart = (naive_scores(model, "K") - composition_scores(model, "K")).abs().max()
-print(f"full matrices {1000 * slow:.1f} ms, through the factors {1000 * fast:.1f} ms: {slow / fast:.0f} times as fast; they differ by {apart:.0e}")
+print(
+    f"full matrices {1000 * slow:.1f} ms, through the factors {1000 * fast:.1f} ms: "
+    f"{slow / fast:.0f} times as fast; they differ by {apart:.0e}"
+)
 
 composition = {kind: torch.as_tensor(composition_scores(model, kind)) for kind in "QKV"}
 panels = plots.axes(3, size=(4.4, 3.6))
 numbers = [str(h) for h in range(n_heads)]
-largest = max(values.abs().max().item() for values in composition.values())  # one colour scale for all
+# one colour scale for all
+largest = max(values.abs().max().item() for values in composition.values())
 for ax, (kind, values) in zip(panels, composition.items(), strict=True):
     title = f"{kind}-composition"
-    plots.matrix(values, numbers, numbers, title, "head of layer 1", "head of layer 0", "score - baseline", ax=ax, limit=largest)
+    plots.matrix(
+        values, numbers, numbers, title, "head of layer 1", "head of layer 0", "score - baseline",
+        ax=ax, limit=largest
+    )
 for pair in composition["K"].flatten().topk(3).indices.tolist():
     i, j = divmod(pair, n_heads)
     print(
-        f"K-composition {plots.head_name(0, i)} → {plots.head_name(1, j)}: {composition['K'][i, j]:+.3f} over {model.cfg.d_model**-0.5:.4f}. "
-        f"Weights: {plots.head_name(0, i)} previous token {score['previous'][0, i]:.2f}, {plots.head_name(1, j)} induction {score['induction'][1, j]:.2f}"
+        f"K-composition {plots.head_name(0, i)} → {plots.head_name(1, j)}: "
+        f"{composition['K'][i, j]:+.3f} over {model.cfg.d_model**-0.5:.4f}. "
+        f"Weights: {plots.head_name(0, i)} previous token {score['previous'][0, i]:.2f}, "
+        f"{plots.head_name(1, j)} induction {score['induction'][1, j]:.2f}"
     )
 
 # %% [markdown]
-# **What to see here.** The deepest red of all three panels is in the middle one, and its cells lead to the induction heads: from the previous-token head, and from
+# **What to see here.** The strongest colour of all three panels is in that of the keys, and its cells lead to the induction heads: from the previous-token head, and from
 # one that gives the token before a smaller part of its attention. (The weights printed beside them are from behaviour; the scores are not.) You have found the circuit
 # without running the model once. Training chose the keys.
+#
+# Fainter, but above the baseline: in the panels for queries and values, the same two heads read head 0.6. That is not this circuit.
+# Keep it in mind.
 
 # %% [markdown]
 # ## What the keys match
@@ -1293,7 +1443,9 @@ for pair in composition["K"].flatten().topk(3).indices.tolist():
 # </details>
 
 # %% exercise="composed_qk"
-def composed_qk(model: Transformer, prev_head: int, ind_head: int) -> Float[Tensor, "d_vocab d_vocab"]:
+def composed_qk(
+    model: Transformer, prev_head: int, ind_head: int
+) -> Float[Tensor, "d_vocab d_vocab"]:
     """Entry [a, b]: how much head ind_head of layer 1, on token a, likes a position to which head
     prev_head of layer 0 has moved token b."""
     ### BEGIN SOLUTION
@@ -1309,12 +1461,18 @@ check("composed_qk")
 composed = composed_qk(model, prev_head, ind_head)
 direct = model.W_E @ model.W_Q[1, ind_head] @ (model.W_E @ model.W_K[1, ind_head]).T
 by_frequency = corpus.train.bincount(minlength=d_vocab).argsort(descending=True)
-common = [i for i in by_frequency.tolist() if two.to_string(i).strip()][:28]  # the commonest that are not blank
+# the commonest that are not blank
+common = [i for i in by_frequency.tolist() if two.to_string(i).strip()][:28]
 names = [two.to_string(i) for i in common]
 left, right = plots.axes(2, size=(6.2, 5.2))
 largest = composed[common][:, common].abs().max().item()  # one colour scale for both
-for ax, values, title in ((left, composed, "through the previous-token head"), (right, direct, "directly")):
-    plots.matrix(values[common][:, common], names, names, f"QK, {title}", "token b", "present token a", "score × √d_head", ax=ax, limit=largest)
+for ax, values, title in (
+    (left, composed, "through the previous-token head"), (right, direct, "directly")
+):
+    plots.matrix(
+        values[common][:, common], names, names, f"QK, {title}", "token b", "present token a",
+        "score × √d_head", ax=ax, limit=largest
+    )
 
 
 def on_diagonal(circuit: Tensor) -> float:
@@ -1322,12 +1480,16 @@ def on_diagonal(circuit: Tensor) -> float:
     return (circuit.argmax(-1) == torch.arange(len(circuit))).float().mean().item()
 
 
-print(f"Tokens whose best match is the token itself: {on_diagonal(composed):.1%} through the previous-token head, ", end="")
+print(
+    f"Tokens whose best match is the token itself: {on_diagonal(composed):.1%} through the "
+    "previous-token head, ",
+    end=""
+)
 print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 
 # %% [markdown]
-# **What to see here.** Left, a diagonal: the keys carry the name of the token before, and the query asks for its own. Among these common tokens it is easy
-# to see; among all tokens the best match is the token itself for the share printed above, many times chance and far from all. Right, the same head without its
+# **What to see here.** Above, a diagonal: the keys carry the name of the token before, and the query asks for its own. Among these common tokens it is easy
+# to see; among all tokens the best match is the token itself for the share printed above, many times chance and far from all. Below, the same head without its
 # partner: no diagonal.
 
 # %% [markdown]
@@ -1339,9 +1501,9 @@ print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 # They have rank $r$ = `d_head` at most. A product $L R$ of `[n r]` and `[r n]` has the same non-zero eigenvalues as $R L$, which is only `[r r]`: if $L R v = \lambda v$, then $R L (R v) = \lambda (R v)$.
 
 # %% [markdown]
-# ### Exercise · eigenvalues through the small product    ●●○   4 min
+# ### Exercise · eigenvalues through the small product    ●●○   2 min
 #
-# Return the r eigenvalues of `left @ right` that can be other than 0, complex, in any order. One check has a vocabulary so large that `left @ right` itself
+# **You have this**, too: it is `product_eigenvalues` of chapter 2. Return the r eigenvalues of `left @ right` that can be other than 0, complex, in any order. One check has a vocabulary so large that `left @ right` itself
 # is out of reach.
 #
 # <details><summary>Hint 1</summary>
@@ -1352,7 +1514,9 @@ print(f"{on_diagonal(direct):.1%} directly; by chance {1 / d_vocab:.2%}")
 # </details>
 
 # %% exercise="circuit_eigenvalues"
-def circuit_eigenvalues(left: Float[Tensor, "n r"], right: Float[Tensor, "r n"]) -> Complex[Tensor, "r"]:
+def circuit_eigenvalues(
+    left: Float[Tensor, "n r"], right: Float[Tensor, "r n"]
+) -> Complex[Tensor, "r"]:
     """The eigenvalues of left @ right that can be other than 0."""
     ### BEGIN SOLUTION
     return torch.linalg.eigvals(right @ left)
@@ -1381,7 +1545,10 @@ def copying(j: int) -> Tensor:
 best_two = induction_heads[:2]
 left, right = plots.axes(2, size=(4.6, 3.9))
 spectra = {
-    "QK: does it match the same token?": {f"{plots.head_name(0, prev_head)} → {plots.head_name(1, j)}": matching(prev_head, j) for j in best_two},
+    "QK: does it match the same token?": {
+        f"{plots.head_name(0, prev_head)} → {plots.head_name(1, j)}": matching(prev_head, j)
+        for j in best_two
+    },
     "OV: does it copy?": {plots.head_name(1, j): copying(j) for j in best_two},
 }
 for ax, (title, values) in zip((left, right), spectra.items(), strict=True):
@@ -1391,14 +1558,18 @@ for ax, (title, values) in zip((left, right), spectra.items(), strict=True):
 same_token = [eigenvalue_score(matching(prev_head, j)) for j in range(n_heads)]
 copies = [eigenvalue_score(copying(j)) for j in range(n_heads)]
 ax = plots.points(
-    same_token, copies, f"Heads of layer 1: matching (through {plots.head_name(0, prev_head)}) and copying",
+    same_token, copies,
+    f"Heads of layer 1: matching (through {plots.head_name(0, prev_head)}) and copying",
     "QK eigenvalue score (matching the same token)", "OV eigenvalue score (copying)",
     labels={j: plots.head_name(1, j) for j in range(n_heads)},
 )
 ax.set(xlim=(-1.1, 1.15), ylim=(-1.1, 1.15))
 print("head   matching  copying  K-composition  induction score")
 for j in sorted(range(n_heads), key=lambda j: same_token[j] + copies[j], reverse=True)[:4]:
-    print(f"{plots.head_name(1, j):<6} {same_token[j]:8.2f} {copies[j]:8.2f} {composition['K'][prev_head, j]:+14.3f} {score['induction'][1, j]:16.2f}")
+    print(
+        f"{plots.head_name(1, j):<6} {same_token[j]:8.2f} {copies[j]:8.2f} "
+        f"{composition['K'][prev_head, j]:+14.3f} {score['induction'][1, j]:16.2f}"
+    )
 
 # %% [markdown]
 # **What to see here.** The induction heads are in the upper right corner: they match and they copy. (Not with every eigenvalue: a few are
@@ -1426,7 +1597,8 @@ for j in sorted(range(n_heads), key=lambda j: same_token[j] + copies[j], reverse
 
 # %% exercise="find_pair_by_weights"
 def find_pair_by_weights(model: Transformer) -> tuple[int, int]:
-    """The previous-token head of layer 0 and the induction head of layer 1, without running the model."""
+    """The previous-token head of layer 0 and the induction head of layer 1, without running the
+    model."""
     ### BEGIN SOLUTION
     OV = model.W_V[0] @ model.W_O[0]
     KQ = model.W_K[1] @ model.W_Q[1].mT
@@ -1510,14 +1682,18 @@ def path_expansion_2l(
     heads = range(model.cfg.n_heads)
 
     def through(x, layer, head):
-        return cache["pattern", layer][:, head] @ x @ model.W_V[layer, head] @ model.W_O[layer, head]
+        return cache[
+            "pattern", layer
+        ][:, head] @ x @ model.W_V[layer, head] @ model.W_O[layer, head]
 
     x = model.W_E[tokens]
     first = [through(x, 0, i) for i in heads]
     second = [through(x, 1, j) for j in heads]
     pairs = [[through(first[i], 1, j) for j in heads] for i in heads]
     singles = torch.stack([torch.stack(first), torch.stack(second)])
-    return x @ model.W_U, singles @ model.W_U, torch.stack([torch.stack(row) for row in pairs]) @ model.W_U
+    return x @ model.W_U, singles @ model.W_U, torch.stack(
+        [torch.stack(row) for row in pairs]
+    ) @ model.W_U
     ### END SOLUTION
 
 # %% check="path_expansion_2l"
@@ -1532,12 +1708,20 @@ guess = model(code_tokens)[0, -1].argmax().item()
 
 
 def pull(term: Tensor) -> Tensor:
-    """How much a path raises the model's own guess over the mean of all tokens, at the last position."""
+    """How much a path raises the model's own guess over the mean of all tokens, at the last
+    position."""
     return term[..., 0, -1, guess] - term[..., 0, -1, :].mean(-1)
 
 
-print(f"What raises the guess `{plots.token_name(two, guess)}` after `self.`: direct path {float(pull(straight)):+.1f}")
-by_path = {plots.head_name(layer, h): float(pull(singles)[layer, h]) for layer in range(2) for h in range(n_heads)}
+print(
+    f"What raises the guess `{plots.token_name(two, guess)}` after `self.`: direct path "
+    f"{float(pull(straight)):+.1f}"
+)
+by_path = {
+    plots.head_name(layer, h): float(pull(singles)[layer, h])
+    for layer in range(2)
+    for h in range(n_heads)
+}
 by_path |= {
     f"{plots.head_name(0, a)} → {plots.head_name(1, b)}": float(pull(pairs)[a, b])
     for a in range(n_heads) for b in range(n_heads)
@@ -1581,7 +1765,9 @@ for name in sorted(by_path, key=by_path.get, reverse=True)[:6]:
 # </details>
 
 # %% exercise="term_importance"
-def term_importance(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "3"] | list[float]:
+def term_importance(
+    model: Transformer, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "3"] | list[float]:
     """Mean loss (nats per token) of a two-layer model with paths through at most 0, 1 and 2 heads,
     its attention patterns held as they are."""
     ### BEGIN SOLUTION
@@ -1616,7 +1802,10 @@ orders = torch.as_tensor(term_importance(model, sample))
 nothing = torch.tensor(float(d_vocab)).log().item()
 marginal = [float(orders[0]) - nothing, *(orders[1:] - orders[:-1]).tolist()]
 print("order                          marginal (nats)   loss (nats per token)")
-for name, gain_of, loss in zip(("0  the direct path", "1  through one head", "2  through two heads"), marginal, orders, strict=True):
+for name, gain_of, loss in zip(
+    ("0  the direct path", "1  through one head", "2  through two heads"), marginal, orders,
+    strict=True
+):
     print(f"{name:<30} {gain_of:15.2f}   {loss:12.2f}")
 
 _, cache = model.run_with_cache(sample, names_filter=lambda name: name.endswith("pattern"))
@@ -1626,8 +1815,13 @@ for layer in range(2):
     z = einsum(cache["pattern", layer], x, model.W_V[layer], "b h d s, b s m, h m r -> b d h r")
     out = einsum(z, model.W_O[layer], "b d h r, h r m -> b d m")
     logits = (x + out) @ model.W_U
-    alone[layer] = F.cross_entropy(logits[:, :-1].flatten(0, 1), sample[:, 1:].flatten()).item() - float(orders[0])
-print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}, heads of layer 1 {alone[1]:+.2f}")
+    alone[layer] = F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), sample[:, 1:].flatten()
+    ).item() - float(orders[0])
+print(
+    f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}, heads of layer 1 "
+    f"{alone[1]:+.2f}"
+)
 
 # %% [markdown]
 # **What to see here.** Paths through one head carry most of the gain, and among them those of layer 1; pairs of heads add far less. The paper found the same
@@ -1645,7 +1839,7 @@ print(f"of order 1, alone with the direct path: heads of layer 0 {alone[0]:+.2f}
 # %% [markdown]
 # ### Exercise · the loss without some heads    ●●○   5 min
 #
-# `heads` is a list of `(layer, head)`; remove all of them at once. Return the loss at each position, as `per_token_loss` does.
+# **You have half of this**: `ablate_head` of chapter 2 takes out one head. Here `heads` is a list of `(layer, head)`; remove all of them at once. Return the loss at each position, as `per_token_loss` does.
 #
 # <details><summary>Hint 1</summary>
 # A hook <code>fn(z, hook)</code> at <code>f"blocks.{layer}.attn.hook_z"</code>: copy z, set <code>z[:, :, head]</code> to 0, return it.
@@ -1696,9 +1890,13 @@ labels = {
     "without " + ", ".join(plots.head_name(*h) for h in inductive) + " (induction)": inductive,
     "without " + ", ".join(plots.head_name(*h) for h in others): others,
 }
-lines_by_position = {name: on_text[name] for name in ("zero layers", "one layer")} | {name: on_windows(heads) for name, heads in labels.items()}
+lines_by_position = {
+    name: on_text[name] for name in ("zero layers", "one layer")
+} | {name: on_windows(heads) for name, heads in labels.items()}
 series = {
-    name: (list(range(8, 247)), smooth(losses.mean(0) - base)) for name, losses in lines_by_position.items()
+    name: (
+        list(range(8, 247)), smooth(losses.mean(0) - base)
+    ) for name, losses in lines_by_position.items()
 }
 plots.lines(
     series, "Who learns in context?", "position", "loss minus the zero-layer model's (nats)",
@@ -1707,7 +1905,10 @@ plots.lines(
 ablated_icl = {}
 for name, losses in lines_by_position.items():
     ablated_icl[name] = float(in_context_learning_score(losses, EARLY, LATE)) - icl["zero layers"]
-    print(f"{name:<34} loss {losses.mean():.3f}; in-context learning beyond the zero-layer model {ablated_icl[name]:+.3f} nats")
+    print(
+        f"{name:<34} loss {losses.mean():.3f}; in-context learning beyond the zero-layer model "
+        f"{ablated_icl[name]:+.3f} nats"
+    )
 
 # %% [markdown]
 # **What to see here.** Without its induction heads, the two-layer model no longer gets better as it reads on: the slope is gone, and its loss is above that of one layer.
@@ -1728,7 +1929,9 @@ behaviour = torch.cat([score["previous"][0], score["induction"][1]])
 by_weights = torch.cat([composition["K"].amax(1), composition["K"].amax(0)])
 all_heads = [(layer, h) for layer in range(2) for h in range(n_heads)]
 second_copy = per_token_loss(model, repeated)[:, length:].mean()
-cause = torch.stack([ablated_loss(model, repeated, [h])[:, length:].mean() - second_copy for h in all_heads])
+cause = torch.stack(
+    [ablated_loss(model, repeated, [h])[:, length:].mean() - second_copy for h in all_heads]
+)
 plots.by_head(
     {
         "weight on what the\nhead is there for": behaviour,
@@ -1751,13 +1954,23 @@ def first(values: Tensor, k: int) -> str:
 for layer in range(2):
     part = torch.tensor([h[0] == layer for h in all_heads])
     columns = [first(v.where(part, -torch.inf), 3) for v in (behaviour, by_weights, cause)]
-    print(f"layer {layer}, first three:  by behaviour {columns[0]:<14}  by weights {columns[1]:<14}  by cause {columns[2]}")
+    print(
+        f"layer {layer}, first three:  by behaviour {columns[0]:<14}  by weights {columns[1]:<14}  "
+        f"by cause {columns[2]}"
+    )
 print("head   loss without it (nats)   behaviour   weights")
 for i in cause.topk(5).indices.tolist():
-    print(f"{plots.head_name(*all_heads[i]):<6} {cause[i]:+22.2f} {behaviour[i]:11.2f} {by_weights[i]:+9.3f}")
+    print(
+        f"{plots.head_name(*all_heads[i]):<6} {cause[i]:+22.2f} {behaviour[i]:11.2f} "
+        f"{by_weights[i]:+9.3f}"
+    )
 of_layer_1 = {"QK matching": same_token, "OV copying": copies}
 for what, values in of_layer_1.items():
-    print(f"{what}, induction heads: " + ", ".join(f"{plots.head_name(*h)} {values[h[1]]:.2f}" for h in inductive))
+    print(
+        f"{what}, induction heads: " + ", ".join(
+            f"{plots.head_name(*h)} {values[h[1]]:.2f}" for h in inductive
+        )
+    )
 
 # %% [markdown]
 # **What to see here.** By each of the three measures, the same two heads come first in layer 0, and the same two in layer 1. (By behaviour the second
@@ -1765,15 +1978,64 @@ for what, values in of_layer_1.items():
 # repeated tokens; the weights know of no text at all. A score could be a coincidence of those tokens, a large product of weights an accident of norms, an ablation could
 # break something by the way. All three at once are hard to explain but by the circuit you built by hand.
 #
-# They do not agree on every head. The third of layer 0 by cause, 0.6 in the shipped model, costs nearly as much as an induction head, yet it does not look back,
-# and later keys hardly read it. Something here depends on it. What, and how, is a question for chapter 4.
+# They do not agree on every head. The third of layer 0 by cause (in the shipped model, head 0.6) is nearly as dear as an induction head. Yet
+# it does not look back, and the keys of layer 1 hardly read it.
+
+# %% [markdown]
+# ## A second path
+#
+# Queries and values *do* read it, a little more than chance: you saw it in the panels of Q- and V-composition. So follow that. Take
+# one head of layer 0 away from one input of the induction heads only, their q, k or v, and leave it everywhere else.
+
+# %%
+def without_at(head: int, wire: str) -> float:
+    """What the second copy costs more (nats) when `head` of layer 0 is missing from the induction
+    heads' q, k or v."""
+    name = f"blocks.1.attn.hook_{wire}"
+    readers = [j for _, j in inductive]
+
+    def remove(z: Tensor, hook) -> Tensor:
+        z = z.clone()
+        z[:, :, head] = 0
+        return z
+
+    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_z", remove)]):
+        _, without = model.run_with_cache(repeated, names_filter=name)
+
+    def replace(x: Tensor, hook) -> Tensor:
+        x = x.clone()
+        x[:, :, readers] = without[name][:, :, readers]
+        return x
+
+    losses = -model.run_with_hooks(repeated, fwd_hooks=[(name, replace)]).log_softmax(-1)[:, :-1]
+    return float(losses.gather(-1, repeated[:, 1:, None])[:, length:].mean() - second_copy)
+
+
+# weight on the present token
+own = patterns_of(model, repeated)[0].diagonal(dim1=-2, dim2=-1).mean((0, -1))
+print(
+    "head   missing everywhere   from q only   k only   v only   its weight on the present token, "
+    "the one before"
+)
+for i in cause[:n_heads].topk(4).indices.tolist():
+    q, k, v = (without_at(i, wire) for wire in "qkv")
+    print(
+        f"0.{i} {cause[i]:>+20.2f} {q:>+13.2f} {k:>+8.2f} {v:>+8.2f} {own[i]:>20.2f} "
+        f"{score['previous'][0, i]:>18.2f}"
+    )
+
+# %% [markdown]
+# **What to see here.** The previous-token heads cost what they cost mostly through the *keys*. Head 0.6 costs through the *queries* and the *values*, and
+# nothing through the keys. It looks at the present token, so it writes, at every place, something about the token that stands there: the queries
+# ask with it ("who follows *this*?"), and the values copy with it. So the circuit that you built by hand is not all: there, queries and
+# values read the embedding. Here a head of layer 0 stands in between, and by now the model depends on it.
 
 # %% [markdown]
 # ## What you have shown
 #
 # What the papers found, in our words; your numbers for each are printed below.
 #
-# | | in the paper | where |
+# | no. | in the paper | where |
 # |---|---|---|
 # | 1 | Induction heads continue a repeated sequence even when its tokens are random | *A Mathematical Framework*, "Two-Layer Attention-Only Transformers", on induction heads |
 # | 2 | Composition is mostly K-composition: the keys of the induction heads read a previous-token head; queries and values read little | the same, on Q-, K- and V-composition |
@@ -1783,26 +2045,90 @@ for what, values in of_layer_1.items():
 # | 6 | Induction heads form in a short stretch early in training, and in-context learning improves in that stretch | the same, Argument 1 |
 # | 7 | Without its induction heads, a small model loses most of its in-context learning | the same, Argument 3 |
 #
-# Where we differ: in 2, the keys lead here as well, but queries or values read more than chance, too; in 4, our direct path is worth even less than our virtual heads.
+# Where we differ: in 2, the keys lead here as well, but queries and values read more than chance, too, and you have seen what for; in 4, our
+# direct path is worth even less than our virtual heads. In 7, Olsson and others take a head out of an attention-only model with all attention
+# *patterns held* at what they were; we let the patterns change. For heads of the last layer it is the same, as no later pattern reads them. For
+# the previous-token head it is not: the last lines below have it both ways. With patterns held its part in the circuit, which is to make a pattern,
+# cannot show.
 
 # %%
+def patterns_held(head: tuple[int, int]) -> float:
+    """In-context learning beyond the zero-layer model without a head, all attention patterns as
+    they were."""
+    losses = []
+    for part in windows.split(16):
+        _, cache = model.run_with_cache(part, names_filter=lambda name: name.endswith("pattern"))
+        holds = [(name, lambda pattern, hook: cache[hook.name]) for name in cache]
+        with model.hooks(fwd_hooks=holds):
+            losses.append(ablated_loss(model, part, [head]))
+    return float(in_context_learning_score(torch.cat(losses), EARLY, LATE)) - icl["zero layers"]
+
+
+def patterns_free(head: tuple[int, int]) -> float:
+    return float(in_context_learning_score(on_windows([head]), EARLY, LATE)) - icl["zero layers"]
+
+
 copy_losses = per_token_loss(model, repeated)
 next_best = max(float(composition["Q"].max()), float(composition["V"].max()))
 pair = f"{plots.head_name(0, prev_head)} → {plots.head_name(1, ind_head)}"
 rows = [
-    (1, "Loss of first and second copy, two layers (nats per token)", f"{copy_losses[:, : length - 1].mean():.2f}, {copy_losses[:, length:].mean():.2f}", "repeated tokens"),
-    (1, f"Previous-token score, {plots.head_name(0, prev_head)}", f"{score['previous'][0, prev_head]:.2f}", "repeated tokens"),
-    (1, "Induction scores, " + ", ".join(plots.head_name(*h) for h in inductive), ", ".join(f"{score['induction'][h]:.2f}" for h in inductive), "repeated tokens"),
-    (2, f"K-composition {pair}, over the baseline", f"{composition['K'][prev_head, ind_head]:+.3f}", "weights"),
+    (
+        1, "Loss of first and second copy, two layers (nats per token)",
+        f"{copy_losses[:, : length - 1].mean():.2f}, {copy_losses[:, length:].mean():.2f}",
+        "repeated tokens"
+    ),
+    (
+        1, f"Previous-token score, {plots.head_name(0, prev_head)}",
+        f"{score['previous'][0, prev_head]:.2f}", "repeated tokens"
+    ),
+    (
+        1, "Induction scores, " + ", ".join(plots.head_name(*h) for h in inductive),
+        ", ".join(f"{score['induction'][h]:.2f}" for h in inductive), "repeated tokens"
+    ),
+    (
+        2, f"K-composition {pair}, over the baseline",
+        f"{composition['K'][prev_head, ind_head]:+.3f}", "weights"
+    ),
     (2, "Largest Q- or V-composition of any pair", f"{next_best:+.3f}", "weights"),
-    (3, f"QK matching, OV copying of {plots.head_name(1, ind_head)}", f"{same_token[ind_head]:.2f}, {copies[ind_head]:.2f}", "weights"),
-    (4, "Marginal nats: direct, one head, two heads", ", ".join(f"{m:+.2f}" for m in marginal), "held-out text"),
-    (5, "Loss of first and second copy, one layer", f"{per_token_loss(one, repeated)[:, : length - 1].mean():.2f}, {per_token_loss(one, repeated)[:, length:].mean():.2f}", "repeated tokens"),
-    (5, "In-context learning beyond zero layers: one layer", f"{icl['one layer'] - icl['zero layers']:+.3f}", "held-out text"),
+    (
+        3, f"QK matching, OV copying of {plots.head_name(1, ind_head)}",
+        f"{same_token[ind_head]:.2f}, {copies[ind_head]:.2f}", "weights"
+    ),
+    (
+        4, "Marginal nats: direct, one head, two heads", ", ".join(f"{m:+.2f}" for m in marginal),
+        "held-out text"
+    ),
+    (
+        5, "Loss of first and second copy, one layer",
+        f"{per_token_loss(one, repeated)[:, : length - 1].mean():.2f}, "
+        f"{per_token_loss(one, repeated)[:, length:].mean():.2f}",
+        "repeated tokens"
+    ),
+    (
+        5, "In-context learning beyond zero layers: one layer",
+        f"{icl['one layer'] - icl['zero layers']:+.3f}", "held-out text"
+    ),
     (5, "... two layers", f"{ablated_icl['two layers']:+.3f}", "held-out text"),
-    (6, "Shipped model: first step with half of the final induction score", f"{half_way(curves['step'], scores['induction'].flatten(1).amax(1).tolist()):,} of {curves['step'][-1]:,}", "training"),
+    (
+        6, "Shipped model: first step with half of the final induction score",
+        f"{half_way(curves['step'], scores['induction'].flatten(1).amax(1).tolist()):,} of "
+        f"{curves['step'][-1]:,}",
+        "training"
+    ),
     (6, "Your training: steps, seconds", f"{training.step:,}, {training.seconds:.0f}", "training"),
-    (7, "In-context learning without induction heads", f"{list(ablated_icl.values())[3]:+.3f}", "held-out text"),
+    (
+        7, "In-context learning without induction heads", f"{list(ablated_icl.values())[3]:+.3f}",
+        "held-out text"
+    ),
+    (
+        7, f"... without {plots.head_name(1, ind_head)}; the same with patterns held",
+        f"{patterns_free((1, ind_head)):+.3f}, {patterns_held((1, ind_head)):+.3f}", "held-out text"
+    ),
+    (
+        7, f"... without {plots.head_name(0, prev_head)}; the same with patterns held",
+        f"{patterns_free((0, prev_head)):+.3f}, {patterns_held((0, prev_head)):+.3f}",
+        "held-out text"
+    ),
 ]
 print(f"models: {'yours' if TAKE == 'mine' else 'shipped'}")
 for number, what, measured, where in rows:

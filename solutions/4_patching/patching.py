@@ -21,8 +21,8 @@
 # - follow the answer from a head to a connection between heads, and test a whole circuit against what it leaves
 #   out.
 #
-# **Time**: about four hours. **Needs**: chapters 2 and 3. **Follows**: *Interpretability in the Wild*
-# (Wang et al., 2022), *Locating and Editing Factual Associations in GPT* (Meng et al., 2022), *How to use and
+# **Time**: about 300 minutes, 239 of them for the exercises. That is two evenings: "From a head to a connection" is a good place
+# to begin the second. **Needs**: chapters 2 and 3. **Follows**: *Interpretability in the Wild* (Wang et al., 2022), *Locating and Editing Factual Associations in GPT* (Meng et al., 2022), *How to use and
 # interpret activation patching* (Heimersheim and Nanda, 2024).
 
 # %% tags=["setup"]
@@ -56,16 +56,20 @@ clean, corrupted, right, wrong = pairs
 n_layers, n_heads = two.cfg.n_layers, two.cfg.n_heads
 
 for title, tokens, answer in [("clean", clean, right), ("corrupted", corrupted, wrong)]:
-    print(f"--- {title}: to be continued with `{two.to_string(answer[0])}`\n{two.to_string(tokens[0, 1:])}\n")
+    print(
+        f"--- {title}: to be continued with `{two.to_string(answer[0])}`\n"
+        f"{two.to_string(tokens[0, 1:])}\n"
+    )
 print(f"{len(clean)} pairs of {clean.shape[1]} tokens each (with `<|bos|>`).")
 
 # %% [markdown]
-# ### Where this chapter ends
+# ## Where this chapter ends
 #
-# Each cell of these maps is an experiment. Run the two-layer model on the corrupted prompts, but give it one
-# activation from the clean run: the residual stream at one position (left), or what one head writes (right). 1
-# means that this single activation brings the whole clean answer back, 0 that it changes nothing. You will fill
-# in such maps, explain every coloured cell, and name the connections between them.
+# Each cell of this map is an experiment. Run the two-layer model on the corrupted prompts, but give it one
+# activation from the clean run: the residual stream entering a layer, at one position. 1 means that this single
+# activation brings the whole clean answer back, 0 that it changes nothing. Somewhere between the two rows the answer moves
+# one place to the right. You will fill in this map and a second one, of heads, find out who moves it and who
+# reads it there, and name the connections between them.
 
 # %%
 metric = LogitDiff(right, wrong)
@@ -77,7 +81,8 @@ def normalised(values: Tensor) -> Tensor:
     return (values - at_corrupted) / (at_clean - at_corrupted)
 
 
-# Tokens as labels. Where the 64 prompts differ are the halves of the names: A B and C D, then A again.
+# Tokens as labels. Where the 64 prompts differ are the halves of the names: A B and C D, then A
+# again.
 labels = [plots.token_text(token) for token in two.to_str_tokens(clean[0])]
 varying = (clean != clean[0]).any(dim=0).nonzero()[:, 0].tolist()
 for position, role in zip(varying, ["A", "B", "C", "D", "A"], strict=True):
@@ -87,20 +92,25 @@ head_names = [f"{layer}.{head}" for layer in range(n_layers) for head in range(n
 
 
 def show_maps(by_position: Tensor, by_head: Tensor, what: str) -> None:
-    """Two maps side by side, layer by position and layer by head, coloured from -1 to 1."""
+    """Two maps, layer by position and layer by head, coloured from -1 to 1."""
     heads = [str(head) for head in range(n_heads)]
     maps = [
         (by_position, labels, "the stream entering a layer", "position"),
         (by_head, heads, "a head's output", "head"),
     ]
-    for ax, (values, columns, where, xlabel) in zip(plots.axes(2, size=(6.6, 2.9)), maps, strict=True):
+    for ax, (values, columns, where, xlabel) in zip(
+        plots.axes(2, size=(6.6, 2.9)), maps, strict=True
+    ):
         unit = "0 corrupted, 1 clean"
         plots.matrix(values, layer_names, columns, f"{what}: {where}", xlabel, "layer", unit, ax=ax)
         ax.images[0].set(cmap=plots.DIVERGING, clim=(-1, 1))
 
 
-sweeps = [normalised(sweep(two, clean, corrupted, metric, kind)) for kind in ("resid_pre", "z")]
-show_maps(*sweeps, "Patched in")
+plots.matrix(
+    normalised(sweep(two, clean, corrupted, metric, "resid_pre")), layer_names, labels,
+    "The stream entering a layer, clean into corrupted", "position", "layer",
+    "0 corrupted, 1 clean",
+).images[0].set(cmap=plots.DIVERGING, clim=(-1, 1));  # fmt: skip
 
 # %% [markdown]
 # ## A question with two answers
@@ -133,7 +143,9 @@ show_maps(*sweeps, "Patched in")
 
 # %% exercise="logit_diff"
 def logit_diff(
-    logits: Float[Tensor, "batch pos d_vocab"], right: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    logits: Float[
+        Tensor, "batch pos d_vocab"
+    ], right: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """How much the last position prefers each prompt's right token to its wrong one, in nats."""
     ### BEGIN SOLUTION
@@ -168,7 +180,13 @@ plots.grouped_bars(
 )
 for (n, name), values in differences.items():
     share = (values > 0).float().mean()
-    print(f"{n} layer(s), {name:>9}: {values.mean():+.2f} nats; right half preferred in {share:.0%}")
+    print(
+        f"{n} layer(s), {name:>9}: {values.mean():+.2f} nats; right half preferred in {share:.0%}"
+    )
+print("Clean minus corrupted, prompt by prompt: mean ± 2 standard errors")
+for n in (1, 2):
+    mean, error = mean_and_error(differences[n, "clean"] - differences[n, "corrupted"])
+    print(f"{n} layer(s): {mean:+.3f} ± {2 * error:.3f} nats")
 
 # %% [markdown]
 # **What to see here.** Two layers follow the text: the sign changes when the first halves change places. One
@@ -176,8 +194,10 @@ for (n, name), values in differences.items():
 # score of a one-layer model sees two neighbours at once (chapter 3). It is our control: whatever separates clean
 # from corrupted in the two-layer model is composition.
 #
-# Error bars are two *standard errors*: the standard deviation over the prompts, divided by $\sqrt{64}$, twice. Where
-# two bars' errors overlap, the difference may be chance.
+# Error bars are two *standard errors*: the standard deviation over the prompts, divided by $\sqrt{64}$, twice. They say how
+# far a bar may move with other names. Do not compare two bars by whether their errors overlap: both are of the *same* 64
+# prompts, and what makes one prompt easy moves both. Take the difference prompt by prompt, and *its* error, as in the
+# last lines. For the one-layer model it is far smaller than the error of either bar.
 
 # %% [markdown]
 # ## Two prompts that differ in one thing
@@ -186,7 +206,7 @@ for (n, name), values in differences.items():
 # a name is due, that it is a short one. We want those that matter for *which half*. So take a second text that
 # differs in that alone, a *counterfactual*, and ask which activations carry the difference:
 #
-# | | names | last token | answer |
+# | text | names | last token | answer |
 # |---|---|---|---|
 # | clean | `AB`, `CD` | `A` | `B` |
 # | corrupted | `CB`, `AD` | `A` | `D` |
@@ -195,7 +215,7 @@ for (n, name), values in differences.items():
 # before it*.
 
 # %% [markdown]
-# ### Exercise · clean and corrupted    ●●○   8 min
+# ### Exercise · clean and corrupted    ●●○   10 min
 #
 # Make the pairs. `names` holds tuples `(A, B, C, D)` of strings (first halves bring their space: `" string"`).
 # The template is a string with the fields `{first}`, `{second}` and `{query}`: the first name, the second name,
@@ -217,8 +237,11 @@ for (n, name), values in differences.items():
 # %% exercise="clean_and_corrupted"
 def clean_and_corrupted(
     model: Transformer, template: str, names: list[tuple[str, str, str, str]]
-) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], Int[Tensor, "batch"], Int[Tensor, "batch"]]:
-    """Tokens of the clean prompts, of their twins with first halves exchanged, and both answers' ids."""
+) -> tuple[
+    Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], Int[Tensor, "batch"], Int[Tensor, "batch"]
+]:
+    """Tokens of the clean prompts, of their twins with first halves exchanged, and both answers'
+    ids."""
     ### BEGIN SOLUTION
     clean = [template.format(first=a + b, second=c + d, query=a) for a, b, c, d in names]
     corrupted = [template.format(first=c + b, second=a + d, query=a) for a, b, c, d in names]
@@ -288,7 +311,8 @@ for what, offset in looks_at.items():
 
 # %% exercise="changes_that_show"
 def changes_that_show(head: str) -> list[str]:
-    """Which of "swap_first", "swap_second", "new_query" show the head "previous", or the head "own"."""
+    """Which of "swap_first", "swap_second", "new_query" show the head "previous", or the head
+    "own"."""
     ### BEGIN SOLUTION
     if head == "previous":  # what stands before the second halves changes in one case only
         return ["swap_first"]
@@ -304,7 +328,9 @@ for change in ("swap_first", "swap_second", "new_query"):
     other = make_pairs(two, names, change)
     difference = LogitDiff(other.right, other.wrong)
     start, end = (difference(two(tokens)) for tokens in (other.corrupted, other.clean))
-    restored[change] = (sweep(two, other.clean, other.corrupted, difference, "z") - start) / (end - start)
+    restored[change] = (
+        sweep(two, other.clean, other.corrupted, difference, "z") - start
+    ) / (end - start)
 plots.matrix(
     torch.stack([values.flatten() for values in restored.values()]),
     list(restored),
@@ -508,7 +534,9 @@ ablations = {
     "zero": lambda name, head: zero_ablate(two, clean, name, head),
     "mean of other prompts": lambda name, head: mean_ablate(two, clean, name, elsewhere, head),
     "from another prompt": lambda name, head: resample_ablate(two, clean, name, elsewhere, head),
-    "from its corrupted twin": lambda name, head: resample_ablate(two, clean, name, corrupted, head),
+    "from its corrupted twin": lambda name, head: resample_ablate(
+        two, clean, name, corrupted, head
+    ),
 }
 costs = {
     what: mean_and_error(
@@ -559,7 +587,7 @@ plots.grouped_bars(
 # (With a LayerNorm before the unembedding one has to hold its scale fixed; then it is still a sum.)
 
 # %% [markdown]
-# ### Exercise · direct logit attribution    ●●○   8 min
+# ### Exercise · direct logit attribution    ●●○   10 min
 #
 # `cache` holds every activation of one run, `[batch pos ...]`. Return the embedding's share `[batch]` and that of
 # every head `[batch n_layers n_heads]`.
@@ -584,7 +612,8 @@ def direct_logit_attribution(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch n_layers n_heads"]]:
-    """Shares of the embedding and of every head in the logit difference at the last position, in nats."""
+    """Shares of the embedding and of every head in the logit difference at the last position, in
+    nats."""
     ### BEGIN SOLUTION
     direction = model.W_U[:, right] - model.W_U[:, wrong]
     embedding = torch.einsum("bd,db->b", cache["hook_embed"][:, -1], direction)
@@ -603,11 +632,14 @@ _, corrupted_cache = two.run_with_cache(corrupted)
 direct = {}
 for name, cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]:
     from_embedding, from_heads = direct_logit_attribution(cache, two, right, wrong)
-    direct[name] = torch.cat([torch.as_tensor(from_embedding)[:, None], from_heads.flatten(1)], dim=1)
+    direct[name] = torch.cat(
+        [torch.as_tensor(from_embedding)[:, None], from_heads.flatten(1)], dim=1
+    )
 plots.grouped_bars(
     {name: mean_and_error(shares) for name, shares in direct.items()},
     ["embed", *head_names],
-    f"Direct contributions to the logit difference (mean of {len(clean)} prompts, ± 2 standard errors)",
+    f"Direct contributions to the logit difference (mean of {len(clean)} prompts, ± 2 standard "
+    "errors)",
     "part of the model",
     "nats",
     ax=plots.axes(size=(10, 3.4)),
@@ -658,32 +690,42 @@ check("logit_lens")
 
 # %%
 stages = ["embedding", *(f"after layer {layer}" for layer in range(n_layers))]
-lens = {name: logit_lens(cache, two) for name, cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]}
+lens = {
+    name: logit_lens(cache, two) for name,
+    cache in [("clean", clean_cache), ("corrupted", corrupted_cache)]
+}
 ax_lens, ax_moved = plots.axes(2, size=(5.6, 3.4))
 plots.grouped_bars(
     {
-        name: tuple(zip(*(mean_and_error(logit_diff(stage, right, wrong)) for stage in logits), strict=True))
+        name: tuple(
+            zip(*(mean_and_error(logit_diff(stage, right, wrong)) for stage in logits), strict=True)
+        )
         for name, logits in lens.items()
     },
     stages, "The lens on the last position", "where we stop", "logit difference (nats)", ax=ax_lens,
 )
 moved = torch.stack([(a - b).norm(dim=-1).mean(0) for a, b in (
-    (clean_cache["resid_pre", layer], corrupted_cache["resid_pre", layer]) for layer in range(n_layers)
+    (
+        clean_cache["resid_pre", layer], corrupted_cache["resid_pre", layer]
+    ) for layer in range(n_layers)
 )])
 plots.matrix(
     moved, layer_names, labels, "Where the two runs differ",
     "position", "layer that begins", "distance of the streams", ax=ax_moved,
 )
 answer = plots.token_name(two, right[0].item())  # of the first prompt
-print(f"The first clean prompt by the lens: rank of `{answer}` among {two.cfg.d_vocab} tokens, and the likeliest five")
+print(
+    f"The first clean prompt by the lens: rank of `{answer}` among {two.cfg.d_vocab} tokens, and "
+    "the likeliest five"
+)
 for stage, logits in zip(stages, lens["clean"], strict=True):
     rank = int((logits[0, -1] > logits[0, -1, right[0]]).sum()) + 1
     best = logits[0, -1].topk(5).indices.tolist()
     print(f"{stage:>14}: {rank:>5}   " + "  ".join(plots.token_name(two, token) for token in best))
 
 # %% [markdown]
-# **What to see here.** Left: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
-# comes at once. It is tempting to say "layer 1 does the work". But look right: when layer 1 begins, the two runs
+# **What to see here.** Above: up to layer 0 the lens shows nothing, and the two runs look alike. Then everything
+# comes at once. It is tempting to say "layer 1 does the work". But look below: when layer 1 begins, the two runs
 # *do* differ, and not only where the tokens differ (`A` and `C`): also after them, at the second halves `B` and `D`
 # most, then, fading, at the tokens that follow these. Layer 0 has written something there, for layer 1
 # and not for the output.
@@ -709,7 +751,7 @@ for stage, logits in zip(stages, lens["clean"], strict=True):
 # something *returns*. What is new is the position.
 
 # %% [markdown]
-# ### Exercise · activation patching    ●●○   8 min
+# ### Exercise · activation patching    ●●○   10 min
 #
 # `clean_cache` holds the activations of the clean run. Replace `name` at position `pos` (`None`: at every one),
 # for head `head` (`None`: for every one). Activations are `[batch pos ...]`, and `head` is only given where heads
@@ -733,7 +775,8 @@ def activation_patch(
     pos: int | None = None,
     head: int | None = None,
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits of the corrupted run with `name` (at one position, of one head) taken from the clean run."""
+    """Logits of the corrupted run with `name` (at one position, of one head) taken from the clean
+    run."""
     ### BEGIN SOLUTION
     p = slice(None) if pos is None else pos
     h = slice(None) if head is None else head
@@ -761,7 +804,9 @@ experiments = {
 }
 print("Clean into corrupted. Logit difference (nats) ± standard error")
 for what, where in experiments.items():
-    logits = two(corrupted) if where is None else activation_patch(two, corrupted, clean_cache, *where)
+    logits = two(corrupted) if where is None else activation_patch(
+        two, corrupted, clean_cache, *where
+    )
     mean, error = mean_and_error(logit_diff(logits, right, wrong))
     print(f"{what:<52} {mean:+.2f} ± {error:.2f}")
 print(f"{'(the clean run itself)':<52} {baseline.mean():+.2f}")
@@ -785,7 +830,7 @@ print(f"{'(the clean run itself)':<52} {baseline.mean():+.2f}")
 # almost nothing.
 
 # %% [markdown]
-# ### Exercise · sweep    ●●○   10 min
+# ### Exercise · sweep    ●●○   12 min
 #
 # `kind` is `"resid_pre"`: patch the stream entering layer $l$ at position $p$, result `[n_layers pos]`; or `"z"`:
 # patch the output of head $h$ of layer $l$ at all positions, result `[n_layers n_heads]`.
@@ -811,7 +856,8 @@ def patch_sweep(
     wrong: Int[Tensor, "batch"],
     kind: str,
 ) -> Float[Tensor, "n_layers cell"] | list[list[float]]:
-    """How much of the clean mean logit difference each patch restores: 0 is corrupted, 1 is clean."""
+    """How much of the clean mean logit difference each patch restores: 0 is corrupted, 1 is
+    clean."""
     ### BEGIN SOLUTION
     prompt = torch.arange(len(clean))
 
@@ -843,15 +889,17 @@ check("patch_sweep")
 # %%
 before = time.perf_counter()
 by_position, by_head = (
-    torch.as_tensor(patch_sweep(two, clean, corrupted, right, wrong, kind)) for kind in ("resid_pre", "z")
+    torch.as_tensor(
+        patch_sweep(two, clean, corrupted, right, wrong, kind)
+    ) for kind in ("resid_pre", "z")
 )
 seconds = time.perf_counter() - before
 show_maps(by_position, by_head, "Clean into corrupted")
 
 # %% [markdown]
-# **What to see here.** The whole story in a few cells. Left, row 0: at the start only the tokens that differ
+# **What to see here.** The whole story in a few cells. Above, row 0: at the start only the tokens that differ
 # matter, `A` and `C`, the first halves. Row 1: one layer later the same information has moved one step to the
-# right, to `B` and `D`. Right: head 0.4 moved it, and 1.3 and 1.6 used it. The last
+# right, to `B` and `D`. Below: head 0.4 moved it, and 1.3 and 1.6 used it. The last
 # position stays empty in row 1: the difference comes there only by way of layer 1. In the last layer the cells of the heads that matter sum to
 # about 1, because all that layer 1 does to the output is add.
 #
@@ -887,7 +935,10 @@ in_probability = [
 show_maps(*in_probability, "In probability")
 last = two.cfg.n_layers - 1
 for what, values in [("logit difference", by_head), ("probability", in_probability[1])]:
-    print(f"The heads of layer {last} restore, one by one and added up, {values[last].sum():.2f} of the {what}")
+    print(
+        f"The heads of layer {last} restore, one by one and added up, {values[last].sum():.2f} of "
+        f"the {what}"
+    )
 
 # %% [markdown]
 # **What to see here.** Paler everywhere; the cells for `C` and `D` have gone, and head 0.7 with them. Two heads
@@ -897,44 +948,78 @@ for what, values in [("logit difference", by_head), ("probability", in_probabili
 # (or log-probabilities), as a difference.
 
 # %% [markdown]
-# ### Exercise · find the head that the lens overlooks    ●○○   5 min
+# ### Exercise · find the head that the lens overlooks    ●●○   8 min
 #
-# In the shipped two-layer model, name the head `(layer, head)` that alone restores at least seven tenths of the
-# clean answer, and whose *direct* contribution changes by less than a twentieth of it. The check measures the
-# head you name, on fresh names, and also tries it the other way round: its corrupted output, put into the clean run, should
-# take most of the answer away.
+# Make it a procedure that works for any question. Call a head *overlooked* if its direct contribution changes, from the clean
+# to the corrupted run, by less than a twentieth of clean minus corrupted (both as means over the prompts, up or down). Among
+# these, return the `(layer, head)` that restores most when its output alone is patched, at all positions. The check asks
+# three kinds of question, on fresh names, and gives the heads of the model other numbers each time.
 #
 # <details><summary>Hint 1</summary>
-# The map of head outputs, <code>by_head</code>, has one cell above 0.7.
+# You have both measurements: <code>direct_logit_attribution</code> on two caches, and <code>patch_sweep(..., "z")</code> (or
+# <code>sweep</code> of <code>utils.patching</code>, with a <code>LogitDiff</code>). You may use your functions, or copy their lines.
 # </details>
 # <details><summary>Hint 2</summary>
-# In the figure of direct contributions, the two bars of your head must be alike. Layer 1 is where the answer is
-# written; look in layer 0.
+# The direct contributions' change is <code>[batch n_layers n_heads]</code>: average over the prompts, divide by the mean clean
+# minus corrupted, take absolute values.
+# </details>
+# <details><summary>Hint 3</summary>
+# Give the others a restored share of <code>-inf</code>; then <code>divmod(restored.argmax().item(), n_heads)</code>.
 # </details>
 
 # %% exercise="overlooked_head"
-def overlooked_head() -> tuple[int, int]:
-    """(layer, head) of the head that carries the answer without writing any of it to the output."""
+def overlooked_head(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
+) -> tuple[int, int]:
+    """(layer, head) of the head that restores most, among those that write next to nothing of the
+    answer."""
     ### BEGIN SOLUTION
-    return 0, 4
+    metric = LogitDiff(right, wrong)
+    span = metric(model(clean)) - metric(model(corrupted))
+    direction = (model.W_U[:, right] - model.W_U[:, wrong]).T  # [batch d_model]
+    changes = []
+    (_, here), (_, there) = (model.run_with_cache(tokens) for tokens in (clean, corrupted))
+    for layer in range(model.cfg.n_layers):
+        z = (here["z", layer] - there["z", layer])[:, -1]
+        changes.append(torch.einsum("bhe,hed,bd->bh", z, model.W_O[layer], direction).mean(0))
+    written = torch.stack(changes) / span
+    restored = sweep(model, clean, corrupted, metric, "z") - metric(model(corrupted))
+    restored[written.abs() >= 0.05] = -torch.inf
+    layer, head = divmod(int(restored.argmax()), model.cfg.n_heads)
+    return layer, head
     ### END SOLUTION
 
 # %% check="overlooked_head"
 check("overlooked_head")
 
 # %%
+for change in ("swap_first", "swap_second", "new_query"):
+    layer, head = overlooked_head(two, *make_pairs(two, names, change))
+    print(
+        f"{change:<12} overlooked: {int(layer)}.{int(head)}, restores "
+        f"{float(restored[change][int(layer), int(head)]):.2f}"
+    )
+
 corrupted_diff = logit_diff(two(corrupted), right, wrong)
 span = (baseline - corrupted_diff).mean()
 writes = (direct["clean"] - direct["corrupted"])[:, 1:] / span
 named = [i for i in range(len(head_names)) if by_head.flatten()[i].abs() > 0.05]
 causes = [
-    activation_patch(two, corrupted, clean_cache, get_act_name("z", i // n_heads), None, i % n_heads) for i in named
+    activation_patch(
+        two, corrupted, clean_cache, get_act_name("z", i // n_heads), None, i % n_heads
+    ) for i in named
 ]
 plots.grouped_bars(
     {
         "writes to the output itself": mean_and_error(writes[:, named]),
         "causes when patched": mean_and_error(
-            torch.stack([logit_diff(logits, right, wrong) - corrupted_diff for logits in causes], dim=1) / span
+            torch.stack(
+                [logit_diff(logits, right, wrong) - corrupted_diff for logits in causes], dim=1
+            ) / span
         ),
     },
     [head_names[i] for i in named],
@@ -947,7 +1032,8 @@ plots.grouped_bars(
 # %% [markdown]
 # **What to see here.** In layer 1 the two bars are equal: nothing comes after, so what a head writes is what it
 # causes. 0.4 and 0.7 write nothing for the output and cause all they cause through others. Through which, and
-# through which of their inputs, is the second half of this chapter.
+# through which of their inputs, is the second half of this chapter. Another question has another overlooked head: when the
+# second halves or the last token change, it is 0.6, which chapter 3 found on a second path.
 
 # %% [markdown]
 # ## Enough, or needed?
@@ -986,7 +1072,8 @@ plots.grouped_bars(
 
 # %% exercise="ways_that_find"
 def ways_that_find(circuit: str) -> list[str]:
-    """Which of "denoise", "noise" change the outcome when one head of "or", "and", "sum" is patched."""
+    """Which of "denoise", "noise" change the outcome when one head of "or", "and", "sum" is
+    patched."""
     ### BEGIN SOLUTION
     return {"or": ["denoise"], "and": ["noise"], "sum": ["denoise", "noise"]}[circuit]
     ### END SOLUTION
@@ -1026,14 +1113,16 @@ def patch_heads(run: Tensor, cache: dict[str, Tensor], heads: list[str]) -> Floa
 
 
 groups = [["0.4"], ["0.7"], ["0.4", "0.7"], ["1.3"], ["1.6"], ["1.3", "1.6"]]
+returns = torch.stack(
+    [(patch_heads(corrupted, clean_cache, g) - corrupted_diff) / span for g in groups], dim=1
+)
+goes = torch.stack(
+    [(baseline - patch_heads(clean, corrupted_cache, g)) / span for g in groups], dim=1
+)
 plots.grouped_bars(
     {
-        "denoising: share that returns": mean_and_error(
-            torch.stack([(patch_heads(corrupted, clean_cache, g) - corrupted_diff) / span for g in groups], dim=1)
-        ),
-        "noising: share that goes": mean_and_error(
-            torch.stack([(baseline - patch_heads(clean, corrupted_cache, g)) / span for g in groups], dim=1)
-        ),
+        "denoising: share that returns": mean_and_error(returns),
+        "noising: share that goes": mean_and_error(goes),
     },
     [" + ".join(g) for g in groups],
     f"Enough, and needed (mean of {len(clean)} prompts, ± 2 standard errors)",
@@ -1041,19 +1130,30 @@ plots.grouped_bars(
     "share of clean minus corrupted",
     levels={"all of it": 1.0},
     ax=plots.axes(size=(8, 3.6)),
-);
+)
+print("denoising minus noising, prompt by prompt: mean ± 2 standard errors")
+for group, mean, error in zip(groups, *mean_and_error(returns - goes), strict=True):
+    print(f"{' + '.join(group):<10} {mean:+.3f} ± {2 * error:.3f}")
 
 # %% [markdown]
-# **What to see here.** In this model denoising and noising agree: within a layer the heads *add up*, as in
-# `"sum"`. 0.4 with 0.7 is all that layer 0 does for this question, and 1.3 with 1.6 nearly all that layer 1 does.
-# Either pair alone restores all, or nearly all, so they cannot be two halves of a sum: they work one *after* the other.
+# **What to see here.** Denoising and noising nearly agree: within a layer the heads *add up*, as in `"sum"`. (Nearly: for 0.4
+# and 0.7, taken alone, denoising says a little more, and prompt by prompt that is no chance. They meet in a softmax.) 0.4
+# with 0.7 is all that layer 0 does for this question, and 1.3 with 1.6 nearly all that layer 1 does.
+#
+# How do the two pairs go together? Denoised, either pair alone brings nearly everything back, so they are no two
+# halves of a sum. That could be an OR, in which each is enough. Then noising one pair would cost nothing, as the other is
+# still there. But noising either takes nearly everything away. Enough *and* needed, both of them: that leaves a chain, one pair
+# *after* the other.
 #
 # Larger models have ORs. In GPT-2 small some heads stand by: take away the head that names the answer, and they
 # take over (*backup name movers*, Wang et al., section 3.4). Does ours do that? If so, the direct contribution of
 # other heads must *rise* when one is taken away:
 
 # %%
-print("Direct contribution to the clean answer (nats), and its change when a head of layer 0 is mean-ablated")
+print(
+    "Direct contribution to the clean answer (nats), and its change when a head of layer 0 is "
+    "mean-ablated"
+)
 print("           " + "".join(f"{name:>8}" for name in head_names[n_heads:]))
 print("as it is   " + "".join(f"{share:>8.2f}" for share in direct["clean"].mean(0)[1 + n_heads :]))
 reference = two.run_with_cache(elsewhere, names_filter=z)[1][z].mean(0)
@@ -1144,7 +1244,8 @@ def patch_qkv(
     wrong: Int[Tensor, "batch"],
     layer: int,
 ) -> Float[Tensor, "3 n_heads"] | list[list[float]]:
-    """How much of the clean mean logit difference one head's q, k or v restores: 0 corrupted, 1 clean."""
+    """How much of the clean mean logit difference one head's q, k or v restores: 0 corrupted, 1
+    clean."""
     ### BEGIN SOLUTION
     prompt = torch.arange(len(clean))
 
@@ -1163,7 +1264,9 @@ def patch_qkv(
 
     logits, cache = model.run_with_cache(clean)
     at_clean, at_corrupted = score(logits), score(model(corrupted))
-    result = torch.tensor([[patched(kind, head) for head in range(model.cfg.n_heads)] for kind in "qkv"])
+    result = torch.tensor(
+        [[patched(kind, head) for head in range(model.cfg.n_heads)] for kind in "qkv"]
+    )
     return (result - at_corrupted) / (at_clean - at_corrupted)
     ### END SOLUTION
 
@@ -1178,7 +1281,10 @@ by_input = {
 }
 panels = plots.axes(3, size=(4.6, 2.4))
 for ax, (change, values) in zip(panels, by_input.items(), strict=True):
-    plots.matrix(values, list("qkv"), head_names[n_heads:], change, "head", "input that is patched", "0 corrupted, 1 clean", ax=ax)
+    plots.matrix(
+        values, list("qkv"), head_names[n_heads:], change, "head", "input that is patched",
+        "0 corrupted, 1 clean", ax=ax
+    )
     ax.images[0].set(cmap=plots.DIVERGING, clim=(-1, 1))
 
 # %% [markdown]
@@ -1205,7 +1311,7 @@ for ax, (change, values) in zip(panels, by_input.items(), strict=True):
 # gradient of a mean already).
 
 # %% [markdown]
-# ### Exercise · attribution patching    ●●○   12 min
+# ### Exercise · attribution patching    ●●○   15 min
 #
 # Estimate the effect, in nats, of patching clean into corrupted: for every layer's `resid_pre` at each position,
 # `[pos]`; and for `q`, `k`, `v`, `z` of each head at each position, `[pos n_heads]`. Return a dictionary with the
@@ -1233,7 +1339,8 @@ def attribution_patch(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> dict[str, Tensor]:
-    """First-order estimates of every patch's effect on the mean logit difference, in nats, by name."""
+    """First-order estimates of every patch's effect on the mean logit difference, in nats, by
+    name."""
     ### BEGIN SOLUTION
     kinds = ("resid_pre", "q", "k", "v", "z")
     names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in kinds]
@@ -1262,10 +1369,17 @@ estimates = attribution_patch(two, clean, corrupted, right, wrong)
 seconds = time.perf_counter() - before
 before = time.perf_counter()
 kinds = ("resid_pre", "q", "k", "v", "z")
-exact = {kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds}
+exact = {
+    kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds
+}
 exact_seconds = time.perf_counter() - before
 estimated = {
-    kind: torch.stack([torch.as_tensor(estimates[get_act_name(kind, layer)]).detach() for layer in range(n_layers)])
+    kind: torch.stack(
+        [
+            torch.as_tensor(estimates[get_act_name(kind, layer)]).detach()
+            for layer in range(n_layers)
+        ]
+    )
     for kind in kinds
 }
 correlations = {}
@@ -1275,16 +1389,23 @@ for kind, ax in zip(kinds, plots.axes(len(kinds), size=(3.1, 3.1)), strict=True)
     title = f"{kind}: correlation {correlations[kind]:.2f}"
     for layer in range(n_layers):
         color = plots.COLORS[layer]
-        ax.scatter(x[layer].flatten(), y[layer].flatten(), s=22, alpha=0.7, lw=0, color=color, label=f"layer {layer}")
-    ax.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+        ax.scatter(
+            x[layer].flatten(), y[layer].flatten(), s=22, alpha=0.7, lw=0, color=color,
+            label=f"layer {layer}"
+        )
+    ax.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
     ax.set(title=title, xlabel="exact (nats)", ylabel="estimate (nats)", xlim=(-1, 7), ylim=(-1, 7))
-    ax.legend(fontsize=8, loc="upper left")
+    plots.legend(ax)
 n_cells = sum(values.numel() for values in exact.values())
-print(f"{n_cells:,} patches: estimated in {seconds:.2f} s, exact (utils.patching.sweep) in {exact_seconds:.2f} s")
-print("correlation by layer: " + "   ".join(
-    f"{kind} {layer}: {torch.corrcoef(torch.stack([exact[kind][layer].flatten(), estimated[kind][layer].flatten()]))[0, 1]:.3f}"
-    for kind in ("resid_pre", "k", "v", "z") for layer in range(n_layers)
-))
+print(
+    f"{n_cells:,} patches: estimated in {seconds:.2f} s, exact (utils.patching.sweep) in "
+    f"{exact_seconds:.2f} s"
+)
+print("correlation by layer:")
+for kind in ("resid_pre", "k", "v", "z"):
+    for layer in range(n_layers):
+        both = torch.stack([exact[kind][layer].flatten(), estimated[kind][layer].flatten()])
+        print(f"  {kind} of layer {layer}: {torch.corrcoef(both)[0, 1]:.3f}")
 
 # %% [markdown]
 # **What to see here.** Each point is a patch; on the dashed line the estimate is right. `z` of layer 1 lies on it
@@ -1310,7 +1431,8 @@ print("correlation by layer: " + "   ".join(
 
 # %% exercise="where_attribution_fails"
 def where_attribution_fails() -> list[tuple[int, int]]:
-    """(layer, position) of the stream's patches that matter and are estimated at less than half their size."""
+    """(layer, position) of the stream's patches that matter and are estimated at less than half
+    their size."""
     ### BEGIN SOLUTION
     return [(0, 12), (1, 13)]
     ### END SOLUTION
@@ -1319,16 +1441,20 @@ def where_attribution_fails() -> list[tuple[int, int]]:
 check("where_attribution_fails")
 
 # %%
-print("layer  position            exact   estimate   (nats)")
+print("layer  position            exact   estimate   (nats)   estimate over exact")
 for layer in range(n_layers):
     for position in varying[:-1]:
         x, y = (values["resid_pre"][layer, position].item() for values in (exact, estimated))
         if x > 0.1 * (at_clean - at_corrupted):
-            print(f"{layer:>5}  {position:>8}  {labels[position]:<8} {x:>6.2f}   {y:>8.2f}")
+            print(
+                f"{layer:>5}  {position:>8}  {labels[position]:<8} {x:>6.2f}   {y:>8.2f} "
+                f"{y / x:>28.0%}"
+            )
 
 # %% [markdown]
-# **What to see here.** The same message fails twice: at `A`, where it starts, and at `B`, where 0.4 has put it. At
-# `C` and `D` the estimate is fine, if a little high. So it is not "early" against "late".
+# **What to see here.** The same message fails twice: at `A`, where it starts, and at `B`, where 0.4 has put it. There the
+# estimate is a fraction of the truth. At `C` and `D` it errs, too, the other way: too high, by the share in the last column. So it
+# is not "early" against "late".
 
 # %% [markdown]
 # ## Why a gradient misses it
@@ -1358,7 +1484,8 @@ for layer in range(n_layers):
 
 # %% exercise="estimate_over_exact"
 def estimate_over_exact(before: float, after: float) -> float:
-    """First-order estimate of a change of attention weight from one key, divided by the true change."""
+    """First-order estimate of a change of attention weight from one key, divided by the true
+    change."""
     ### BEGIN SOLUTION
     margins = [math.log(p / (1 - p)) for p in (before, after)]
     return before * (1 - before) * (margins[1] - margins[0]) / (after - before)
@@ -1368,9 +1495,11 @@ def estimate_over_exact(before: float, after: float) -> float:
 check("estimate_over_exact")
 
 # %%
-# Per prompt: patch the key of 1.3 or 1.6 at B alone, or at D alone. What the formula says, from weights; what is.
+# Per prompt: patch the key of 1.3 or 1.6 at B alone, or at D alone. What the formula says, from
+# weights; what is.
 def one_key(head: int, position: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The weight on a position before and after its key is patched, and the estimate over the exact effect."""
+    """The weight on a position before and after its key is patched, and the estimate over the
+    exact effect."""
     name, pattern, seen = get_act_name("k", last), get_act_name("pattern", last), {}
 
     def keep(x: Tensor, hook) -> None:
@@ -1395,26 +1524,44 @@ ax_curve, ax_measured = plots.axes(2, size=(5.4, 3.8))
 grid = [0.001, 0.003, *(i / 100 for i in range(1, 100))]
 for i, start in enumerate((0.01, 0.1, 0.5)):
     curve = [float(estimate_over_exact(start, p)) for p in grid if abs(p - start) > 1e-6]
-    ax_curve.plot([p for p in grid if abs(p - start) > 1e-6], curve, lw=1.8, label=f"before: {start}", color=plots.COLORS[i])
-ax_curve.axhline(1, color="#555555", lw=1, ls="--")
-ax_curve.set(title="Estimate over exact, by the formula", xlabel="attention weight after the patch", ylabel="ratio", ylim=(0, 3))
-ax_curve.legend(fontsize=9)
-for i, (head, position) in enumerate([(3, varying[1]), (6, varying[1]), (3, varying[3]), (6, varying[3])]):
+    ax_curve.plot(
+        [p for p in grid if abs(p - start) > 1e-6], curve, lw=1.8, label=f"before: {start}",
+        color=plots.COLORS[i]
+    )
+ax_curve.axhline(1, color=plots.INK, lw=1, ls="--")
+ax_curve.set(
+    title="Estimate over exact, by the formula", xlabel="attention weight after the patch",
+    ylabel="ratio", ylim=(0, 3)
+)
+plots.legend(ax_curve)
+for i, (head, position) in enumerate(
+    [(3, varying[1]), (6, varying[1]), (3, varying[3]), (6, varying[3])]
+):
     p_before, p_after, ratio = one_key(head, position)
-    by_formula = [float(estimate_over_exact(float(a), float(b))) for a, b in zip(p_before, p_after, strict=True)]
+    by_formula = [
+        float(estimate_over_exact(float(a), float(b))) for a,
+        b in zip(p_before, p_after, strict=True)
+    ]
     ax_measured.scatter(
-        by_formula, ratio, s=14, alpha=0.6, lw=0, color=plots.COLORS[i], label=f"1.{head}, key at {labels[position]}"
+        by_formula, ratio, s=14, alpha=0.6, lw=0, color=plots.COLORS[
+            i
+        ], label=f"1.{head}, key at {labels[position]}"
     )
     print(
-        f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, {p_after.mean():.2f} after (means); "
-        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio {ratio.max():.2f}"
+        f"1.{head}, key at {labels[position]}: weight {p_before.mean():.2f} before, "
+        f"{p_after.mean():.2f} after (means); "
+        f"estimate too high in {(ratio > 1).float().mean():.0%} of the prompts, largest ratio "
+        f"{ratio.max():.2f}"
     )
-ax_measured.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
-ax_measured.set(title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured", xscale="log", yscale="log")
-ax_measured.legend(fontsize=9);
+ax_measured.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
+ax_measured.set(
+    title="In the model, prompt by prompt", xlabel="ratio by the formula", ylabel="ratio measured",
+    xscale="log", yscale="log"
+)
+plots.legend(ax_measured)
 
 # %% [markdown]
-# **What to see here.** Right: one formula with two attention weights explains the error of every prompt. At `B`
+# **What to see here.** Below: one formula with two attention weights explains the error of every prompt. At `B`
 # the weight is mostly near zero before the patch and large after it. The gradient stands on the flat foot of the
 # curve and sees a fraction. At `D` the weight falls. Where it falls from the middle of the curve the slope is steep
 # and the estimate too high, in some prompts several times; where it falls from near 1 the curve is flat again, and
@@ -1422,8 +1569,127 @@ ax_measured.legend(fontsize=9);
 #
 # So: trust attribution for what enters the output through sums (`z`, `v` near the end), and as a *list of
 # suspects* elsewhere. What it ranks high is worth an exact patch. What it ranks low may be a saturated softmax.
-# (Taking the gradient at several points between corrupted and clean, and averaging, repairs much of this: Hanna,
-# Pezzelle and Belinkov, *Have Faith in Faithfulness*, 2024.)
+
+# %% [markdown]
+# ## The softmax, done exactly
+#
+# The one thing that a gradient gets wrong here is the softmax, and a softmax costs next to nothing. So do it exactly, and take
+# the gradient only *behind* it. Let $P$ be a head's pattern `[batch dest src]` in the corrupted run, and $P^{(s)}$ what it becomes
+# when the key at place $s$ is the clean one: column $s$ of the scores changes, the others stay.
+#
+# $$\text{scores}^{(s)}_{ij} = \text{scores}_{ij} + [j = s]\;\frac{q_i \cdot (k^{\text{clean}}_s - k_s)}{\sqrt{d_\text{head}}}
+# \qquad \text{effect}(k_s) \approx \sum_{\text{batch},\, i,\, j} \big(P^{(s)}_{ij} - P_{ij}\big)\; \frac{\partial \bar\Delta}{\partial P_{ij}}$$
+#
+# This is the *QK fix* of AtP\* (Kramár, Lieberum, Shah and Nanda, 2024), here for keys; for queries it is one softmax per
+# destination. (AtP\* has a second part, for effects that cancel. Another repair averages the gradient over several
+# points between corrupted and clean: Hanna, Pezzelle and Belinkov, *Have Faith in Faithfulness*, 2024.)
+
+# %% [markdown]
+# ### Exercise · repair the keys    ●●●   15 min
+#
+# Return the repaired estimates, in nats, for the keys of every layer: a dictionary by full name, each `[pos n_heads]`, as
+# `attribution_patch` has them. Two forward passes and one backward pass are enough.
+#
+# <details><summary>Hint 1</summary>
+# A hook that keeps <code>q</code>, <code>k</code>, <code>attn_scores</code> and <code>pattern</code> of the corrupted run, as in
+# <code>attribution_patch</code>, and the gradient of the mean logit difference with respect to each layer's
+# <code>pattern</code>, <code>[batch n_heads dest src]</code>. Of the clean run you need the keys only.
+# </details>
+# <details><summary>Hint 2</summary>
+# What the patch adds to the scores, for all places at once: <code>torch.einsum("bdhe,bshe->bhds", q, k_clean - k) /
+# d_head**0.5</code>. For place s, add its column <code>[..., s]</code> to a copy of the scores, and softmax again. (Masked scores
+# are <code>-inf</code>, and stay so.)
+# </details>
+# <details><summary>Hint 3</summary>
+# <code>((new.softmax(-1) - pattern) * gradient).sum((0, 2, 3))</code> is the row of place s, <code>[n_heads]</code>: the gradient
+# of a mean has the division by the batch already.
+# </details>
+
+# %% exercise="k_fix"
+def k_fix(
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    right: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
+) -> dict[str, Tensor]:
+    """Estimates of every key patch's effect on the mean logit difference (nats), the softmax
+    exact."""
+    ### BEGIN SOLUTION
+    layers = range(model.cfg.n_layers)
+    names = [
+        get_act_name(kind, layer)
+        for layer in layers
+        for kind in ("q", "k", "attn_scores", "pattern")
+    ]
+    _, source = model.run_with_cache(clean, names_filter=names)
+    seen = {}
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(name, keep) for name in names])
+    prompt = torch.arange(len(logits))
+    difference = (logits[prompt, -1, right] - logits[prompt, -1, wrong]).mean()
+    gradients = torch.autograd.grad(
+        difference, [seen[get_act_name("pattern", layer)] for layer in layers]
+    )
+    estimates = {}
+    for layer, gradient in zip(layers, gradients, strict=True):
+        q, k, scores, pattern = (
+            seen[get_act_name(kind, layer)].detach() for kind in (
+                "q", "k", "attn_scores", "pattern"
+            )
+        )
+        added = torch.einsum("bdhe,bshe->bhds", q, source["k", layer] - k) / model.cfg.d_head**0.5
+        rows = []
+        for place in range(clean.shape[1]):
+            new = scores.clone()
+            new[..., place] += added[..., place]
+            rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 2, 3)))
+        estimates[get_act_name("k", layer)] = torch.stack(rows)
+    return estimates
+    ### END SOLUTION
+
+# %% check="k_fix"
+check("k_fix")
+
+# %%
+before = time.perf_counter()
+repaired = {
+    name: torch.as_tensor(values).detach() for name,
+    values in k_fix(two, clean, corrupted, right, wrong).items()
+}
+print(f"All keys repaired in {time.perf_counter() - before:.2f} s")
+ways = {"gradient": estimates, "softmax exact": repaired}
+print("Keys, estimate against exact      correlation   largest error (nats)")
+fixed_correlations = {}
+for layer in range(n_layers):
+    for way, values in ways.items():
+        x, y = exact["k"][layer], torch.as_tensor(values[get_act_name("k", layer)]).detach()
+        fixed_correlations[layer, way] = torch.corrcoef(
+            torch.stack([x.flatten(), y.flatten()])
+        )[0, 1].item()
+        print(
+            f"layer {layer}, {way:<24} {fixed_correlations[layer, way]:>12.3f} "
+            f"{(x - y).abs().max():>22.1e}"
+        )
+print("The stream entering layer 1, with the share of its keys repaired (nats)")
+k1 = get_act_name("k", last)
+for position in (varying[1], varying[3]):
+    old = estimated["resid_pre"][last, position]
+    new = old - torch.as_tensor(
+        estimates[k1]
+    ).detach()[position].sum() + repaired[k1][position].sum()
+    print(
+        f"{labels[position]}: exact {exact['resid_pre'][last, position]:.2f}, gradient {old:.2f}, "
+        f"repaired {new:.2f}"
+    )
+
+# %% [markdown]
+# **What to see here.** In the last layer the repaired estimate is exact: behind its patterns all is a sum. In the layer below it is
+# not, as later softmaxes are still taken at their slope, but far better than before. And both failures of the stream are mended, the one
+# that was too low and the one that was too high. So it was the softmax, and nothing else.
 
 # %% [markdown]
 # ## When there is no second text
@@ -1444,7 +1710,7 @@ ax_measured.legend(fontsize=9);
 # helps, there the subject's information stands.
 
 # %% [markdown]
-# ### Exercise · causal tracing    ●●○   12 min
+# ### Exercise · causal tracing    ●●○   15 min
 #
 # `noise[:, i]` belongs to position `subject_positions[i]`; it is given, so do not scale it. Return the answer's
 # probability at the last position: clean and corrupted for each prompt, and for restoring the stream entering
@@ -1470,7 +1736,8 @@ def causal_trace(
     noise: Float[Tensor, "batch n_subject d_model"],
     answer: Int[Tensor, "batch"],
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"], Float[Tensor, "n_layers pos"]]:
-    """P(answer) clean and with noise on the subject; and its mean with one stream vector restored."""
+    """P(answer) clean and with noise on the subject; and its mean with one stream vector
+    restored."""
     ### BEGIN SOLUTION
     def probability(logits):
         return logits[:, -1].softmax(-1)[torch.arange(len(answer)), answer]
@@ -1494,7 +1761,9 @@ def causal_trace(
     logits, cache = model.run_with_cache(tokens)
     corrupted = model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", add_noise)])
     n_layers, n_pos = model.cfg.n_layers, tokens.shape[1]
-    cells = torch.tensor([[restored(layer, pos) for pos in range(n_pos)] for layer in range(n_layers)])
+    cells = torch.tensor(
+        [[restored(layer, pos) for pos in range(n_pos)] for layer in range(n_layers)]
+    )
     return probability(logits), probability(corrupted), cells
     ### END SOLUTION
 
@@ -1503,7 +1772,9 @@ check("causal_trace")
 
 # %%
 subject = varying[:2]  # A and B, the first name
-noise = 3 * two.W_E.std() * torch.randn(len(clean), len(subject), two.cfg.d_model, generator=torch.Generator().manual_seed(2))
+noise = 3 * two.W_E.std() * torch.randn(
+    len(clean), len(subject), two.cfg.d_model, generator=torch.Generator().manual_seed(2)
+)
 p_clean, p_noisy, restored_p = causal_trace(two, clean, subject, noise, right)
 p_clean, p_noisy, restored_p = (torch.as_tensor(p) for p in (p_clean, p_noisy, restored_p))
 plots.matrix(
@@ -1520,7 +1791,10 @@ for what, values in [("clean", p_clean), ("with noise", p_noisy)]:
     print(f"P(right half), {what:<24} {mean:.3f} ± {error:.3f}")
 for layer in range(n_layers):
     for position in subject:
-        print(f"P(right half), {labels[position]} restored in layer {layer:<6} {restored_p[layer, position]:.3f}")
+        print(
+            f"P(right half), {labels[position]} restored in layer {layer:<6} "
+            f"{restored_p[layer, position]:.3f}"
+        )
 comma = subject[-1] + 1
 print(f"P(right half), the comma after B restored in layer {last}: {restored_p[last, comma]:.3f}")
 
@@ -1536,7 +1810,10 @@ with two.hooks([("hook_embed", add_noise)]):
 for head in (3, 6):
     for what, cache in [("clean", clean_cache), ("with noise", noisy_cache)]:
         a, b, c = cache["pattern", last][:, head, -1, [*subject, comma]].mean(0)
-        print(f"1.{head}, {what:<10}  looks at A {a:.2f}, at B {b:.2f}, at the comma {c:.2f} (mean attention weights)")
+        print(
+            f"1.{head}, {what:<10}  looks at A {a:.2f}, at B {b:.2f}, at the comma {c:.2f} (mean "
+            "attention weights)"
+        )
 
 # %% [markdown]
 # **What to see here.** In layer 0 both tokens help: `A` says *where* to look, `B` is *what* to fetch. One layer
@@ -1560,11 +1837,12 @@ for head in (3, 6):
 #
 # All else runs as in the corrupted text. Heads between sender and receiver must *not* see the clean sender,
 # or we would measure paths through them as well: they are *frozen*. (The formula sees to that: what they say to the
-# receiver is in $k^R$ already, as it was.) Behind the receiver all is free. This is
-# *path patching* (Wang et al., *Interpretability in the Wild*, section 3.1).
+# receiver is in $k^R$ already, as it was.) Behind the receiver all is free. This is *path patching* (Wang et al.,
+# *Interpretability in the Wild*, section 3.1), the other way round: they put a corrupted sender into the clean run, and ask
+# whether the edge is *needed*. We put a clean one into the corrupted run, and ask whether it is *enough*. The same function does both.
 
 # %% [markdown]
-# ### Exercise · path patching    ●●●   12 min
+# ### Exercise · path patching    ●●●   15 min
 #
 # Return the logits of the corrupted run in which the receiver's one input, `"q"`, `"k"` or `"v"`, reads the
 # sender's clean output and everything else as it is. The check uses three layers, where freezing matters.
@@ -1590,7 +1868,8 @@ def path_patch(
     sender: tuple[int, int],
     receiver: tuple[int, int, str],
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits of the corrupted run if one input of the receiver, and nothing else, sees the clean sender."""
+    """Logits of the corrupted run if one input of the receiver, and nothing else, sees the clean
+    sender."""
     ### BEGIN SOLUTION
     layer, head = sender
     to_layer, to_head, kind = receiver
@@ -1626,7 +1905,9 @@ for sender in [(0, head) for head in range(n_heads)]:
         logits = path_patch(two, clean[few], corrupted[few], sender, receiver)
         paths[sender, receiver] = (logit_diff(logits, right[few], wrong[few]) - start) / gap
 through = torch.stack([
-    torch.stack([paths[(0, head), receiver].mean() for receiver in receivers]) for head in range(n_heads)
+    torch.stack(
+        [paths[(0, head), receiver].mean() for receiver in receivers]
+    ) for head in range(n_heads)
 ])
 plots.matrix(
     through,
@@ -1642,15 +1923,26 @@ for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:5]:
     mean, error = mean_and_error(paths[sender, receiver])
     print(f"  {sender[0]}.{sender[1]}->{'.'.join(map(str, receiver))}  {mean:.3f} ± {error:.3f}")
 source = {z: clean_cache[z][few]}
-whole = logit_diff(activation_patch(two, corrupted[few], source, z, None, 4), right[few], wrong[few])
+whole = logit_diff(
+    activation_patch(two, corrupted[few], source, z, None, 4), right[few], wrong[few]
+)
 print(f"  the edges from 0.4 to the keys of 1.3 and 1.6, added up: {through[4, [3, 6]].sum():.3f}")
 print(f"  0.4 patched for all its readers: {(whole - start).mean() / gap:.3f}")
+print(
+    "The same edges as Wang and others patch them: one corrupted edge in the clean run, share that "
+    "goes"
+)
+top = logit_diff(two(clean[few]), right[few], wrong[few])
+for sender, receiver in sorted(paths, key=lambda edge: -paths[edge].mean())[:4]:
+    logits = path_patch(two, corrupted[few], clean[few], sender, receiver)
+    mean, error = mean_and_error((top - logit_diff(logits, right[few], wrong[few])) / gap)
+    print(f"  {sender[0]}.{sender[1]}->{'.'.join(map(str, receiver))}  {mean:.3f} ± {error:.3f}")
 
 # %% [markdown]
 # **What to see here.** Of these edges four stand out, and all of them end in keys: from 0.4, and a little from 0.7,
 # to 1.3 and 1.6. That is the missing link. (The two shares of 0.4 add up to nearly all that it restores as a whole:
 # 1.3 and 1.6 stand side by side, and what they write is added. Two edges into the *same* keys need not add up: they
-# meet in a softmax.)
+# meet in a softmax.) Noising names the same four, at nearly the same strength: they are needed as well.
 
 # %% [markdown]
 # ## Every edge from one gradient
@@ -1672,7 +1964,7 @@ print(f"  0.4 patched for all its readers: {(whole - start).mean() / gap:.3f}")
 # all.
 
 # %% [markdown]
-# ### Exercise · every edge    ●●●   15 min
+# ### Exercise · every edge    ●●●   20 min
 #
 # Return the estimate of every edge, in nats, clean into corrupted.
 #
@@ -1698,7 +1990,8 @@ def edge_attribution(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> dict[str, float]:
-    """First-order estimate of every edge's effect on the mean logit difference, in nats, by its name."""
+    """First-order estimate of every edge's effect on the mean logit difference, in nats, by its
+    name."""
     ### BEGIN SOLUTION
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     weights = {"q": model.W_Q, "k": model.W_K, "v": model.W_V}
@@ -1726,7 +2019,9 @@ def edge_attribution(
                 for sender, change in changes.items():
                     effects[f"{sender}->{layer}.{head}.{kind}"] = (change * at_stream).sum().item()
         dz = source[z] - seen[z]
-        changes |= {f"{layer}.{head}": dz[:, :, head] @ model.W_O[layer, head] for head in range(n_heads)}
+        changes |= {
+            f"{layer}.{head}": dz[:, :, head] @ model.W_O[layer, head] for head in range(n_heads)
+        }
     direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
     for sender, change in changes.items():
         effects[f"{sender}->logits"] = (change[:, -1] * direction).sum(-1).mean().item()
@@ -1737,29 +2032,39 @@ def edge_attribution(
 check("edge_attribution")
 
 # %%
-effects = {edge: float(effect) for edge, effect in edge_attribution(two, clean, corrupted, right, wrong).items()}
+effects = {
+    edge: float(effect) for edge,
+    effect in edge_attribution(two, clean, corrupted, right, wrong).items()
+}
 ranked = sorted(effects, key=lambda edge: -abs(effects[edge]))
-between = [f"0.{head}->{layer}.{to}.{kind}" for head in range(n_heads) for layer, to, kind in receivers]
+between = [
+    f"0.{head}->{layer}.{to}.{kind}" for head in range(n_heads) for layer, to, kind in receivers
+]
 ax_bars, ax_scatter = plots.axes(2, size=(6.2, 3.8))
-ax_bars.barh(ranked[:14][::-1], [effects[edge] for edge in ranked[:14][::-1]], color=plots.COLORS[0])
-ax_bars.axvline(0, color="black", lw=0.8)
-ax_bars.set(title=f"The strongest 14 of {len(effects)} edges", xlabel="estimated effect (nats)", ylabel="edge")
+ax_bars.barh(
+    ranked[:14][::-1], [effects[edge] for edge in ranked[:14][::-1]], color=plots.COLORS[0]
+)
+ax_bars.axvline(0, color=plots.INK, lw=0.8)
+ax_bars.set(
+    title=f"The strongest 14 of {len(effects)} edges", xlabel="estimated effect (nats)",
+    ylabel="edge"
+)
 by_path = (through.flatten() * gap).tolist()
 on_few = edge_attribution(two, *pairs_of_few)  # the prompts of path patching
 by_gradient = [float(on_few[edge]) for edge in between]
 strong = sorted(range(len(between)), key=lambda i: -abs(by_path[i]))[:4]
 plots.points(
-    by_path, by_gradient, f"Edges between the layers ({len(start)} prompts)", "path patching (nats)", "gradient (nats)",
+    by_path, by_gradient, f"Edges between the layers ({len(start)} prompts)",
+    "path patching (nats)", "gradient (nats)",
     labels={i: between[i] for i in strong}, ax=ax_scatter,
 )
-ax_scatter.margins(x=0.25)
-ax_scatter.axline((0, 0), slope=1, color="#555555", lw=1, ls="--")
+ax_scatter.axline((0, 0), slope=1, color=plots.INK, lw=1, ls="--")
 edge_correlation = torch.corrcoef(torch.tensor([by_path, by_gradient]))[0, 1].item()
 print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f}")
 
 # %% [markdown]
-# **What to see here.** Right: the gradient puts the same four edges first as path patching does, those of 0.4 far above all others. How
-# strong each of the four is, and which is the strongest, it gets only roughly: the softmax again. Read the left list as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
+# **What to see here.** Below: the gradient puts the same four edges first as path patching does, those of 0.4 far above all others. How
+# strong each of the four is, and which is the strongest, it gets only roughly: the softmax again. Read the bars above as a sentence. The embedding of `A` goes by the values of 0.4 to the keys of 1.3 and
 # 1.6, and they write to the logits; and once more, fainter, by way of 0.7. Everything else is small. That is a
 # **hypothesis**: a *circuit*, a few edges out of all. It can be wrong in what it leaves out.
 
@@ -1778,7 +2083,7 @@ print(f"Correlation of the two, over {len(between)} edges: {edge_correlation:.3f
 # from `embed` carries nothing: its sender saw only corrupted inputs.
 
 # %% [markdown]
-# ### Exercise · what is unexplained    ●●●   15 min
+# ### Exercise · what is unexplained    ●●●   20 min
 #
 # `circuit` is a list of edges by name. Take the mean over the prompts before you divide.
 #
@@ -1852,6 +2157,7 @@ check("unexplained_effect")
 
 # %%
 story = ["embed->0.4.v", "0.4->1.3.k", "0.4->1.6.k", "1.3->logits", "1.6->logits"]
+eight = story + [edge.replace("0.4", "0.7") for edge in story[:3]]
 variations = {
     "nothing": [],
     "embed->0.4.v, 0.4->1.3.k and 1.6.k, both -> logits": story,
@@ -1861,6 +2167,7 @@ variations = {
         edge for edge in effects
         if all(end[:3] in ("0.4", "1.3", "1.6", "emb", "log") for end in edge.split("->"))
     ],
+    "the first, and the same through 0.7": eight,
     "everything": edge_names(two),
 }
 print("unexplained   edges   circuit")
@@ -1870,40 +2177,92 @@ for what, circuit in variations.items():
 
 # %% [markdown]
 # **What to see here.** Five edges explain most of it. Without the first of them nothing at all: the chain is
-# broken. By the queries: nothing. And adding every other edge among the same heads hardly helps, so what is
-# missing is another head.
+# broken. By the queries: nothing. Adding every other edge among the same heads hardly helps, so what is
+# missing is another head: with three edges more, through 0.7, next to nothing is left.
 
 # %% [markdown]
-# ### Exercise · find the smallest circuit    ●●○   10 min
+# ## What it does not say
 #
+# A circuit explains one difference, between these texts. Does it hold elsewhere? The names have been exchanged before. Now exchange
+# the rest: where the names stand, what stands between, which of them comes first, and what kind of text it is. For the spread, the
+# prompts are taken 16 at a time. And a control: other questions about the same prompts, which this circuit should *not* answer.
+
+# %%
+many = draw_names(two, 128, torch.Generator().manual_seed(3))
+templates = {
+    "as it was": TEMPLATE,
+    "further away": TEMPLATE.replace(
+        "        self.value",
+        "        self.count = 0\n        self.parent = None\n        self.value"
+    ),
+    "the asked name second": TEMPLATE.replace("{first},{second}", "{second},{first}"),
+    "a function": "def update(self,{first},{second}):\n    return{query}",
+    "an import": "from module import{first},{second}\n\nresult ={query}",
+    "a loop": "for{first},{second} in items:\n    total +={query}",
+    "a sentence": "# The{first} and the{second} are set. Then the{query}",
+}
+trials = {what: clean_and_corrupted(two, template, many) for what, template in templates.items()}
+trials |= {
+    f"control: {change}": make_pairs(two, many, change) for change in ("swap_second", "new_query")
+}
+elsewhere_shares = {}
+print(f"The {len(eight)} edges, on {len(many)} fresh names")
+print(
+    f"{'text':<22} {'clean':>7} {'corrupted':>10} (nats)   unexplained, all prompts; 16 at a time: "
+    "mean ± standard deviation"
+)
+for what, trial in trials.items():
+    ends = [float(logit_diff(two(tokens), *trial[2:]).mean()) for tokens in trial[:2]]
+    share = float(unexplained_effect(two, eight, *trial))
+    parts = torch.tensor(
+        [
+            float(unexplained_effect(two, eight, *(x[i : i + 16] for x in trial)))
+            for i in range(0, len(many), 16)
+        ]
+    )
+    elsewhere_shares[what] = share
+    print(
+        f"{what:<22} {ends[0]:>+7.2f} {ends[1]:>+10.2f} {share:>32.1%} {parts.mean():>30.1%} ± "
+        f"{parts.std():.1%}"
+    )
+
+# %% [markdown]
+# **What to see here.** It holds in every text that we tried, nearer and further, in either order, in code and in a sentence: a few
+# per cent are left, or a few too many explained, and the spread between handfuls of prompts is as small. So it is no habit of one
+# template. And it answers one question only. Ask what happens when the second halves are exchanged, or when the last token is, and the
+# same eight edges explain nothing: then these heads write the same in both texts. Those questions have circuits of their own.
+
+# %% [markdown]
+# ### Exercise · find the smallest circuit    ●●○   20 min
+#
+# Find one of those. The question is `"new_query"`: clean and corrupted have the same names, and differ in the *last token* alone.
 # Return the edges of a circuit that leaves at most 5% unexplained (and explains at most 105%), as small as you
-# can make it. The check runs it on fresh prompts: a point for at most 64 edges, one more for at most 16, one more
-# for at most 9. You have the tools: a list of suspects, `ranked`, and a test, `unexplained_effect`. Work in a cell
-# of your own, then write down what you found.
+# can make it. The check runs it on 240 fresh prompts and is content with 8%, either way: a point for at most 64 edges, one more for
+# at most 16, one more for at most 11. You have the tools: `edge_attribution` for a list of suspects, `unexplained_effect` for a test, and
+# `make_pairs(two, names, "new_query")` for the prompts. Work in a cell of your own, then write down what you found.
 #
 # <details><summary>Hint 1</summary>
-# <code>ranked</code> holds all edges, strongest first. Take the first n of them: at which n does the unexplained share fall
-# below 5%?
+# Rank all edges by the size of their estimates on <i>these</i> pairs. Take the first n of them: at which n does the unexplained share fall
+# below 5%? Try it on more than one draw of names.
 # </details>
 # <details><summary>Hint 2</summary>
 # Then leave out each in turn, and drop it for good if little changes. An edge that is no part of a chain from
 # <code>embed</code> to <code>logits</code> carries nothing.
 # </details>
 # <details><summary>Hint 3</summary>
-# Five edges are in the table above. The rest of the answer takes the same way through the second previous-token
-# head, 0.7.
+# The last token has to reach the <i>queries</i> of 1.3 and 1.6. It does so by three ways: straight from the embedding, and through the two heads of
+# layer 0 that look most at their own token.
 # </details>
 
 # %% exercise="smallest_circuit"
 def smallest_circuit() -> list[str]:
-    """Edges of the two-layer model that alone carry at least 95% of the answer."""
+    """Edges of the two-layer model that alone carry at least 95% of the answer to a new last
+    token."""
     ### BEGIN SOLUTION
-    through_each = [
-        edge
-        for head in ("0.4", "0.7")
-        for edge in (f"embed->{head}.v", f"{head}->1.3.k", f"{head}->1.6.k")
+    into_queries = [
+        f"{sender}->{head}.q" for sender in ("embed", "0.0", "0.6") for head in ("1.3", "1.6")
     ]
-    return [*through_each, "1.3->logits", "1.6->logits"]
+    return ["embed->0.0.v", "embed->0.6.v", *into_queries, "1.3->logits", "1.6->logits"]
     ### END SOLUTION
 
 # %% check="smallest_circuit"
@@ -1911,36 +2270,54 @@ check("smallest_circuit")
 
 # %%
 sizes = [*range(13), 20, 40, 80, len(ranked)]
-curve = [float(unexplained_effect(two, ranked[:n], clean, corrupted, right, wrong)) for n in sizes]
-fresh = draw_pairs(two, 128, torch.Generator().manual_seed(3))
+new_query = make_pairs(two, names, "new_query")
+by_question = {"first halves exchanged": pairs, "a new last token": new_query}
+curves = {}
+for what, these in by_question.items():
+    order = edge_attribution(two, *these)
+    order = sorted(order, key=lambda edge: -abs(float(order[edge])))
+    curves[what] = (sizes, [float(unexplained_effect(two, order[:n], *these)) for n in sizes])
+fresh = draw_pairs(two, 128, torch.Generator().manual_seed(3), "new_query")
 found = list(smallest_circuit())
 found_share = float(unexplained_effect(two, found, *fresh))
 ax = plots.axes(size=(7.5, 3.8))
 plots.lines(
-    {"strongest edges first": ([n + 1 for n in sizes], curve)},
-    "How much a circuit leaves unexplained",
-    "edges in the circuit + 1 (log scale)",
+    curves,
+    "How much the strongest edges leave unexplained",
+    "edges in the circuit (log scale from 1)",
     "unexplained share of the logit difference",
     levels={"asked for": 0.05},
-    logx=True,
     markers=True,
     ax=ax,
 )
-ax.scatter([len(found) + 1], [found_share], marker="*", s=160, color=plots.COLORS[1], zorder=3, label="yours, on fresh prompts")
-ax.set_xticks([n + 1 for n in (0, 1, 3, 7, 15, 31, 63, 127, 256)], ["1", "2", "4", "8", "16", "32", "64", "128", "257"])
-ax.legend(fontsize=9)
-print(f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplained on {len(fresh.clean)} fresh prompts.")
+ax.set_xscale("symlog", base=2, linthresh=1)
+ax.scatter(
+    [len(found)], [found_share], marker="*", s=160, color=plots.COLORS[2], zorder=3,
+    label="yours, on fresh prompts"
+)
+ax.set_xticks(
+    [0, 1, 2, 4, 8, 16, 32, 64, 128, 256], [str(n) for n in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)]
+)
+ax.minorticks_off()
+plots.legend(ax)
+print(
+    f"Yours: {len(found)} of {len(effects)} edges, {found_share:.1%} unexplained on "
+    f"{len(fresh.clean)} fresh prompts."
+)
 print("\n".join(f"  {edge}" for edge in found))
+for what, (_, shares) in curves.items():
+    rest = [f"{n} edges {share:.1%}" for n, share in zip(sizes, shares, strict=True) if n >= 10]
+    print(f"{what}, left unexplained: {', '.join(rest)}")
 
 # %% [markdown]
-# **What to see here.** The curve falls in steps, each where a chain is completed. Here the ranking alone leads to a
+# **What to see here.** The curves fall in steps, each where a chain is completed. Here the ranking alone leads to a
 # small circuit, with hardly anything to prune. (Where a softmax is saturated, an edge that a chain needs can rank
-# low: then one has to search.) After the steps the curve is flat: the other edges, nearly all of the model, have
-# nothing to do with this question. What the steps left over is many small effects: too small to see here.
+# low: then one has to search, or to repair the keys.) After the steps a few per cent are left, up or down, and all other edges
+# together, nearly all of the model, bring them to zero. They are not nothing: they are many small effects, and
+# part of them cancel.
 #
-# How much to believe? The circuit explains *this* difference, between *these* texts. It says nothing of what
-# clean and corrupted share (head 0.6, for one; you have seen what its ablation costs). It is one that passes, and
-# need not be the only one. And it explains a mean: a prompt here and there may go another way.
+# How much to believe? Each circuit explains *one* difference. It says nothing of what clean and corrupted share. It is one that
+# passes, and need not be the only one. And it explains a mean: a prompt here and there may go another way.
 
 # %% [markdown]
 # ## GPT-2 small
@@ -1968,7 +2345,9 @@ if gpt2 is not None:
         for (a, b), (place, thing) in zip(people, scenes, strict=True)
         for s in (b, a)
     ]
-    tokens, twins = gpt2.to_tokens([t for t, *_ in asked[::2]]), gpt2.to_tokens([t for t, *_ in asked[1::2]])
+    tokens, twins = gpt2.to_tokens([t for t, *_ in asked[::2]]), gpt2.to_tokens(
+        [t for t, *_ in asked[1::2]]
+    )
     ids = [gpt2.to_tokens([x[i] for x in asked[::2]], prepend_bos=False)[:, 0] for i in (1, 2)]
     with torch.no_grad():
         logits, cache = gpt2.run_with_cache(tokens)
@@ -1980,11 +2359,17 @@ if gpt2 is not None:
             patched = activation_patch(gpt2, twins, cache, get_act_name("z", layer), None, head)
             grid[layer, head] = (logit_diff(patched, *ids).mean() - bottom) / (top - bottom)
         writes = torch.as_tensor(direct_logit_attribution(cache, gpt2, *ids)[1])
-        writes = (writes / cache["ln_final.hook_scale"][:, -1, :, None]).mean(0)  # the scale, held fixed
+        # the scale, held fixed
+        writes = (writes / cache["ln_final.hook_scale"][:, -1, :, None]).mean(0)
     names_of = [str(i) for i in range(shape[0])], [str(i) for i in range(shape[1])]
     left_ax, right_ax = plots.axes(2, size=(5.6, 4.4))
-    plots.matrix(grid, *names_of, "GPT-2: heads patched clean into corrupted", "head", "layer", "0 corrupted, 1 clean", ax=left_ax)
-    plots.matrix(writes, *names_of, "GPT-2: direct attribution", "head", "layer", "nats", ax=right_ax)
+    plots.matrix(
+        grid, *names_of, "GPT-2: heads patched clean into corrupted", "head", "layer",
+        "0 corrupted, 1 clean", ax=left_ax
+    )
+    plots.matrix(
+        writes, *names_of, "GPT-2: direct attribution", "head", "layer", "nats", ax=right_ax
+    )
 
 # %% [markdown]
 # If you have it, compare with the paper (section 3 and its figure of the circuit): *S-inhibition* heads in layers
@@ -2003,11 +2388,15 @@ half = torch.randint(1, two.cfg.d_vocab, (16, 50), generator=torch.Generator().m
 repeated = torch.cat([torch.zeros(16, 1, dtype=torch.long), half, half], dim=1)
 _, cache = two.run_with_cache(repeated)
 previous = cache["pattern", 0].diagonal(-1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
-induction = cache["pattern", last].diagonal(-half.shape[1] + 1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
+induction = cache["pattern", last].diagonal(
+    -half.shape[1] + 1, dim1=-2, dim2=-1
+)[..., 1:].mean((0, 2))
 W_OV = two.W_V[0] @ two.W_O[0]
 W_KQ = two.W_K[last] @ two.W_Q[last].transpose(-1, -2)
 joint = torch.einsum("aij,bjk->abik", W_OV, W_KQ).norm(dim=(-2, -1))
-composition = joint / (W_OV.norm(dim=(-2, -1))[:, None] * W_KQ.norm(dim=(-2, -1))) - two.cfg.d_model**-0.5
+composition = joint / (
+    W_OV.norm(dim=(-2, -1))[:, None] * W_KQ.norm(dim=(-2, -1))
+) - two.cfg.d_model**-0.5
 keys = through[:, :n_heads]
 ways = {
     "looks: previous × induction": previous[:, None] * induction,
@@ -2015,8 +2404,13 @@ ways = {
     "patching: edge into the keys": keys,
 }
 units = ["product of scores", "above the baseline", "0 corrupted, 1 clean"]
-for ax, (what, values), unit in zip(plots.axes(3, size=(4.7, 3.4)), ways.items(), units, strict=True):
-    plots.matrix(values, head_names[:n_heads], head_names[n_heads:], what, "head of layer 1", "head of layer 0", unit, ax=ax)
+for ax, (what, values), unit in zip(
+    plots.axes(3, size=(4.7, 3.4)), ways.items(), units, strict=True
+):
+    plots.matrix(
+        values, head_names[:n_heads], head_names[n_heads:], what, "head of layer 1",
+        "head of layer 0", unit, ax=ax
+    )
 strongest = {}
 for what, values in ways.items():
     order = values.flatten().argsort(descending=True)[:4].tolist()
@@ -2037,13 +2431,20 @@ print("The same four in all three:", len({frozenset(four) for four in strongest.
 # | Induction heads read a previous-token head through their keys | *A Mathematical Framework*, "Induction Heads" | `k` patched alone; the edges of path patching |
 # | One gradient estimates all patches, well for heads' outputs | Nanda, *Attribution Patching*; Syed et al. | correlation by kind |
 # | and badly where a softmax is saturated | the same; Hanna et al. | the two cells of the stream; the formula |
-# | A behaviour is carried by few edges | Wang et al., *Interpretability in the Wild* | size and unexplained share of your circuit |
+# | which an exact softmax repairs | Kramár et al., *AtP\** | correlation of the keys, before and after |
+# | A behaviour is carried by few edges | Wang et al., *Interpretability in the Wild* | size and unexplained share of two circuits |
 # | Scores, weights and patching find the same heads | this course | the strongest edges, three ways |
 
 # %%
 rows = [
-    ("q, k, v of 1.3 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 3])),
-    ("q, k, v of 1.6 patched alone restore", "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 6])),
+    (
+        "q, k, v of 1.3 patched alone restore",
+        "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 3])
+    ),
+    (
+        "q, k, v of 1.6 patched alone restore",
+        "  ".join(f"{x:+.2f}" for x in by_input["swap_first"][:, 6])
+    ),
     *(
         (f"correlation, estimate and exact: {kind}", f"{value:.2f}")
         for kind, value in correlations.items()
@@ -2051,7 +2452,17 @@ rows = [
     ),
     ("correlation, edges by gradient and by path patching", f"{edge_correlation:.2f}"),
     ("strongest edge between heads, by gradient", next(edge for edge in ranked if edge in between)),
-    ("edges in your circuit, of all", f"{len(found)} of {len(effects)}"),
+    *(
+        (f"correlation, keys of layer {layer}, {way}", f"{value:.3f}") for (layer, way),
+        value in fixed_correlations.items()
+    ),
+    ("first halves: edges, of all", f"{len(eight)} of {len(effects)}"),
+    ("left unexplained by them, fresh names", f"{elsewhere_shares['as it was']:.1%}"),
+    (
+        "largest, over six other texts",
+        f"{max((elsewhere_shares[what] for what in templates), key=abs):.1%}"
+    ),
+    ("new last token: edges in your circuit", f"{len(found)} of {len(effects)}"),
     ("left unexplained by it, fresh prompts", f"{found_share:.1%}"),
 ]
 for what, measured in rows:
@@ -2061,8 +2472,8 @@ for what, measured in rows:
 # **Read on.** Kevin Wang and others, *Interpretability in the Wild* (2022): a circuit of 26 heads in GPT-2 small,
 # with path patching and how to test a circuit. Kevin Meng and others, *Locating and Editing Factual Associations
 # in GPT* (2022), section 2. Arthur Conmy and others, *Towards Automated Circuit Discovery* (2023): a search over
-# edges that tests each. Stefan Heimersheim and Neel Nanda, *How to use and interpret activation patching* (2024):
-# what to do and what not, in twenty pages. Fred Zhang and Neel Nanda, *Towards Best Practices of Activation
+# edges that tests each. János Kramár and others, *AtP\** (2024): attribution patching, its failures and their repair. Stefan
+# Heimersheim and Neel Nanda, *How to use and interpret activation patching* (2024): what to do and what not. Fred Zhang and Neel Nanda, *Towards Best Practices of Activation
 # Patching* (2024). Lawrence Chan and others, *Causal Scrubbing* (2022): hypotheses finer than edges.
 
 # %%

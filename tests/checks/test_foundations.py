@@ -24,14 +24,13 @@ SYMMETRIES = {
     "bilinear": symmetric("rotate", M="d_model d_model", x="batch d_model", y="batch d_model"),
     "adjoint_attention": symmetric("regauge rotate", W_Q="d_model d_q", W_K="d_model d_k"),
     "regauge": symmetric("rotate"),
-    "regauge_ov": symmetric("rotate"),
     "survives_regauging": "its argument is names",
     "kron_apply": symmetric("rotate", W="d_model d_model", X="src d_model", returns="dest d_model"),
     "positions_reached": symmetric("rotate", W="d_model d_model"),
     "predict_ranks": "its arguments are sizes",
     "truncate_rank": symmetric("rotate", M="d_model d_model", returns="d_model d_model"),
-    "virtual_weights": symmetric("rotate"),
     "read_strength": symmetric("rotate"),
+    "strength_ceiling": symmetric("rotate"),
     "strongest_wire": symmetric(ALL, returns=("head 0", "head 1", None)),
     "mlp_as_neurons": symmetric("rotate"),
 }
@@ -318,45 +317,6 @@ def test_a_trained_head_looks_where_it_did(submission, rng):
     expect(pattern, want, f"the attention of head 0.{head} with its new matrices", atol=1e-3)
 
 
-# regauge_ov ---------------------------------------------------------------------------------
-
-
-def regauged_ov(submission, W_V, W_O, R):
-    return two_matrices(submission.regauge_ov(W_V, W_O, R), ("W_V", "W_O"), (W_V, W_O))
-
-
-@exercise("regauge_ov", points=1, explains=True)
-def test_one_dimension_of_the_value_by_hand(submission, rng):
-    W_V, W_O = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 5.0]])
-    new_V, new_O = regauged_ov(submission, W_V, W_O, torch.tensor([[2.0]]))
-    expect(new_V, [[2], [4]], "the new W_V for W_V [[1],[2]] and R [[2]]")
-    expect(new_O, [[1.5, 2.5]], "the new W_O for W_O [[3,5]] and R [[2]]")
-
-
-@exercise("regauge_ov", points=1)
-def test_any_invertible_matrix_keeps_what_is_moved(submission, rng):
-    shear = torch.eye(4) + torch.triu(torch.ones(4, 4), 1)
-    for R, what in ((invertible(rng, 4), "for a random R"), (shear, "for an R with ones on and above its diagonal")):
-        W_V, W_O = normal(rng, 7, 4), normal(rng, 4, 7)
-        new_V, new_O = regauged_ov(submission, W_V, W_O, R)
-        expect(new_V.double() @ new_O.double(), W_V.double() @ W_O.double(), f"the new W_V W_O {what}", atol=1e-4)
-        expect(new_V, W_V.double() @ R.double(), f"the new W_V {what}, which is W_V R,", atol=1e-4)
-
-
-@exercise("regauge_ov", points=1)
-def test_a_trained_head_adds_what_it_did(submission, rng):
-    model, head = trained(), int(torch.randint(8, (1,), generator=rng))
-    tokens = random_tokens(rng, model, batch=1, pos=6)
-    R = invertible(rng, model.cfg.d_head)
-    new_V, new_O = regauged_ov(submission, model.W_V[0, head], model.W_O[0, head], R)
-    expect(new_V, model.W_V[0, head] @ R, f"the new W_V of head 0.{head}, which is W_V R,", atol=1e-4)
-    _, cache = model.run_with_cache(tokens, names_filter=["blocks.0.attn.hook_pattern", "blocks.0.attn.hook_result"])
-    pattern = cache["pattern", 0][0, head].double()
-    result = pattern @ model.W_E[tokens[0]].double() @ new_V.double() @ new_O.double()
-    what = f"what head 0.{head} adds to the stream with its new matrices"
-    expect(result, cache["result", 0][0, :, head], what, atol=1e-4)
-
-
 # survives_regauging -------------------------------------------------------------------------
 
 ACTIVATIONS = ["q", "k", "v", "attn_scores", "pattern", "z", "result", "attn_out", "resid_post"]
@@ -632,47 +592,6 @@ def test_keeps_what_has_rank_k_already(submission, rng):
     expect(truncated(submission, OV, model.cfg.d_head), OV, what, atol=1e-4)
 
 
-# virtual_weights ----------------------------------------------------------------------------
-
-
-@exercise("virtual_weights", points=1, explains=True)
-def test_two_dimensions_by_hand(submission, rng):
-    W_out, W_in = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]), torch.tensor([[1.0, 4.0], [0.0, 5.0], [3.0, 0.0]])
-    got = submission.virtual_weights(W_out, W_in)
-    expect(got, [[7, 4], [0, 5]], "the weights from W_out [[1,0,2],[0,1,0]] to W_in [[1,4],[0,5],[3,0]]")
-
-
-@exercise("virtual_weights", points=1)
-def test_carries_what_is_written_to_who_reads(submission, rng):
-    W_out, W_in = normal(rng, 4, 9), normal(rng, 9, 6)
-    wire = submission.virtual_weights(W_out, W_in)
-    for _ in range(3):
-        z = normal(rng, 4)
-        stream = sum(z[i] * W_out[i] for i in range(4))
-        want = torch.stack([(stream * W_in[:, j]).sum() for j in range(6)])
-        expect(z @ wire.float(), want, "what the reader gets when the writer sends a random z")
-
-
-@exercise("virtual_weights", points=1)
-def test_is_zero_where_nothing_is_read(submission, rng):
-    basis = orthogonal(rng, 8)
-    W_out, W_in = normal(rng, 3, 4) @ basis[:, :4].T, basis[:, 4:] @ normal(rng, 4, 3)
-    got = submission.virtual_weights(W_out, W_in)
-    expect(got, torch.zeros(3, 3), "the weights where one reads only what the other never writes")
-    got = submission.virtual_weights(W_out, basis[:, :4] @ normal(rng, 4, 3))
-    require(bool(got.abs().max() > 1e-3), "All weights are 0, though the one reads where the other writes.")
-
-
-@exercise("virtual_weights", points=1)
-def test_between_two_trained_heads(submission, rng):
-    model = trained()
-    a, b = torch.randint(8, (2,), generator=rng).tolist()
-    W_out, W_in = model.W_O[0, a], model.W_K[1, b]
-    want = [[torch.dot(row, column) for column in W_in.T] for row in W_out]
-    what = f"what the keys of head 1.{b} get of the values of head 0.{a}"
-    expect(submission.virtual_weights(W_out, W_in), want, what, atol=1e-4)
-
-
 # read_strength ------------------------------------------------------------------------------
 
 
@@ -716,6 +635,45 @@ def test_of_two_trained_heads(submission, rng):
     want = ((OV.T @ OV) * (QK @ QK.T)).sum().sqrt() / (OV.norm() * QK.norm())
     got = submission.read_strength(OV.float(), QK.float())
     expect(got, want, f"how strongly the queries of head 1.{b} read head 0.{a}")
+
+
+# strength_ceiling ---------------------------------------------------------------------------
+
+
+@exercise("strength_ceiling", points=1, explains=True)
+def test_equal_strengths_by_hand(submission, rng):
+    basis = orthogonal(rng, 9)
+    got = submission.strength_ceiling(2 * basis[:3], basis[3:6].T)
+    expect(got, 3**-0.5, "the ceiling where 3 dimensions are written and 3 others read, all equally strongly,")
+    got = submission.strength_ceiling(basis[:1], basis[5:6].T)
+    expect(got, 1.0, "the ceiling where one dimension is written and another one read")
+
+
+@exercise("strength_ceiling", points=1)
+def test_is_what_the_best_turn_of_the_stream_reaches(submission, rng):
+    for written, read in ((5, 3), (3, 6)):
+        n = min(written, read)
+        strengths = (0.3 + torch.rand(written, generator=rng)).sort(descending=True).values
+        reader = (0.3 + torch.rand(read, generator=rng)).sort(descending=True).values
+        stream = orthogonal(rng, 8)
+        W_out = orthogonal(rng, written) @ (strengths[:, None] * stream[:written])
+        W_in = stream[:read].T @ (reader[:, None] * orthogonal(rng, read))  # strongest meets strongest
+        want = sum((strengths[i] * reader[i]).item() ** 2 for i in range(n)) ** 0.5 / (W_out.norm() * W_in.norm())
+        turned = orthogonal(rng, 8) @ W_in
+        what = f"of a writer of {written} dimensions and a reader of {read}"
+        expect(submission.strength_ceiling(W_out, W_in), want, f"the ceiling {what} that match as well as they can")
+        expect(submission.strength_ceiling(W_out, turned), want, f"the ceiling {what} that do not match")
+
+
+@exercise("strength_ceiling", points=1)
+def test_of_two_trained_parts(submission, rng):
+    model = trained()
+    a, b = torch.randint(8, (2,), generator=rng).tolist()
+    W_out, W_in = model.W_O[0, a], model.W_K[1, b]
+    # A singular value squared is an eigenvalue of the Gram matrix.
+    writer, reader = (torch.linalg.eigvalsh(G.double()) for G in (W_out @ W_out.T, W_in.T @ W_in))
+    want = (writer * reader).sum().sqrt() / (W_out.double().norm() * W_in.double().norm())
+    expect(submission.strength_ceiling(W_out, W_in), want, f"the most that the keys of head 1.{b} could read of head 0.{a}")
 
 
 # strongest_wire -----------------------------------------------------------------------------

@@ -433,7 +433,7 @@ def test_pointer_continues_repeated_sequences(submission, rng):
 
 @exercise("pointer_induction", points=1)
 def test_pointer_continues_them_for_other_vocabularies_periods_and_lengths(submission, rng):
-    for d_vocab, n_ctx, period in ((6, 30, 5), (integer(rng, 30, 50), 70, 20), (50, 97, 48)):
+    for d_vocab, n_ctx, period in ((6, 30, 5), (integer(rng, 30, 50), 70, 20), (50, 97, 48), (90, 40, 15)):
         length = integer(rng, 2 * period, n_ctx)
         check_continues(submission, rng, "pointer_induction", d_vocab, n_ctx, period, length)
 
@@ -444,13 +444,14 @@ def test_first_head_finds_where_the_token_stood(submission, rng):
     model = made(submission, "pointer_induction", d_vocab, 40)
     tokens = periodic(rng, d_vocab, period, 2 * period + 1)
     first, _ = patterns(model, tokens)
-    found = first.diagonal(-period, dim1=-2, dim2=-1)[..., 1:].mean((0, -1)).max().item()
+    earlier = first.diagonal(-period, dim1=-2, dim2=-1)[..., 1:].mean((0, -1)).max().item()
+    itself = first.diagonal(0, dim1=-2, dim2=-1)[..., period + 1 :].mean((0, -1)).max().item()
     p = period + 3
     require(
-        found > 0.9,
-        "From the second period on, the head of layer 0 should look at the earlier place of the same token; on average it "
-        f"gives that {found:.2f} of its attention. (From position {p}, it should look at position {p - period}; it looks "
-        f"mostly at position {look(first[0], p)[0]}.)",
+        earlier > 0.45 and earlier + itself > 0.9,
+        "From the second period on, the head of layer 0 should look at the earlier place of the same token (and, if it likes, as "
+        f"much at its own place); on average it gives those {earlier:.2f} and {itself:.2f} of its attention. (From position {p}, it "
+        f"should look at position {p - period}; it looks mostly at position {look(first[0], p)[0]}.)",
     )
 
 

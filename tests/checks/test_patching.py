@@ -27,6 +27,11 @@ def cells(arguments):
     return "n_layers pos" if arguments["kind"] == "resid_pre" else "n_layers n_heads"
 
 
+COINCIDENCES = {
+    ("overlooked_head", what): "it is the shipped model that is asked about, with its heads in another order"
+    for what in ("n_layers is always 2", "d_model always equals n_ctx")
+}
+
 SYMMETRIES = {
     "logit_diff": symmetric("vocabulary constant"),
     "clean_and_corrupted": "its arguments are words, and the model is there for its tokenizer",
@@ -39,11 +44,12 @@ SYMMETRIES = {
     "logit_lens": symmetric(ALL, cache=CACHE),
     "activation_patch": symmetric(ALL, clean_cache=CACHE, head=head_of_name),
     "patch_sweep": symmetric(ALL, returns=cells),
-    "overlooked_head": "it has no argument",
+    "overlooked_head": symmetric(ALL, returns="(layer, head)"),
     "ways_that_find": "its argument is a word",
     "input_that_lights_up": "its argument is a word",
     "patch_qkv": symmetric(ALL, layer="layer"),
     "attribution_patch": symmetric(ALL, returns={"resid_pre": "pos"} | dict.fromkeys("qkvz", "pos n_heads")),
+    "k_fix": symmetric(ALL, returns={"k": "pos n_heads"}),
     "where_attribution_fails": "it has no argument",
     "estimate_over_exact": "its arguments are probabilities",
     "causal_trace": symmetric(ALL),
@@ -722,76 +728,74 @@ def test_is_1_where_all_of_the_difference_passes_and_0_where_none_does(submissio
 # overlooked_head ----------------------------------------------------------------------------
 
 
-def named_head(submission):
-    got = submission.overlooked_head()
+def with_heads_moved(rng):
+    """The shipped model with the heads of each layer in another order."""
+    model = copy.deepcopy(shipped())
+    with torch.no_grad():
+        for block in model.blocks:
+            order = shuffle(rng, model.cfg.n_heads)
+            for name in ("W_Q", "W_K", "W_V", "W_O"):
+                W = getattr(block.attn, name)
+                W.copy_(W[order].clone())
+    return model
+
+
+def measured_heads(model, pairs):
+    """Of every head: the share that its patch restores, and by how much its direct contribution changes, as a share
+    of clean minus corrupted."""
+    shares = {}
+    end, start = (mean_diff(model(tokens), pairs.right, pairs.wrong) for tokens in (pairs.clean, pairs.corrupted))
+    direction = model.W_U[:, pairs.right] - model.W_U[:, pairs.wrong]
+    for layer in range(model.cfg.n_layers):
+        name = get_act_name("z", layer)
+        here, there = (model.run_with_cache(x, names_filter=name)[1][name] for x in (pairs.clean, pairs.corrupted))
+        for head in range(model.cfg.n_heads):
+            patched = mean_diff(run_patched(model, pairs.corrupted, here, name, head), pairs.right, pairs.wrong)
+            written = ((here - there)[:, -1, head] @ model.W_O[layer, head] * direction.T).sum(1).mean()
+            shares[layer, head] = (patched - start) / (end - start), float(written / (end - start))
+    return shares
+
+
+def check_overlooked(submission, rng, change):
+    model = with_heads_moved(rng)
+    pairs = draw_pairs(model, 13, rng, change)
+    got = submission.overlooked_head(model, *pairs)
     try:
         layer, head = (int(i) for i in got)
     except (TypeError, ValueError):
-        fail(f"The answer should be two whole numbers (layer, head); it is {got!r}.")
-    cfg = shipped().cfg
+        fail(f"The answer should be two whole numbers (layer, head); it is {got!r:.80}.")
+    cfg = model.cfg
     require(
         0 <= layer < cfg.n_layers and 0 <= head < cfg.n_heads,
-        f"There is no head {layer}.{head}: the model has layers 0 to {cfg.n_layers - 1} with heads 0 to "
-        f"{cfg.n_heads - 1}.",
+        f"There is no head {layer}.{head}: the model has layers 0 to {cfg.n_layers - 1} with heads 0 to {cfg.n_heads - 1}.",
     )
-    return layer, head
-
-
-@functools.lru_cache(maxsize=64)
-def measured_head(seed, layer, head, denoise=True, n=24):
-    """Of one head in the shipped model: the share that patching it restores (or, noising, takes
-    away), and the change of its direct contribution, as shares of clean minus corrupted."""
-    model, name = shipped(), get_act_name("z", layer)
-    pairs = draw_pairs(model, n, torch.Generator().manual_seed(seed))
-    metric = LogitDiff(pairs.right, pairs.wrong)
-    logits, cache = model.run_with_cache(pairs.clean, names_filter=name)
-    corrupted, own = model.run_with_cache(pairs.corrupted, names_filter=name)
-    span = metric(logits) - metric(corrupted)
-    if denoise:
-        total = metric(run_patched(model, pairs.corrupted, cache[name], name, head)) - metric(corrupted)
-    else:
-        total = metric(logits) - metric(run_patched(model, pairs.clean, own[name], name, head))
-    written = (cache[name] - own[name])[:, -1, head] @ model.W_O[layer, head]
-    direction = model.W_U[:, pairs.right] - model.W_U[:, pairs.wrong]
-    return float(total / span), float((written * direction.T).sum(1).mean() / span)
-
-
-@exercise("overlooked_head", points=1)
-def test_alone_it_restores_most_of_the_answer(submission, rng):
-    layer, head = named_head(submission)
-    total, _ = measured_head(integer(rng, 0, 2**62), layer, head)
+    shares = measured_heads(model, pairs)
+    restored, written = shares[layer, head]
     require(
-        total > 0.7,
-        f"Head {layer}.{head} from the clean run restores {total:z.2f} of the clean answer (24 fresh prompts). "
-        "Look for one above 0.7.",
+        abs(written) < 0.05,
+        f"The direct contribution of head {layer}.{head} changes by {written:z.2f} of the whole: the lens sees it.",
+    )
+    best = max((at for at in shares if abs(shares[at][1]) < 0.05), key=lambda at: shares[at][0])
+    require(
+        restored > shares[best][0] - 1e-3,
+        f"Head {layer}.{head} writes nothing to the output that differs, and restores {restored:z.2f}. Another head that "
+        f"writes nothing restores {shares[best][0]:z.2f}.",
     )
 
 
 @exercise("overlooked_head", points=1)
-def test_writes_next_to_nothing_to_the_output(submission, rng):
-    layer, head = named_head(submission)
-    total, direct = measured_head(integer(rng, 0, 2**62), layer, head)
-    require(
-        abs(direct) < 0.05,
-        f"The direct contribution of head {layer}.{head} changes by {direct:z.2f} of the whole (24 fresh "
-        "prompts): the lens sees it.",
-    )
-    require(
-        total > 0.7,
-        f"Head {layer}.{head} writes nothing to the output that differs, but it restores only {total:z.2f} of "
-        "the answer, too.",
-    )
+def test_finds_it_where_first_halves_change_places(submission, rng):
+    check_overlooked(submission, rng, "swap_first")
 
 
 @exercise("overlooked_head", points=1)
-def test_without_it_most_of_the_answer_goes(submission, rng):
-    layer, head = named_head(submission)
-    total, _ = measured_head(integer(rng, 0, 2**62), layer, head, denoise=False)
-    require(
-        total > 0.65,
-        f"Head {layer}.{head} from the corrupted run takes away {total:z.2f} of the clean answer (24 fresh "
-        "prompts). Look for one above 0.65.",
-    )
+def test_finds_it_where_second_halves_change_places(submission, rng):
+    check_overlooked(submission, rng, "swap_second")
+
+
+@exercise("overlooked_head", points=1)
+def test_finds_it_where_the_last_token_changes(submission, rng):
+    check_overlooked(submission, rng, "new_query")
 
 
 # ways_that_find -----------------------------------------------------------------------------
@@ -1068,6 +1072,69 @@ def test_is_exact_where_only_sums_follow(submission, rng):
                 want = mean_diff(run_patched(model, corrupted, clean, name, head), right, wrong) - start
                 what = f"the estimates (nats) for {kind} of head {last}.{head}, added over positions: the exact effect of patching it"
                 expect(values[:, head].sum(), want, what, rtol=1e-3, atol=1e-3)
+
+
+# k_fix --------------------------------------------------------------------------------------
+
+
+def with_one_key(model, clean, corrupted, layer, pos, head):
+    """A hook that makes the key of one head at one place the clean one."""
+    name = get_act_name("k", layer)
+    source = model.run_with_cache(clean, names_filter=name)[1][name]
+
+    def patch(x, hook):
+        x = x.clone()
+        x[:, pos, head] = source[:, pos, head]
+        return x
+
+    return name, patch
+
+
+def check_exact(submission, rng, n_layers):
+    model, clean, corrupted, right, wrong = wide_case(rng, n_layers=n_layers)
+    got, last = submission.k_fix(model, clean, corrupted, right, wrong), n_layers - 1
+    start = mean_diff(model(corrupted), right, wrong)
+    values = estimate_of(got, "k", last, 5, 3)
+    for pos in range(5):
+        hooks = [with_one_key(model, clean, corrupted, last, pos, head) for head in range(3)]
+        want = [mean_diff(model.run_with_hooks(corrupted, fwd_hooks=[hook]), right, wrong) - start for hook in hooks]
+        what = f"the estimates (nats) for the keys of layer {last}, the last, at position {pos}: the exact effects of patching each"
+        expect(values[pos], want, what, rtol=1e-3, atol=1e-4)
+
+
+@exercise("k_fix", points=1)
+def test_is_exact_for_a_single_layer(submission, rng):
+    check_exact(submission, rng, 1)
+
+
+@exercise("k_fix", points=1)
+def test_is_exact_for_the_keys_of_the_last_layer(submission, rng):
+    check_exact(submission, rng, 3)
+
+
+@exercise("k_fix", points=1)
+def test_in_earlier_layers_it_is_the_slope_behind_the_exact_pattern(submission, rng):
+    model, clean, corrupted, right, wrong = wide_case(rng, n_layers=3)
+    got = submission.k_fix(model, clean, corrupted, right, wrong)
+    exact = copy.deepcopy(model).double()
+    for layer in (0, 1):
+        values = estimate_of(got, "k", layer, 5, 3)
+        name = get_act_name("pattern", layer)
+        before = exact.run_with_cache(corrupted, names_filter=name)[1][name]
+        for pos in (0, integer(rng, 1, 4)):
+            head = integer(rng, 0, 2)
+            with exact.hooks([with_one_key(exact, clean, corrupted, layer, pos, head)]):
+                after = exact.run_with_cache(corrupted, names_filter=name)[1][name]
+
+            def moved(size):
+                """The metric where this pattern has gone so far of the way to what the patch makes of it."""
+                pattern = before + size * (after - before)
+                logits = exact.run_with_hooks(corrupted, fwd_hooks=[(name, lambda x, hook: pattern)])
+                return mean_diff(logits, right, wrong)
+
+            want = (moved(1e-4) - moved(-1e-4)) / 2e-4
+            what = f"the estimate (nats) for the key of head {layer}.{head} at position {pos}"
+            expect(values[pos, head], want, what, rtol=1e-3, atol=1e-4)
 
 
 # where_attribution_fails --------------------------------------------------------------------
@@ -1460,10 +1527,10 @@ def test_a_sender_that_hears_nothing_clean_says_nothing_clean(submission, rng):
 
 
 @torch.no_grad()
-def left_unexplained(circuit, rng, n=80):
-    """The unexplained share of a circuit of the shipped model on `n` fresh prompts. Only heads that the
-    circuit reaches are run again."""
-    model, (clean, corrupted, right, wrong) = shipped(), draw_pairs(shipped(), n, rng)
+def left_unexplained(circuit, rng, n=240):
+    """The unexplained share of a circuit of the shipped model on `n` fresh prompts with a new last token. Only heads
+    that the circuit reaches are run again."""
+    model, (clean, corrupted, right, wrong) = shipped(), draw_pairs(shipped(), n, rng, "new_query")
     names = [get_act_name(kind, layer) for layer in (0, 1) for kind in "qkvz"]
     logits, cache = model.run_with_cache(corrupted, names_filter=names)
     edges = [tuple(edge.split("->")) for edge in circuit]
@@ -1517,9 +1584,9 @@ def check_circuit(submission, rng, most):
     )
     left = left_unexplained(circuit, rng)
     require(
-        abs(left) <= 0.05,
-        f"On 80 fresh prompts your {len(circuit)} edges explain {1 - left:z.1%} of the difference between clean and "
-        f"corrupted; 95% to 105% are asked for.{note}",
+        abs(left) <= 0.08,
+        f"On 240 fresh prompts with a new last token your {len(circuit)} edges explain {1 - left:z.1%} of the difference "
+        f"between clean and corrupted; 95% to 105% are asked for, 92% to 108% are let pass.{note}",
     )
 
 
@@ -1534,5 +1601,5 @@ def test_explains_95_percent_with_at_most_16_edges(submission, rng):
 
 
 @exercise("smallest_circuit", points=1)
-def test_explains_95_percent_with_at_most_9_edges(submission, rng):
-    check_circuit(submission, rng, 9)
+def test_explains_95_percent_with_at_most_11_edges(submission, rng):
+    check_circuit(submission, rng, 11)

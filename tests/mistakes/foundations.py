@@ -391,54 +391,6 @@ def keys_transposed(W_Q, W_K, R):
     return W_Q @ R, torch.linalg.inv(R) @ W_K.T
 
 
-# regauge_ov ---------------------------------------------------------------------------------
-
-
-@mistake("regauge_ov", hint="W_O gets R itself; it needs the inverse, so that the two cancel.")
-def both_by_the_same(W_V, W_O, R):
-    return W_V @ R, R @ W_O
-
-
-@mistake("regauge_ov", hint="In W_V W_O nothing is transposed, so the inverse is not either. (For queries and keys it was: W_K enters transposed.)")
-def transposed_as_for_keys(W_V, W_O, R):
-    return W_V @ R, torch.linalg.inv(R).T @ W_O
-
-
-@mistake("regauge_ov", hint="W_O gets the transpose of R. That undoes R only for rotations; R is any invertible matrix.")
-def transpose_for_the_inverse_of_R(W_V, W_O, R):
-    return W_V @ R, R.T @ W_O
-
-
-@mistake("regauge_ov", hint="What is moved is the same, but R and its inverse are exchanged: the new W_V should be `W_V @ R`.")
-def inverse_on_the_values(W_V, W_O, R):
-    return W_V @ torch.linalg.inv(R), R @ W_O
-
-
-@mistake("regauge_ov", hint="W_O is as it was. It must undo what R does to the values.")
-def only_the_values(W_V, W_O, R):
-    return W_V @ R, W_O
-
-
-@mistake("regauge_ov", hint="Nothing has changed. The new W_V should be `W_V @ R`.")
-def nothing_changed(W_V, W_O, R):
-    return W_V, W_O
-
-
-@mistake("regauge_ov", hint="R acts inside the head. W_O is `[d_head d_model]`, so its inverse stands on the left: `torch.linalg.inv(R) @ W_O`.")
-def inverse_from_the_right(W_V, W_O, R):
-    return W_V @ R, W_O @ torch.linalg.inv(R)
-
-
-@mistake("regauge_ov", hint="The two are in the wrong order: return the new W_V first, then the new W_O.")
-def output_first(W_V, W_O, R):
-    return torch.linalg.inv(R) @ W_O, W_V @ R
-
-
-@mistake("regauge_ov", hint="`1 / R` inverts every entry by itself. The inverse of a matrix is `torch.linalg.inv(R)`.")
-def inverts_R_entry_by_entry(W_V, W_O, R):
-    return W_V @ R, (1 / R) @ W_O
-
-
 # survives_regauging -------------------------------------------------------------------------
 
 
@@ -725,49 +677,6 @@ def only_the_kth_dimension(M, k):
     return S[k - 1] * torch.outer(U[:, k - 1], Vh[k - 1])
 
 
-# virtual_weights ----------------------------------------------------------------------------
-
-
-@mistake("virtual_weights", hint="The order is wrong. With vectors as rows, what acts first stands on the left: first it is written, then read.")
-def reads_before_it_writes(W_out, W_in):
-    return W_in @ W_out
-
-
-@mistake("virtual_weights", hint="This is transposed: the rows of the result belong to the writer, `[d_write d_read]`.")
-def from_reader_to_writer(W_out, W_in):
-    return (W_out @ W_in).T
-
-
-@mistake("virtual_weights", hint="This says how the writer overlaps with itself. The second factor is what the reader reads with, `W_in`.")
-def the_writer_twice(W_out, W_in):
-    return W_out @ W_out.T
-
-
-@mistake("virtual_weights", hint="This says how the reader overlaps with itself. The first factor is what the writer writes with, `W_out`.")
-def the_reader_twice(W_out, W_in):
-    return W_in.T @ W_in
-
-
-@mistake("virtual_weights", hint="The virtual weights are the product itself, with its signs: the wire may turn things round.")
-def without_signs(W_out, W_in):
-    return (W_out @ W_in).abs()
-
-
-@mistake("virtual_weights", hint="You divide by the sizes of the matrices; that is for the next exercise.")
-def divided_already(W_out, W_in):
-    return W_out @ W_in / (W_out.norm() * W_in.norm())
-
-
-@mistake("virtual_weights", hint="`*` multiplies entry by entry. The stream is summed over: a matrix product, `@`.")
-def entry_by_entry_products(W_out, W_in):
-    return W_out * W_in.T
-
-
-@mistake("virtual_weights", hint="Nothing is divided here: the root belongs to attention scores.")
-def over_the_root_of_the_stream(W_out, W_in):
-    return W_out @ W_in / math.sqrt(W_in.shape[0])
-
-
 # read_strength ------------------------------------------------------------------------------
 
 
@@ -819,6 +728,63 @@ def a_table_of_weights(W_out, W_in):
 @mistake("read_strength", hint="`a / b * c` divides by b and *multiplies* by c. Put the two sizes in brackets, `a / (b * c)`.")
 def divides_and_multiplies(W_out, W_in):
     return (W_out @ W_in).norm() / W_out.norm() * W_in.norm()
+
+
+# strength_ceiling ---------------------------------------------------------------------------
+
+
+def _strengths(W_out, W_in):
+    """The singular values of both, as many as both have."""
+    s, t = torch.linalg.svdvals(W_out), torch.linalg.svdvals(W_in)
+    n = min(len(s), len(t))
+    return s[:n], t[:n]
+
+
+@mistake("strength_ceiling", hint="This is the strength as the two matrices stand now. Asked is the most that it could be if the stream between them were turned: that depends on their singular values alone.")
+def the_strength_itself(W_out, W_in):
+    return (W_out @ W_in).norm() / (W_out.norm() * W_in.norm())
+
+
+@mistake("strength_ceiling", hint="You pair the strongest dimension with the weakest: one of the two lists runs the other way.")
+def strongest_with_weakest(W_out, W_in):
+    s, t = _strengths(W_out, W_in)
+    return (s * t.flip(0)).norm() / (W_out.norm() * W_in.norm())
+
+
+@mistake("strength_ceiling", hint="You add up the products $\\sigma_i \\tau_i$. The Frobenius norm is the root of the sum of their *squares*.")
+def a_sum_of_products(W_out, W_in):
+    s, t = _strengths(W_out, W_in)
+    return (s * t).sum() / (W_out.norm() * W_in.norm())
+
+
+@mistake("strength_ceiling", hint="This is the ceiling squared: a norm is the *root* of the sum of squares.")
+def the_ceiling_squared(W_out, W_in):
+    s, t = _strengths(W_out, W_in)
+    return ((s * t) ** 2).sum() / (W_out.norm() * W_in.norm()) ** 2
+
+
+@mistake("strength_ceiling", hint="Only the strongest dimension of each meets here. All of them can, each with its own partner.")
+def only_the_strongest(W_out, W_in):
+    s, t = _strengths(W_out, W_in)
+    return s[0] * t[0] / (W_out.norm() * W_in.norm())
+
+
+@mistake("strength_ceiling", hint="$1/\\sqrt{n}$ is the ceiling where all n dimensions are equally strong. These are not: use their singular values.")
+def equal_strengths(W_out, W_in):
+    s, _ = _strengths(W_out, W_in)
+    return torch.tensor(len(s) ** -0.5)
+
+
+@mistake("strength_ceiling", hint="Divide by the sizes of the two matrices, as the strength does.")
+def a_ceiling_that_is_not_normalised(W_out, W_in):
+    s, t = _strengths(W_out, W_in)
+    return (s * t).norm()
+
+
+@mistake("strength_ceiling", hint="You cut the longer list before you take its size. What meets nothing still counts in the size of its matrix.")
+def sizes_of_what_meets(W_out, W_in):
+    s, t = _strengths(W_out, W_in)
+    return (s * t).norm() / (s.norm() * t.norm())
 
 
 # strongest_wire -----------------------------------------------------------------------------

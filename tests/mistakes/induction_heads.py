@@ -374,7 +374,7 @@ def gain_in_the_first_values(d_vocab, n_ctx):
 # pointer_induction --------------------------------------------------------------------------
 
 
-def _pointer(d_vocab, n_ctx, match=1000.0, itself=-2000.0, steps=1, pointer="found"):
+def _pointer(d_vocab, n_ctx, match=1000.0, itself=0.0, steps=1, pointer="found"):
     """The right model, unless told otherwise."""
     room = rooms(position=n_ctx, token=d_vocab, found=n_ctx, answer=d_vocab)
     model = empty_model(d_vocab, room.d_model, d_head=d_vocab + n_ctx, n_ctx=n_ctx, positions="standard")
@@ -415,12 +415,7 @@ def pointer_moved_twice(d_vocab, n_ctx):
     return _pointer(d_vocab, n_ctx, steps=2)[1]
 
 
-@mistake("pointer_induction", hint="The first head may look at the present place, which is always like itself. Give it a negative score there, no smaller than that of a match.")
-def finds_itself(d_vocab, n_ctx):
-    return _pointer(d_vocab, n_ctx, itself=0.0)[1]
-
-
-@mistake("pointer_induction", hint="The minus is missing: the first head is *rewarded* for looking at its own place.")
+@mistake("pointer_induction", hint="The first head is *rewarded* for looking at its own place, so it looks nowhere else. To forbid it takes a minus; to allow it, nothing.")
 def rewarded_for_itself(d_vocab, n_ctx):
     return _pointer(d_vocab, n_ctx, itself=2000.0)[1]
 
@@ -434,7 +429,7 @@ def no_positions(d_vocab, n_ctx):
 
 @mistake("pointer_induction", hint="The scores are too close together for a sharp softmax: a match should count 1000, as scores are divided by √d_head.")
 def pointers_too_soft(d_vocab, n_ctx):
-    return _pointer(d_vocab, n_ctx, match=1.0, itself=-2.0)[1]
+    return _pointer(d_vocab, n_ctx, match=1.0)[1]
 
 
 @mistake("pointer_induction", hint="The second head's query reads `room.position`, so it asks for its own place plus one, which is the future. It should read `room.found`.")

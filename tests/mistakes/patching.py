@@ -996,39 +996,69 @@ def sweep_of_the_right_logit(model, clean, corrupted, right, wrong, kind):
 # overlooked_head ----------------------------------------------------------------------------
 
 
-@mistake("overlooked_head", hint="0.6 is needed for every prompt, as mean ablation shows. But it writes the same in both twins, so it carries none of the difference.")
-def the_own_token_head():
-    return 0, 6
+def _restored_and_written(model, clean, corrupted, right, wrong, noise=False, mean=True):
+    """Of every head [n_layers n_heads]: the logit difference that its patch brings back, and by how much its direct
+    contribution changes, in nats; and clean minus corrupted."""
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    direction = model.W_U[:, right] - model.W_U[:, wrong]
+    restored, written = (torch.zeros(model.cfg.n_layers, model.cfg.n_heads) for _ in range(2))
+    for layer in range(model.cfg.n_layers):
+        name = get_act_name("z", layer)
+        here, there = _cached(model, clean, name), _cached(model, corrupted, name)
+        for head in range(model.cfg.n_heads):
+            run, source = (clean, there) if noise else (corrupted, here)
+            logits = _replace(model, run, name, source[:, :, head], (slice(None), slice(None), head))
+            after = _differences(logits, right, wrong).mean()
+            restored[layer, head] = end - after if noise else after - start
+            written[layer, head] = ((here - there)[:, -1, head] @ model.W_O[layer, head] * direction.T).sum(1).mean()
+    return restored, written, end - start
 
 
-@mistake("overlooked_head", hint="1.3 writes half of the answer itself; the lens sees it very well.")
-def induction_head_3():
-    return 1, 3
+def _largest(values):
+    return divmod(int(values.argmax()), values.shape[1])
 
 
-@mistake("overlooked_head", hint="1.6 writes half of the answer itself; the lens sees it very well.")
-def induction_head_6():
-    return 1, 6
+@mistake("overlooked_head", hint="This head restores most of all, but it writes the answer itself: the lens sees it very well. Leave out the heads whose direct contribution changes.")
+def restores_most_of_all(model, clean, corrupted, right, wrong):
+    return _largest(_restored_and_written(model, clean, corrupted, right, wrong)[0])
 
 
-@mistake("overlooked_head", hint="0.7 does carry a part of the difference and writes none of it to the output. Another head of layer 0 carries far more.")
-def the_blurred_head():
-    return 0, 7
+@mistake("overlooked_head", hint="This is a head whose direct contribution changes least. Many change next to nothing: among those, the one that restores most is asked for.")
+def writes_least(model, clean, corrupted, right, wrong):
+    return _largest(-_restored_and_written(model, clean, corrupted, right, wrong)[1].abs())
 
 
-@mistake("overlooked_head", hint="Layer first, then head: (0, 4) is head 4 of layer 0.")
-def head_before_layer():
-    return 4, 0
+@mistake("overlooked_head", hint="This head's direct contribution changes a lot: the lens sees it best of all. Leave those out, and look among the others.")
+def writes_most(model, clean, corrupted, right, wrong):
+    return _largest(_restored_and_written(model, clean, corrupted, right, wrong)[1])
 
 
-@mistake("overlooked_head", hint="0.5 raised an alarm under zero ablation only: it writes the same always. It carries nothing.")
-def the_constant_head():
-    return 0, 5
+@mistake("overlooked_head", hint="Layer first, then head: return (layer, head).")
+def head_before_layer(model, clean, corrupted, right, wrong):
+    layer, head = overlooked_as_asked(model, clean, corrupted, right, wrong)
+    return head, layer
 
 
-@mistake("overlooked_head", hint="Layers count from 0: the first is layer 0. Head 1.4 restores nothing.")
-def layers_counted_from_1():
-    return 1, 4
+def overlooked_as_asked(model, clean, corrupted, right, wrong):
+    restored, written, span = _restored_and_written(model, clean, corrupted, right, wrong)
+    return _largest(restored.masked_fill((written / span).abs() >= 0.05, -torch.inf))
+
+
+@mistake("overlooked_head", hint="This is the head that restores *least* of those that write nothing. The one that restores most is asked for.")
+def restores_least(model, clean, corrupted, right, wrong):
+    restored, written, span = _restored_and_written(model, clean, corrupted, right, wrong)
+    return _largest(-restored.masked_fill((written / span).abs() >= 0.05, torch.inf))
+
+
+@mistake("overlooked_head", hint="Your answer is the head's number in the shipped model. Here its heads have other numbers: measure, with the model and the prompts that you are given.")
+def known_by_heart(model, clean, corrupted, right, wrong):
+    return 0, 4
+
+
+@mistake("overlooked_head", hint="Counting from layer 1 on is one too many: the first layer is layer 0.")
+def layers_counted_from_1(model, clean, corrupted, right, wrong):
+    layer, head = overlooked_as_asked(model, clean, corrupted, right, wrong)
+    return layer + 1, head
 
 
 # ways_that_find -----------------------------------------------------------------------------
@@ -1406,6 +1436,96 @@ def gradient_of_cached_tensors(model, clean, corrupted, right, wrong):
     names = [get_act_name(kind, layer) for layer in range(model.cfg.n_layers) for kind in ("resid_pre", *_QKV, "z")]
     logits, cache = model.run_with_cache(corrupted, names_filter=names)
     return torch.autograd.grad(_differences(logits, right, wrong).mean(), [cache[name].requires_grad_() for name in names])
+
+
+# k_fix --------------------------------------------------------------------------------------
+
+
+def _k_fix(
+    model, clean, corrupted, right, wrong, scale=None, at=None, sign=1, together=False, own_place=False, queries=None, wrt="pattern",
+):
+    """Estimates for keys with an exact softmax; each argument spoils one thing."""
+    layers = range(model.cfg.n_layers)
+    names = [get_act_name(kind, layer) for layer in layers for kind in (*_QKV, "attn_scores", "pattern")]
+    source, seen = model.run_with_cache(clean, names_filter=names)[1], {}
+    asked = source if queries is None else model.run_with_cache(queries, names_filter=names)[1]
+
+    def keep(x, hook):
+        seen[hook.name] = x.requires_grad_()
+
+    logits = model.run_with_hooks(corrupted if at is None else at, fwd_hooks=[(name, keep) for name in names])
+    slopes = torch.autograd.grad(
+        _differences(logits, right, wrong).mean(), [seen[get_act_name(wrt, layer)] for layer in layers]
+    )
+    found = {}
+    for layer, slope in zip(layers, slopes, strict=True):
+        q, k, scores, pattern = (seen[get_act_name(x, layer)].detach() for x in ("q", "k", "attn_scores", "pattern"))
+        q = q if queries is None else asked["q", layer]
+        added = sign * torch.einsum("bdhe,bshe->bhds", q, source["k", layer] - k)
+        added = added / (model.cfg.d_head**0.5 if scale is None else scale)
+        rows = []
+        for place in range(clean.shape[1]):
+            new = scores.clone()
+            which = slice(None) if together else slice(place, place + 1)
+            new[..., which] += added[..., which]
+            moved = (new.softmax(-1) - pattern) * slope
+            if own_place or together:
+                moved = moved[..., place : place + 1]
+            rows.append(moved.sum((0, 2, 3)))
+        found[get_act_name("k", layer)] = torch.stack(rows)
+    return found
+
+
+@mistake("k_fix", hint="These are the estimates of `attribution_patch`: slopes of the scores. Compute the softmax again for each patched key, and take the gradient behind it, with respect to `pattern`.")
+def slopes_of_the_keys(model, clean, corrupted, right, wrong):
+    found = _attribution(model, clean, corrupted, right, wrong)
+    return {name: x for name, x in found.items() if name.endswith("_k")}
+
+
+@mistake("k_fix", hint="Scores are divided by the root of d_head: so is what the patch adds to them.")
+def without_the_root(model, clean, corrupted, right, wrong):
+    return _k_fix(model, clean, corrupted, right, wrong, scale=1.0)
+
+
+@mistake("k_fix", hint="The sign is turned: the patched key is the clean one, so the scores gain q times (clean minus corrupted key).")
+def key_change_turned(model, clean, corrupted, right, wrong):
+    return _k_fix(model, clean, corrupted, right, wrong, sign=-1)
+
+
+@mistake("k_fix", hint="You patch the keys of all places at once. Each estimate is for one key, with all others as they are in the corrupted run.")
+def all_keys_at_once(model, clean, corrupted, right, wrong):
+    return _k_fix(model, clean, corrupted, right, wrong, together=True)
+
+
+@mistake("k_fix", hint="Only the weight on the patched place counts here. When it grows, the weights on all other places shrink: sum over all sources.")
+def only_the_weight_on_the_place(model, clean, corrupted, right, wrong):
+    return _k_fix(model, clean, corrupted, right, wrong, own_place=True)
+
+
+@mistake("k_fix", hint="You use the clean run's queries. Only the key is patched: the queries are those of the corrupted run.")
+def queries_of_the_clean_run(model, clean, corrupted, right, wrong):
+    return _k_fix(model, clean, corrupted, right, wrong, queries=clean)
+
+
+@mistake("k_fix", hint="Your gradient is with respect to the scores, which has the softmax in it already, at its slope. Take it with respect to `pattern`.")
+def gradient_of_the_scores(model, clean, corrupted, right, wrong):
+    return _k_fix(model, clean, corrupted, right, wrong, wrt="attn_scores")
+
+
+@mistake("k_fix", hint="Clean and corrupted are exchanged: the run, its scores and its gradient are the corrupted one's, and the key comes from the clean one.")
+def texts_exchanged_for_keys(model, clean, corrupted, right, wrong):
+    return _k_fix(model, corrupted, clean, right, wrong)
+
+
+@mistake("k_fix", hint="You divide by the number of prompts twice: the gradient of a mean has it already. Sum over the prompts.")
+def keys_mean_of_the_mean(model, clean, corrupted, right, wrong):
+    return {name: x / len(clean) for name, x in _k_fix(model, clean, corrupted, right, wrong).items()}
+
+
+@mistake("k_fix", hint="These are shares of clean minus corrupted. Give nats: do not normalise.")
+def keys_in_shares(model, clean, corrupted, right, wrong):
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    return {name: x / (end - start).detach() for name, x in _k_fix(model, clean, corrupted, right, wrong).items()}
 
 
 # where_attribution_fails --------------------------------------------------------------------
@@ -2217,76 +2337,76 @@ def unexplained_between_0_and_1(model, circuit, clean, corrupted, right, wrong):
 # smallest_circuit ---------------------------------------------------------------------------
 
 _STORY = ["embed->0.4.v", "0.4->1.3.k", "0.4->1.6.k", "1.3->logits", "1.6->logits"]
+_ENDS = ["1.3->logits", "1.6->logits"]
+_INTO_QUERIES = [f"{sender}->{head}.q" for sender in ("embed", "0.0", "0.6") for head in ("1.3", "1.6")]
+_TEN = ["embed->0.0.v", "embed->0.6.v", *_INTO_QUERIES, *_ENDS]
 
 
-@mistake("smallest_circuit", hint="An empty circuit leaves everything unexplained. Start from the five edges of the table above.")
+@mistake("smallest_circuit", hint="An empty circuit leaves everything unexplained. Start from the strongest edges of a ranking on these prompts.")
 def no_edges():
     return []
 
 
-@mistake("smallest_circuit", hint="The main line is right, and 95% needs more: layer 0 has a second head that looks back, less sharply. Where does `ranked` mention it?")
-def the_first_five():
-    return list(_STORY)
+@mistake("smallest_circuit", hint="This is the circuit of another question, of first halves that have changed places. Make the pairs with `make_pairs(two, names, \"new_query\")`, and rank the edges again.")
+def circuit_of_the_first_halves():
+    return [*_STORY, "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]
 
 
-@mistake("smallest_circuit", hint="Nothing clean enters your circuit: no edge starts at `embed`, so every head says what it says in the corrupted run.")
-def no_beginning():
-    return [*_STORY[1:], "0.7->1.3.k", "0.7->1.6.k"]
+@mistake("smallest_circuit", hint="This is the circuit of another question, of second halves that have changed places. When the last token changes, it is the queries of 1.3 and 1.6 that hear of it.")
+def circuit_of_the_second_halves():
+    return [edge.replace(".q", ".v") for edge in _TEN]
+
+
+@mistake("smallest_circuit", hint="Nothing clean enters your heads of layer 0: no edge goes from `embed` to their values, so the edges from them carry nothing.")
+def heads_of_layer_0_hear_nothing():
+    return [*_INTO_QUERIES, *_ENDS]
 
 
 @mistake("smallest_circuit", hint="Nothing clean reaches the output: heads 1.3 and 1.6 need their edges to `logits`.")
 def no_end():
-    return [*_STORY[:3], "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]
+    return [edge for edge in _TEN if edge not in _ENDS]
 
 
-@mistake("smallest_circuit", hint="1.3 and 1.6 hear layer 0 through their keys, not through their queries: patching `q` alone did nothing.")
-def by_the_queries():
-    return [edge.replace(".k", ".q") for edge in [*_STORY, "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]]
+@mistake("smallest_circuit", hint="1.3 and 1.6 find their place by the keys, and the places have not changed here. What has changed is what they look for: `q`.")
+def by_the_keys():
+    return [edge.replace(".q", ".k") for edge in _TEN]
 
 
-@mistake("smallest_circuit", hint="Layer 0 hears the names through `v`: its heads look back by position, whatever stands there, and fetch it.")
-def into_the_keys_of_layer_0():
-    return ["embed->0.4.k", "embed->0.7.k", *_STORY[1:], "0.7->1.3.k", "0.7->1.6.k"]
+@mistake("smallest_circuit", hint="A good half of it goes straight from `embed` to the queries, but not all: two heads of layer 0 look at their own token and speak to the same queries.")
+def straight_from_the_embedding():
+    return ["embed->1.3.q", "embed->1.6.q", *_ENDS]
 
 
-@mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their keys and their edges to `logits`.")
+@mistake("smallest_circuit", hint="0.6 is in your circuit, and 0.0 is not: it looks at its own token about half of the time, and the rest of the 95% goes through it.")
+def without_0_0():
+    return [edge for edge in _TEN if "0.0" not in edge]
+
+
+@mistake("smallest_circuit", hint="The edges straight from `embed` to the queries of 1.3 and 1.6 are missing: the last token needs no head of layer 0 to be heard.")
+def only_through_layer_0():
+    return [edge for edge in _TEN if not edge.startswith("embed->1")]
+
+
+@mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their queries and their edges to `logits`.")
 def one_induction_head():
-    return ["embed->0.4.v", "embed->0.7.v", "0.4->1.6.k", "0.7->1.6.k", "1.6->logits"]
+    return [edge for edge in _TEN if "1.3" not in edge]
 
 
-_EIGHT = [*_STORY, "embed->0.7.v", "0.7->1.3.k", "0.7->1.6.k"]
-
-
-@mistake("smallest_circuit", hint="Layer 0 hears the names through `v`: its heads look back by position, whatever stands there, and fetch it.")
-def all_eight_but_into_the_keys_of_layer_0():
-    return [edge.replace(".v", ".k") for edge in _EIGHT]
-
-
-@mistake("smallest_circuit", hint="1.3 and 1.6 hear layer 0 through their keys, by which they find a place, not through their values.")
-def by_the_values():
-    return [edge.replace(".k", ".v") for edge in _EIGHT]
-
-
-@mistake("smallest_circuit", hint="Layer 0 writes next to nothing to the output itself. It speaks to the keys of 1.3 and 1.6, and these to the logits.")
-def straight_to_the_logits():
-    return ["embed->0.4.v", "embed->0.7.v", "0.4->logits", "0.7->logits"]
-
-
-@mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their keys and their edges to `logits`.")
+@mistake("smallest_circuit", hint="One of the two induction heads does half of the work. You need both, with their queries and their edges to `logits`.")
 def the_other_induction_head():
-    return ["embed->0.4.v", "embed->0.7.v", "0.4->1.3.k", "0.7->1.3.k", "1.3->logits"]
+    return [edge for edge in _TEN if "1.6" not in edge]
 
 
-@mistake("smallest_circuit", hint="0.7 hears nothing: its edge from `embed` is missing, and without it the edges from 0.7 carry nothing.")
-def second_head_hears_nothing():
-    return [edge for edge in _EIGHT if edge != "embed->0.7.v"]
+@mistake("smallest_circuit", hint="Layer 0 hears the last token through `v`: where 0.0 and 0.6 look is a matter of place, and what they fetch is the token.")
+def into_the_queries_of_layer_0():
+    return [edge.replace(".v", ".q") for edge in _TEN]
 
 
-@mistake("smallest_circuit", hint="These are heads. A circuit is made of edges, such as `0.4->1.6.k`.")
+@mistake("smallest_circuit", hint="These are heads. A circuit is made of edges, such as `0.6->1.6.q`.")
 def heads_for_a_circuit():
-    return ["0.4", "0.7", "1.3", "1.6"]
+    return ["0.0", "0.6", "1.3", "1.6"]
 
 
-@mistake("smallest_circuit", hint="An edge into a head says by which input: `0.4->1.6.k`.")
+@mistake("smallest_circuit", hint="An edge into a head says by which input: `0.6->1.6.q`.")
 def edges_without_kinds():
-    return [edge.removesuffix(".k").removesuffix(".v") for edge in _EIGHT]
+    return [edge.removesuffix(".q").removesuffix(".v") for edge in _TEN]

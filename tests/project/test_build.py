@@ -1,6 +1,7 @@
 """`notebooks/` is what `solutions/` builds to, byte for byte, and holds no answers."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -206,6 +207,17 @@ def test_every_exercise_says_how_hard_it_is_and_how_long_it_takes(chapter):
             heading = source(above).splitlines()[0]
             assert heading.startswith("### Exercise · "), heading
             assert heading.count("●") + heading.count("○") == 3 and heading.endswith(" min"), heading
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_the_stated_minutes_add_up(chapter):
+    """What a chapter says that its exercises take is the sum of what they say; README says the same of the whole."""
+    cells = [source(cell) for cell in read_cells(chapter.notebook)]
+    said = re.search(r"\*\*Time\*\*: about (\d+) minutes, (\d+) of them for the exercises", cells[0])
+    whole, exercises = int(said[1]), int(said[2])
+    minutes = [int(n) for cell in cells for n in re.findall(r"^### Exercise · .* (\d+) min$", cell, re.MULTILINE)]
+    assert sum(minutes) == exercises < whole
+    assert f"({chapter.notebook.relative_to(ROOT).as_posix()}) | {whole} |" in (ROOT / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)

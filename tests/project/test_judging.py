@@ -122,7 +122,7 @@ SLIPS = [
     ("conditional_entropy", lambda f, counts: f(counts) / math.log(2), "bits"),
     ("composed_qk", lambda f, m, a, b: f(m, b, a), "`prev_head` and `ind_head` are exchanged|exchange|other"),
     ("conditional_entropy", lambda f, *a: torch.exp(f(*a)), "logarithms|exp"),
-    ("virtual_weights", lambda f, a, b: f(a, b).T, "exchanged|transpose"),
+    ("direct_path", lambda f, a, b: f(a, b).T, "exchanged|transpose"),
 ]
 
 

@@ -242,3 +242,8 @@ def minus_counts_in_whole_numbers(counts):
 @variant("predict_distance")
 def ranks_by_frequency(counts):
     return counts.sum(-1).argsort(descending=True).argsort()
+
+
+@variant("predict_distance")
+def different_successors_per_occurrence(counts):
+    return (counts > 0).sum(-1) / counts.sum(-1).clamp(min=1)

@@ -104,16 +104,6 @@ def as_a_list_in_float64(W_Q, W_K, R):
     return [W_Q.double() @ R.double(), W_K.double() @ torch.linalg.pinv(R.double()).T]
 
 
-@variant("regauge_ov")
-def by_solving_for_the_output(W_V, W_O, R):
-    return W_V @ R, torch.linalg.solve(R, W_O)
-
-
-@variant("regauge_ov")
-def with_a_pseudoinverse(W_V, W_O, R):
-    return einsum(W_V, R, "m d, d e -> m e"), torch.linalg.pinv(R) @ W_O
-
-
 @variant("survives_regauging")
 def as_a_set(names):
     return set(names) - {"q", "k", "v", "z"}
@@ -191,16 +181,6 @@ def zeroing_singular_values(M, k):
     return torch.from_numpy(U @ np.diag(S) @ Vh)
 
 
-@variant("virtual_weights")
-def by_einsum_over_the_stream(W_out, W_in):
-    return einsum(W_out, W_in, "w m, m r -> w r")
-
-
-@variant("virtual_weights")
-def dimension_of_the_stream_by_dimension(W_out, W_in):
-    return sum(torch.outer(W_out[:, m], W_in[m]) for m in range(len(W_in)))
-
-
 @variant("read_strength")
 def of_normalised_matrices(W_out, W_in):
     return torch.linalg.matrix_norm((W_out / torch.linalg.norm(W_out)) @ (W_in / torch.linalg.norm(W_in)))
@@ -211,6 +191,22 @@ def by_gram_matrices(W_out, W_in):
     A, B = W_out.double(), W_in.double()
     squares = ((A.T @ A) * (B @ B.T)).sum() / ((A**2).sum() * (B**2).sum())
     return math.sqrt(max(squares.item(), 0.0))
+
+
+@variant("strength_ceiling")
+def by_eigenvalues_of_gram_matrices(W_out, W_in):
+    A, B = W_out.double(), W_in.double()
+    s, t = (np.sort(np.linalg.eigvalsh((M @ M.T).numpy()).clip(0))[::-1] for M in (A, B.T))
+    n = min(len(s), len(t))
+    return float((s[:n] * t[:n]).sum() / ((A**2).sum() * (B**2).sum())) ** 0.5
+
+
+@variant("strength_ceiling")
+def by_turning_the_reader(W_out, W_in):
+    _, S, Vh = torch.linalg.svd(W_out)
+    U, T, _ = torch.linalg.svd(W_in)
+    turned = Vh.T @ U.T @ W_in
+    return (W_out @ turned).norm() / (S.norm() * T.norm())
 
 
 @variant("strongest_wire")

@@ -8,7 +8,7 @@ from circuits.checking import variant
 from utils.materials.edges import edge_names
 from utils.materials.prompts import draw_pairs
 from utils.model import get_act_name
-from utils.patching import LogitDiff
+from utils.patching import LogitDiff, sweep
 from utils.pretrained import load_model
 
 # logit_diff ---------------------------------------------------------------------------------
@@ -327,13 +327,43 @@ def sweep_all_cells_in_one_batch(model, clean, corrupted, right, wrong, kind):
 
 
 @variant("overlooked_head")
-def overlooked_as_a_list():
-    return [0, 4]
+def overlooked_by_a_loop_over_heads(model, clean, corrupted, right, wrong):
+    """One run a head; a sort of a list in the end."""
+    rows = torch.arange(len(right))
+
+    def score(logits):
+        return float((logits[rows, -1, right] - logits[rows, -1, wrong]).double().mean())
+
+    end, start = score(model(clean)), score(model(corrupted))
+    found = []
+    for layer in range(model.cfg.n_layers):
+        name = get_act_name("z", layer)
+        here, there = (model.run_with_cache(x, names_filter=name)[1][name] for x in (clean, corrupted))
+        for head in range(model.cfg.n_heads):
+            change = (here - there)[:, -1, head] @ model.W_O[layer, head] @ model.W_U
+            direct = float((change[rows, right] - change[rows, wrong]).mean()) / (end - start)
+
+            def patch(z, hook, head=head, here=here):
+                return torch.cat([z[:, :, :head], here[:, :, head : head + 1], z[:, :, head + 1 :]], dim=2)
+
+            if -0.05 < direct < 0.05:
+                found.append((score(model.run_with_hooks(corrupted, fwd_hooks=[(name, patch)])), layer, head))
+    return list(max(found)[1:])
 
 
 @variant("overlooked_head")
-def overlooked_as_a_tensor():
-    return torch.tensor(0), torch.tensor(4)
+def overlooked_by_the_fast_sweep(model, clean, corrupted, right, wrong):
+    metric = LogitDiff(right, wrong)
+    span = metric(model(clean)) - metric(model(corrupted))
+    shares = sweep(model, clean, corrupted, metric, "z") - metric(model(corrupted))
+    zs = [get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
+    here, there = (model.run_with_cache(x, names_filter=zs)[1] for x in (clean, corrupted))
+    change = torch.stack([here[z][:, -1] - there[z][:, -1] for z in zs], dim=1)  # [batch layer head d_head]
+    direction = model.W_U[:, right] - model.W_U[:, wrong]
+    direct = torch.einsum("blhe,lhem,mb->lh", change, model.W_O, direction) / len(right) / span
+    order = sorted(((float(s), i) for i, s in enumerate(shares.flatten())), reverse=True)
+    first = next(i for _, i in order if abs(float(direct.flatten()[i])) < 0.05)
+    return first // model.cfg.n_heads, first % model.cfg.n_heads
 
 
 # ways_that_find -----------------------------------------------------------------------------
@@ -456,6 +486,51 @@ def with_added_zeros(model, clean, corrupted, right, wrong):
         name: (slope * (there[name] - here[name])).sum(-1).mean(0).double()
         for name, slope in zip(zeros, slopes, strict=True)
     }
+
+
+@variant("k_fix")
+def by_the_closed_form(model, clean, corrupted, right, wrong):
+    """The new weight is p e^m / (1 + p (e^m - 1)), and all others shrink alike: no loop over places."""
+    wanted = [n for n in model.hook_names() if n.endswith(("_q", "_k", "_pattern"))]
+    _, there = model.run_with_cache(clean, names_filter=wanted)
+    here = {}
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(n, lambda x, hook: here.update({hook.name: x.requires_grad_()})) for n in wanted])
+    total = LogitDiff(right, wrong)(logits)
+    found = {}
+    for layer in range(model.cfg.n_layers):
+        q, k, p = (here[get_act_name(kind, layer)] for kind in ("q", "k", "pattern"))
+        g = torch.autograd.grad(total, p, retain_graph=True)[0]
+        with torch.no_grad():
+            moved = torch.einsum("bdhe,bshe->bhds", q, there["k", layer] - k).double() / model.cfg.d_head**0.5
+            grown = p * moved.expm1()
+            effect = grown / (1 + grown) * (g - (p * g).sum(-1, keepdim=True))
+        found[get_act_name("k", layer)] = effect.sum((0, 2)).T
+    return found
+
+
+@variant("k_fix")
+def key_by_key_through_the_model(model, clean, corrupted, right, wrong):
+    """Each pattern from a run with that key patched."""
+    _, there = model.run_with_cache(clean, names_filter=lambda n: n.endswith("_k"))
+    patterns = [get_act_name("pattern", layer) for layer in range(model.cfg.n_layers)]
+    seen = {}
+    logits = model.run_with_hooks(corrupted, fwd_hooks=[(n, lambda x, hook: seen.update({hook.name: x.requires_grad_()})) for n in patterns])
+    slopes = torch.autograd.grad(LogitDiff(right, wrong)(logits), list(seen.values()))
+    found = {}
+    for layer, (pattern, slope) in enumerate(zip(patterns, slopes, strict=True)):
+        name, table = get_act_name("k", layer), torch.zeros(clean.shape[1], model.cfg.n_heads)
+        for place in range(clean.shape[1]):
+
+            def patch(k, hook, place=place):
+                k = k.clone()
+                k[:, place] = there[hook.name][:, place]  # heads do not disturb each other's patterns
+                return k
+
+            with model.hooks([(name, patch)]), torch.no_grad():
+                after = model.run_with_cache(corrupted, names_filter=pattern)[1][pattern]
+            table[place] = ((after - seen[pattern].detach()) * slope).sum((0, 2, 3))
+        found[name] = table
+    return found
 
 
 @variant("where_attribution_fails")
@@ -688,18 +763,18 @@ def outside_edges_taken_back(model, circuit, clean, corrupted, right, wrong):
 
 
 @variant("smallest_circuit")
-def nine_edges_in_another_order():
+def eleven_edges_in_another_order():
     return (
-        "1.6->logits", "1.3->logits", "0.7->1.6.k", "0.7->1.3.k", "0.4->1.6.k", "0.4->1.3.k", "embed->0.7.v",
-        "embed->0.4.v", "0.4->1.1.k",
+        "1.6->logits", "1.3->logits", "0.6->1.6.q", "0.6->1.3.q", "0.0->1.6.q", "0.0->1.3.q", "embed->1.6.q",
+        "embed->1.3.q", "embed->0.6.v", "embed->0.0.v", "1.1->logits",
     )  # fmt: skip
 
 
 @variant("smallest_circuit")
 def as_a_set():
     heads = ["1.3", "1.6"]
-    links = {f"{early}->{late}.k" for early in ("0.4", "0.7") for late in heads}
-    return links | {f"{head}->logits" for head in heads} | {"embed->0.4.v", "embed->0.7.v"}
+    links = {f"{early}->{late}.q" for early in ("0.0", "0.6", "embed") for late in heads}
+    return links | {f"{head}->logits" for head in heads} | {"embed->0.0.v", "embed->0.6.v"}
 
 
 @variant("patch_sweep")

@@ -1,9 +1,7 @@
 """Figures that do more than stand there: curves that grow while a loop runs, and attention patterns
 to point at. Beside them a picture, for pages where no script may run."""
 
-import base64
 import html
-import io
 import json
 import time
 import uuid
@@ -12,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from utils.figures.plots import COLORS, SEQUENTIAL, axes, head_name, lines, pyplot, token_text
+from utils.figures.picture import DENSITY, PIXELS, WIDTH, description, picture
+from utils.figures.plots import COLORS, PALE, SEQUENTIAL, axes, head_name, label_text, legend, lines, pyplot, token_text
 
 
 class LiveCurve:
@@ -37,23 +36,24 @@ class LiveCurve:
         self.x.append(x)
         self.y.append(y)
         if time.perf_counter() - self._drawn > self.every:
-            self._draw()
+            self._draw(density=1)  # what is replaced in a second need not be sharp
 
-    def _draw(self) -> None:
+    def _draw(self, density: int = DENSITY) -> None:
         from IPython.display import display
 
         mean, smooth = self.y[0], []
         for value in self.y:
             mean += 0.05 * (value - mean)
             smooth.append(mean)
-        ax = axes()
+        ax = axes(size=(7.0, 3.4))
         ax.plot(self.x, self.y, color=COLORS[5], lw=0.6)
         series = {"running mean": (self.x, smooth)}
         lines(series, self.title, self.xlabel, self.ylabel, self.levels, ax=ax)
+        shown = _Html(description(ax.figure), picture(ax.figure, density))
         if self._handle is None:
-            self._handle = display(ax.figure, display_id=True)
+            self._handle = display(shown, display_id=True)
         else:
-            self._handle.update(ax.figure)
+            self._handle.update(shown)
         pyplot().close(ax.figure)
         self._drawn = time.perf_counter()
 
@@ -64,17 +64,16 @@ class LiveCurve:
 
 
 class _Html:
-    """What a notebook shows as HTML and a terminal as text, with a picture where HTML cannot go."""
+    """What a notebook shows as HTML and a terminal as text."""
 
-    def __init__(self, text: str, html: str, png: str | None = None):
-        self.text, self.html, self.png = text, html, png
+    def __init__(self, text: str, html: str):
+        self.text, self.html = text, html
 
     def __repr__(self) -> str:
         return self.text
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        png = {"image/png": self.png} if self.png else {}
-        return {"text/plain": self.text, "text/html": self.html} | png
+        return {"text/plain": self.text, "text/html": self.html}
 
 
 def load_circuitsvis() -> _Html:
@@ -95,43 +94,36 @@ def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], tit
     it is not: in a notebook nobody trusts yet, in an export, on a page of its own.
     """
     shown = [token_text(token) for token in tokens]
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
     plt = pyplot()
-    side = max(3.0, 0.14 * len(tokens)) if len(names) <= 2 else 2.6
-    fig, grid = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.2) * rows), squeeze=False)
-    for ax, pattern, name in zip(grid.flat, patterns, names, strict=False):
+    side = min(WIDTH, max(3.0, 0.15 * len(tokens) + 1.2))
+    drawn = axes(len(names), size=(side, side))
+    drawn = drawn if len(names) > 1 else [drawn]
+    fig = drawn[0].figure
+    mono = {"family": "DejaVu Sans Mono", "fontsize": 7 if len(tokens) > 30 else 8}
+    labels = [label_text(token) for token in tokens]
+    for ax, pattern, name in zip(drawn, patterns, names, strict=True):
         ax.imshow(pattern.detach(), cmap=SEQUENTIAL, vmin=0, vmax=1)
-        ax.set_title(name)
-        if len(names) <= 2:
-            mono = {"family": "DejaVu Sans Mono", "fontsize": 6}
-            ax.set_xticks(range(len(shown)), shown, rotation=90, **mono)
-            ax.set_yticks(range(len(shown)), shown, **mono)
-        else:
-            ax.set(xticks=[], yticks=[])
-    for ax in grid.flat[len(names) :]:
-        ax.axis("off")
-    fig.suptitle(f"{title}: row = token that looks, column = token looked at", x=0.01, ha="left", fontsize=10)
-    data = io.BytesIO()
-    fig.savefig(data, format="png", dpi=80)
+        ax.set(title=name, xlabel="token looked at", ylabel="token that looks")
+        ax.set_xticks(range(len(labels)), labels, rotation=90, **mono)
+        ax.set_yticks(range(len(labels)), labels, **mono)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
+    place = f"attention-{uuid.uuid4().hex[:12]}"
+    still = picture(fig, id=f"{place}-picture")
     plt.close(fig)
-    png = base64.b64encode(data.getvalue()).decode()
 
     weights = [[[round(w, 3) for w in row] for row in head] for head in patterns.detach().tolist()]
     props = {"attention": weights, "attentionHeadNames": list(names), "tokens": shown, "maskUpperTri": True}
-    place = f"attention-{uuid.uuid4().hex[:12]}"
     # JSON inside a script: only "</" could end it early. The picture goes when CircuitsVis has come.
     json_props = json.dumps(props, ensure_ascii=False).replace("</", "<\\/")
-    page = f"""<div style="background: white; color: black; padding: 8px">
-<b>{html.escape(title)}</b>
-<div id="{place}"></div><img id="{place}-picture" alt="{html.escape(title)}" src="data:image/png;base64,{png}">
+    page = f"""<div style="max-width: {round(WIDTH * PIXELS)}px"><b>{html.escape(title)}</b>
+<div id="{place}" style="overflow-x: auto"></div>{still}
 </div>
 <script>(function draw(tries) {{
   if (!window.CircuitsVis) {{ if (tries) setTimeout(draw, 250, tries - 1); return; }}
   window.CircuitsVis.render("{place}", window.CircuitsVis.AttentionHeads, {json_props});
   document.getElementById("{place}-picture").style.display = "none";
 }})(40)</script>"""
-    return _Html(f"{title}: attention of {', '.join(names)} over {len(tokens)} tokens", page, png)
+    return _Html(f"{title}: attention of {', '.join(names)} over {len(tokens)} tokens", page)
 
 
 class LiveTraining:
@@ -147,6 +139,7 @@ class LiveTraining:
         self._bar = self._figure = None
         self._drawn, self._evaluations = 0.0, 0
         self._losses: list[float] = []
+        self._colors: dict[tuple[int, int], str] = {}  # of a head, from when it first stood out: one for good
 
     def update(self, loss: float) -> None:
         self._losses.append(loss)
@@ -175,27 +168,30 @@ class LiveTraining:
     def _draw(self) -> None:
         plt = pyplot()
         curves = self.training.curves
-        fig, panels = plt.subplots(2, 2, figsize=(9.6, 5.6), sharex=True)
+        fig, panels = plt.subplots(2, 2, figsize=(WIDTH, 5.6), sharex=True)
         (loss, score), (previous, induction) = panels
         lines({"held-out text": (curves["step"], curves["heldout_loss"])}, "Loss", "", "nats per token", ax=loss)
         lines(
             {"late minus early": (curves["step"], curves["in_context_learning_score"])},
-            "In-context-learning score", "", "nats", levels={"no use of context": 0.0}, ax=score,
+            "In-context-learning score", "", "nats", levels={"late cost as much as early": 0.0}, ax=score,
         )
         for ax, name in ((previous, "previous_token_score"), (induction, "induction_score")):
             values = Tensor(curves[name])  # [evaluation layer head]
             best = values[-1].flatten().topk(3).indices.tolist()
             for i in range(values[0].numel()):
-                layer, head = divmod(i, values.shape[2])
+                at = layer, head = divmod(i, values.shape[2])
                 top = i in best
+                if top and at not in self._colors:
+                    self._colors[at] = COLORS[len(self._colors) % len(COLORS)]
                 ax.plot(
                     curves["step"], values[:, layer, head],
-                    color=COLORS[best.index(i)] if top else "#CCCCCC", lw=1.8 if top else 0.8,
-                    label=head_name(layer, head) if top else None, zorder=2 + top,
+                    color=self._colors[at] if top else PALE, lw=1.8 if top else 0.8,
+                    label=f"head {head_name(layer, head)}" if top else None, zorder=2 + top,
+                    marker="o" if len(curves["step"]) == 1 else None,
                 )
             ax.set(title=name.replace("_", " ").capitalize(), ylabel="mean attention weight", ylim=(0, 1))
             ax.set_xlabel("training step")
-            ax.legend(fontsize=9, title="head")
+            legend(ax)
         fig.suptitle(self.title, x=0.01, ha="left", weight="bold")
         self._figure = self._show(self._figure, fig)
         plt.close(fig)
