@@ -11,7 +11,7 @@ BIN := .venv/bin
 
 setup: .venv/lab  ## everything but tests' own tools, in .venv
 
-lab: .venv/lab  ## open JupyterLab on the notebooks (PORT=8889, ARGS=--no-browser)
+lab: .venv/lab  ## open JupyterLab on your own copy of the notebooks, work/ (PORT=8889, ARGS=--no-browser)
 	@$(BIN)/python -m circuits.cli lab --port '$(PORT)' $(ARGS)
 
 test: .venv/test .venv-parity/done  ## the tests: some minutes

@@ -109,14 +109,14 @@ def build(root: Path = ROOT) -> list[Path]:
 def refuse_to_overwrite(files: Iterable[Path]) -> None:
     """Raise CourseError if one of these files of a release holds what somebody has made of it."""
     for file in files:
-        if found := _made_by_somebody(file):
+        if found := made_by_somebody(file):
             raise CourseError(
-                f"{file} holds {found}, which would be lost: move it to a folder of its own (`circuits lab "
-                "FOLDER` makes one to work in), and run the same command again. Nothing was changed."
+                f"{file} holds {found}, which would be lost: move it to where you work (`circuits lab` "
+                "makes `work/`), and run the same command again. Nothing was changed."
             )
 
 
-def _made_by_somebody(file: Path) -> str | None:
+def made_by_somebody(file: Path) -> str | None:
     """What is in a file that its release did not put there, as far as one can see without having that release:
     answers, by nbgrader's own checksums, or in cells for something else, and cells that Jupyter made."""
     from nbformat import from_dict

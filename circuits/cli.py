@@ -116,19 +116,19 @@ def verify():
 @click.option("--port", type=click.IntRange(1, 65535), default=8888, show_default=True)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def lab(folder, port, options):
-    """Open JupyterLab on the notebooks: those of this clone, or your own in FOLDER, which is made.
-    OPTIONS are JupyterLab's own, such as --no-browser."""
+    """Open JupyterLab on your own copy of the notebooks, in FOLDER (in a clone by default its `work`). It is made,
+    or brought up to date; what you wrote stays. OPTIONS are JupyterLab's own, such as --no-browser."""
     from circuits.chapters import INSTALLED
-    from circuits.lab import open_lab, prepare
+    from circuits.lab import open_lab
+    from circuits.learners_copy import WORK, prepare
 
     if folder is not None and str(folder).startswith("-"):
         folder, options = None, [str(folder), *options]
     if folder is None and INSTALLED:
         raise CourseError("Name a folder for your notebooks: `circuits lab FOLDER`.")
-    if folder is not None:
-        for line in prepare(folder.expanduser()):
-            click.echo(line)
-        folder = folder.expanduser()
+    folder = WORK if folder is None else folder.expanduser()
+    for line in prepare(folder):
+        click.echo(line)
     open_lab(folder, port, list(options))
 
 

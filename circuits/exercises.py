@@ -91,10 +91,10 @@ def reveal(exercise: str | Callable) -> "Markdown":
     Raises CourseError in a copy of the course without `solutions/`, such as a class is given, also where the
     installation that runs it has them.
     """
-    from circuits.lab import copy_around
+    from circuits.learners_copy import course_of
 
     exercise = _name(exercise)
-    chapter = Chapter(chapter_of(exercise).name, copy_around(Path.cwd()))
+    chapter = Chapter(chapter_of(exercise).name, course_of(Path.cwd()))
     cells = answer_cells(chapter.source) if chapter.source.exists() else []
     if exercise not in dict(cells):
         raise CourseError("This copy of the course has no reference answers (no solutions/ folder).")

@@ -567,7 +567,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
-def test_lab_makes_a_folder_of_ones_own(here, started):
+def test_lab_makes_a_copy_of_ones_own_and_opens_it(here, started):
     printed = circuits("lab", "my work", "--port", "9001", "--ip=0.0.0.0")
     assert "Your notebooks are in my work." in printed
     where, command = started[0]
@@ -575,22 +575,24 @@ def test_lab_makes_a_folder_of_ones_own(here, started):
     assert command[1:3] == ["-m", "jupyterlab"] and "--ip=0.0.0.0" in command
     assert command[command.index("--port") + 1] == "9001"
     for chapter in chapters():
-        assert files(here / "my work")[f"{chapter.name}/{chapter.notebook.name}"] == chapter.notebook.read_bytes()
+        mine = json.loads(files(here / "my work")[f"{chapter.name}/{chapter.notebook.name}"])
+        assert mine["cells"] == json.loads(chapter.notebook.read_text("utf-8"))["cells"]
 
 
 def test_lab_keeps_what_is_there_and_adds_what_is_new(here, started):
+    """What an update does to a notebook is in test_learners_copy.py."""
     circuits("lab", "work")
     mine = here / "work" / "1_bigrams" / "bigrams.ipynb"
     mine.write_text("my answers")
     (here / "work" / "2_skip_trigrams" / "skip_trigrams.ipynb").unlink()
     (here / "work" / ".circuits.json").write_text('{"version": "0.0.1"}')
     printed = circuits("lab", "work")
-    assert "was made by version 0.0.1" in printed and "new: work/2_skip_trigrams/skip_trigrams.ipynb" in printed
-    assert mine.read_text() == "my answers"
+    assert "was made by version 0.0.1" in printed and "new: 2_skip_trigrams/skip_trigrams.ipynb" in printed
+    assert mine.read_text() == "my answers" and "bigrams.ipynb is no longer a notebook" in printed
     before = files(here / "work")
     (here / "work" / ".circuits.json").write_text("damaged")
     assert "was made by version unknown" in circuits("lab", "work")
-    assert {**files(here / "work"), ".circuits.json": b""} == {**before, ".circuits.json": b""}
+    assert files(here / "work") == before
 
 
 @pytest.mark.parametrize("kind", ["file", "other", "read-only"])
@@ -606,18 +608,22 @@ def test_lab_refuses_a_folder_it_cannot_have(here, started, kind, monkeypatch):
         def refuse(file, data):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("circuits.lab.write_file", refuse)
+        monkeypatch.setattr("circuits.learners_copy.write_file", refuse)
     before = files(here)
     words = {"file": "is a file", "other": "holds other things", "read-only": "cannot be written (Permission denied)"}
     assert words[kind] in refused("lab", "place")
     assert files(here) == before and not started
 
 
-def test_lab_without_a_folder_opens_the_notebooks_of_the_clone(started):
+def test_lab_without_a_folder_makes_the_copy_of_the_clone(here, started, monkeypatch):
+    from circuits import learners_copy
+
+    assert learners_copy.WORK == ROOT / "work"
+    monkeypatch.setattr(learners_copy, "WORK", here / "work")
     circuits("lab", "--no-browser")
     where, command = started[0]
-    assert Path(where) == ROOT and "--LabApp.default_url=/lab/tree/notebooks" in command
-    assert "--no-browser" in command
+    assert Path(where) == here / "work" and "--no-browser" in command
+    assert (here / "work" / "1_bigrams" / "bigrams.ipynb").exists()
 
 
 def test_lab_names_the_files_that_hide_what_notebooks_import(here, started):
@@ -631,10 +637,10 @@ def test_lab_names_the_files_that_hide_what_notebooks_import(here, started):
     ]
 
 
-def test_lab_in_a_clone_that_can_only_be_read_asks_for_a_folder(started, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != ROOT / "notebooks")
-    assert "can only be read: name a folder for your notebooks" in refused("lab")
+def test_lab_where_nothing_can_be_written_asks_for_another_folder(started, monkeypatch):
     circuits("lab", "mine")
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
+    assert "mine can only be read: name another folder" in refused("lab", "mine")
     assert len(started) == 1
 
 
@@ -645,7 +651,7 @@ def test_lab_without_a_screen_prints_its_address_instead(monkeypatch, started, s
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    printed = circuits("lab")
+    printed = circuits("lab", "work")
     assert ("--no-browser" in started[0][1]) == ("No screen found" in printed) == (not opens)
 
 

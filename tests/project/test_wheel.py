@@ -91,11 +91,11 @@ def test_a_learner_works_in_a_folder_of_their_own(installed):
     """Opens it, gives a wrong answer and a right one, and is told which is which."""
     folder, whose = installed
     (folder / "prepare.py").write_text(
-        "from pathlib import Path; from circuits.lab import prepare; print(prepare(Path('mine')))"
+        "from pathlib import Path; from circuits.learners_copy import prepare; print(prepare(Path('mine')))"
     )
     run(folder, "python", "prepare.py")
     mine = folder / "mine" / CHAPTER.name / CHAPTER.notebook.name
-    assert mine.read_bytes() == CHAPTER.notebook.read_bytes()
+    assert json.loads(mine.read_bytes())["cells"] == json.loads(CHAPTER.notebook.read_bytes())["cells"]
     (folder / "run.py").write_text(RUN)
     right = reference(CHAPTER)["bigram_counts"]
     for code, points in ((right, "3"), (right.replace("return ", "return 2 * "), "0")):
@@ -138,7 +138,7 @@ def test_a_wheel_is_installed_over_an_older_one(installed, wheels):
     pip = ("python", "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall")
     run(folder, *pip, wheels[whose])
     (folder / "prepare.py").write_text(
-        "from pathlib import Path; from circuits.lab import prepare; print(prepare(Path('mine of old')))"
+        "from pathlib import Path; from circuits.learners_copy import prepare; print(prepare(Path('mine of old')))"
     )
     assert "was made by version 0.1.0" in run(folder, "python", "prepare.py")
     assert (old / "bigrams.ipynb").read_text() == "my answers"
