@@ -89,12 +89,18 @@ def mutants(name, sample, report):
         raise CourseError(f"{len(found)} problem{'s' * (len(found) > 1)} with mutants.")
 
 
-@main.command("list")
-def list_():
-    """The chapters, their exercises and points, and what you have done."""
-    from circuits.exercises import progress
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The same, as JSON.")
+def progress(as_json):
+    """The chapters, their exercises and points, what you have done, and what comes next.
 
-    click.echo(repr(progress()))
+    Yours is kept in your copy of the notebooks: the one you are in, else the clone's `work`.
+    """
+    from circuits.learners_copy import WORK, copy_of
+    from circuits.course_progress import Progress
+
+    found = Progress(copy_of() or copy_of(WORK))
+    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else repr(found))
 
 
 @main.command()
@@ -140,7 +146,8 @@ def check(file, as_json):
 
     Exit status: 0 if every answer is right, 1 if one is not, 2 if FILE cannot be checked.
     """
-    from circuits.exercises import Report, points_text
+    from circuits.report import Report
+    from circuits.results import points_text
 
     try:  # what the file prints while it runs is text, and none of the JSON
         with contextlib.redirect_stdout(Plain(sys.stderr if as_json else sys.stdout)), \
