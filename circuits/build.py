@@ -51,6 +51,8 @@ def source_notebook(chapter: Chapter):
         elif is_setup(cell):
             nbgrader |= {"grade_id": "setup", "locked": True}
             cell.metadata = {"nbgrader": nbgrader, "tags": ["setup"]}
+        elif cell.cell_type == "code":  # where everything runs at once, what needs an unwritten answer stops nothing else
+            cell.metadata = {"tags": ["raises-exception"]}
         cell.id = _cell_id(cell.metadata.get("nbgrader", {}).get("grade_id"), section, seen)
     if exercises != checked:
         raise CourseError(

@@ -178,19 +178,45 @@ def _check(file: Path):
     """The results of each exercise in a file, and a message for each cell that raised."""
     from circuits.chapters import chapters, load_answers
     from circuits.checking import Submission
+    from circuits.course_progress import remember
     from circuits.judging import run_checks
+    from circuits.learners_copy import copy_of
 
     namespace, cell_problems = load_answers(file)
     results = []
+    copy = copy_of(file.absolute().parent)
     for chapter in chapters():
         for name in chapter.exercises:
             if name in namespace or name in cell_problems:
                 submission = Submission(namespace, like=chapter.stubs)
                 results.append(run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name)))
+                if copy is not None:
+                    remember(name, results[-1].points, results[-1].max_points, copy)
     if not results:
         why = "".join(f" {message}" for message in cell_problems.values())
         raise CourseError(f"{file} defines no exercise of this course.{why}")
     return results, cell_problems
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def watch(file):
+    """Check FILE whenever it is saved, and say only what changed; by default all notebooks of your copy. Ctrl-C ends."""
+    from circuits import watch
+    from circuits.chapters import chapters
+    from circuits.learners_copy import WORK, copy_of
+
+    if file is not None and not file.exists():
+        raise CourseError(f"{file} does not exist.")
+    copy = copy_of() or copy_of(WORK)
+    if file is None and copy is None:
+        raise CourseError("There is no copy of the notebooks here: name a FILE, or go where `circuits lab` made one.")
+    files = [file] if file else [copy / chapter.name / chapter.notebook.name for chapter in chapters()]
+    try:
+        for said in watch.watch(files, watch.seconds_pass):
+            click.echo(plain(said))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @main.command()

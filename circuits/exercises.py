@@ -1,4 +1,4 @@
-"""What a learner calls in a notebook: `check`, `hint`, `reveal` and `progress`."""
+"""What a learner calls in a notebook: `check`, `hint`, `reveal`, `reset` and `progress`."""
 
 import ast
 import re
@@ -10,7 +10,10 @@ from typing import Any
 from circuits.cells import run_cell
 from circuits.chapters import Chapter, answer_cells, chapter_of, hints
 from circuits.course_progress import Progress, remember, remember_revealed
+from circuits.learners_copy import course_of
+from circuits.open_notebook import Written, where_kept
 from circuits.report import Report
+from circuits.unwritten import only_the_learners, show
 from utils.errors import CourseError
 
 _hints_shown: dict[str, int] = {}
@@ -37,7 +40,8 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
 
         namespace = {exercise: answer}
     submission = Submission(namespace, like=chapter.stubs)
-    result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
+    with only_the_learners():
+        result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
     remember(exercise, result.points, result.max_points)
     return Report(result)
 
@@ -78,13 +82,11 @@ def hint(exercise: str | Callable) -> "Markdown":
 
 
 def reveal(exercise: str | Callable) -> "Markdown":
-    """Show the reference answer, and define it here, so that what builds on it can go on.
+    """Show the reference answer, define it here, so that what builds on it can go on, and write it into its cell.
 
     Raises CourseError in a copy of the course without `solutions/`, such as a class is given, also where the
     installation that runs it has them.
     """
-    from circuits.learners_copy import course_of
-
     exercise = _name(exercise)
     chapter = Chapter(chapter_of(exercise).name, course_of(Path.cwd()))
     cells = answer_cells(chapter.source) if chapter.source.exists() else []
@@ -95,10 +97,28 @@ def reveal(exercise: str | Callable) -> "Markdown":
         if name in ("setup", exercise):
             run_cell(name, code, namespace)
     remember_revealed(exercise)
-    code = "\n".join(
-        line for line in dict(cells)[exercise].splitlines() if "### " not in line
-    )
+    code = "\n".join(line for line in dict(cells)[exercise].splitlines() if "### " not in line)
+    show(Written(
+        exercise, f"# The course's answer, by reveal(\"{exercise}\").\n{code}",
+        f"It is in its cell above, marked as the course's; {where_kept()}. {_MARKS}",
+        f"To have it after a restart, copy it into its cell above. {_MARKS}",
+    ))  # fmt: skip
     return Markdown(f"One answer, now defined as `{exercise}`:\n\n```python\n{code}\n```")
+
+
+_MARKS = "`progress()` shows it as revealed; to the marks of a class it does nothing."
+
+
+def reset(exercise: str | Callable) -> "Markdown":
+    """Give the exercise back as it was at first, in its cell and here; what you had written goes to the history."""
+    exercise = _name(exercise)
+    stub = dict(answer_cells(chapter_of(exercise).notebook))[exercise]
+    run_cell(exercise, stub, sys._getframe(1).f_globals)
+    show(Written(
+        exercise, stub, f"Its cell above is as it was at first; {where_kept()}.",
+        "To begin anew, copy this into its cell above.",
+    ))  # fmt: skip
+    return Markdown(f"`{exercise}`, as it was at first:\n\n```python\n{stub}\n```")
 
 
 def progress() -> Progress:

@@ -31,5 +31,6 @@ def open_lab(folder: Path, port: int, options: list[str]) -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options = ["--allow-root", *options]
     os.chdir(folder)
-    command = [sys.executable, "-m", "jupyterlab", "--port", str(port), *options]
+    # `reveal` and `reset` write into the open notebook (circuits/open_notebook.py), which takes the page's own app.
+    command = [sys.executable, "-m", "jupyterlab", "--port", str(port), "--expose-app-in-browser", *options]
     os.execv(sys.executable, command)

@@ -18,7 +18,7 @@ BOX = (
 _STRESSED = re.compile(r"(?<![\w*])\*(\w[^*\n]*\w|\w)\*(?![\w*])")  # but not 2 * x * y
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Escaped text, in which `this` is code and *this* is stressed."""
     parts = html.escape(text).split("`")
     if len(parts) % 2 == 0:
@@ -67,7 +67,7 @@ class Report:
         score = f"{got} {points_text(r.max_points)} points"
         title = f"<b>{html.escape(r.exercise)}</b> · {score}"
         if open_:
-            body = _inline(r.checks[0].message)
+            body = inline(r.checks[0].message)
         else:
             rows, said = [], set()
             for c in r.checks:
@@ -76,19 +76,19 @@ class Report:
                 )
                 message = ""
                 if not c.passed and c.message not in said:
-                    message = f'<div style="margin-left: 1.5em">{_inline(c.message)}</div>'
+                    message = f'<div style="margin-left: 1.5em">{inline(c.message)}</div>'
                     said.add(c.message)
                 rows.append(f"<div>{mark} {html.escape(c.name + _unpaid(r, c))}{message}</div>")
             body = "".join(rows)
         if r.hint:
-            body += f"<div><b>Hint</b> {_inline(r.hint)}</div>"
+            body += f"<div><b>Hint</b> {inline(r.hint)}</div>"
         if r.printed.strip():
             body += (
                 "<details><summary>what your answer printed</summary>"
                 f"<pre>{html.escape(r.printed)}</pre></details>"
             )
         if r.found:
-            body += f"<div>{_inline(r.found)}</div>"
+            body += f"<div>{inline(r.found)}</div>"
         if self.unsandboxed:
             body += f"<div><b>not sandboxed</b>: {html.escape(self.unsandboxed)}</div>"
         color = OK if r.passed else OPEN if open_ else BAD

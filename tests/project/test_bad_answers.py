@@ -212,7 +212,7 @@ def test_a_report_escapes_what_an_answer_says():
 
 
 def test_a_report_shows_code_and_stress_as_such():
-    shown = report._inline("the *clean* text: `a*b*c`, 2 * x * y < 3")
+    shown = report.inline("the *clean* text: `a*b*c`, 2 * x * y < 3")
     assert shown == "the <em>clean</em> text: <code>a*b*c</code>, 2 * x * y &lt; 3"
 
 
