@@ -286,9 +286,10 @@ def _cells_to_run(file: Path) -> list[tuple[str, str]]:
 
 
 def released(chapter: Chapter) -> frozenset[str]:
-    """The `words` of a chapter's code cells that hold no answers: what a learner has not written."""
-    file = chapter.source if chapter.source.exists() else chapter.notebook
-    return _released(file, file.stat().st_mtime_ns)
+    """The `words` of a chapter's code cells that hold no answers, as the source and the release have them: what a
+    learner has not written."""
+    files = [file for file in (chapter.source, chapter.notebook) if file.exists()]
+    return frozenset().union(*(_released(file, file.stat().st_mtime_ns) for file in files))
 
 
 @lru_cache(maxsize=16)

@@ -120,22 +120,27 @@ def verify():
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--port", type=click.IntRange(1, 65535), default=8888, show_default=True)
+@click.option("--teach", is_flag=True, help="nbgrader's course folder FOLDER instead (default: this one), with its tools.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(folder, port, options):
+def lab(folder, port, teach, options):
     """Open JupyterLab on your own copy of the notebooks, in FOLDER (in a clone by default its `work`). It is made,
     or brought up to date; what you wrote stays. OPTIONS are JupyterLab's own, such as --no-browser."""
     from circuits.chapters import INSTALLED
+    from circuits.arrival import PAGE, write_page
     from circuits.lab import open_lab
     from circuits.learners_copy import WORK, prepare
 
     if folder is not None and str(folder).startswith("-"):
         folder, options = None, [str(folder), *options]
+    if teach:
+        return open_lab(folder or Path.cwd(), port, list(options), teach=True)
     if folder is None and INSTALLED:
         raise CourseError("Name a folder for your notebooks: `circuits lab FOLDER`.")
     folder = WORK if folder is None else folder.expanduser()
     for line in prepare(folder):
         click.echo(line)
-    open_lab(folder, port, list(options))
+    write_page(folder)
+    open_lab(folder, port, list(options), start=PAGE)
 
 
 @main.command()

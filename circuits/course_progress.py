@@ -36,11 +36,13 @@ class Best:
     revealed: bool = False
 
 
-def remember(exercise: str, points: float, max_points: float, copy: Path | None = None) -> None:
-    """Note what a check found, if it is better than all before."""
+def remember(exercise: str, points: float, max_points: float, copy: Path | None = None) -> bool:
+    """Note what a check found, if it is better than all before. Returns whether it is."""
     best = _read(copy).get(exercise, Best())
-    if not best.revealed and points / max_points > best.points / (best.max_points or 1):
+    better = not best.revealed and points / max_points > best.points / (best.max_points or 1)
+    if better:
         _add({"exercise": exercise, "points": points, "max_points": max_points}, copy)
+    return better
 
 
 def remember_revealed(exercise: str, copy: Path | None = None) -> None:
@@ -111,6 +113,11 @@ class Step:
         return Step(task, task.points if share == 1 else round(share * task.points, 2), state)
 
 
+def _in_copy(chapter: Chapter, task: Task | None) -> str:
+    """The address of a notebook in the copy, or of an exercise in it (in words that JupyterLab knows)."""
+    return quote(f"{chapter.name}/{chapter.notebook.name}") + (f"#cell-id={task.name}" if task else "")
+
+
 class Progress:
     """The course, chapter by chapter, with what the learner has done: for a notebook, a terminal or a program."""
 
@@ -148,8 +155,11 @@ class Progress:
         """The address of a notebook, or of an exercise in it, as seen from where one is; "" where there is no copy."""
         if self.copy is None:
             return ""
-        to = os.path.relpath(self.copy / chapter.name / chapter.notebook.name).replace(os.sep, "/")
-        return quote(to) + (f"#cell-id={task.name}" if task else "")
+        return quote(os.path.relpath(self.copy).replace(os.sep, "/")) + "/" + _in_copy(chapter, task)
+
+    def markdown_link(self, text: str, chapter: Chapter, task: Task | None = None) -> str:
+        """The same in Markdown, as seen from the copy."""
+        return f"[{text}]({_in_copy(chapter, task)})"
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for programs."""

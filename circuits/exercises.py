@@ -4,16 +4,18 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from circuits.arrival import write_page
 from circuits.cells import run_cell
 from circuits.chapters import Chapter, answer_cells, chapter_of, hints
 from circuits.course_progress import Progress, remember, remember_revealed
-from circuits.learners_copy import course_of
+from circuits.learners_copy import copy_of, course_of
 from circuits.open_notebook import Written, where_kept
 from circuits.report import Report
-from circuits.unwritten import only_the_learners, show
+from circuits.unwritten import Note, in_notebook, only_the_learners, show
 from utils.errors import CourseError
 
 _hints_shown: dict[str, int] = {}
@@ -29,6 +31,7 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
     exercise = _name(exercise)
     if namespace is None:
         namespace = sys._getframe(1).f_globals
+    _say_that_checks_are_loaded()
     from circuits.checking import AnswerError, Submission  # not needed for a map of the course
     from circuits.judging import run_checks
 
@@ -42,8 +45,19 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
     submission = Submission(namespace, like=chapter.stubs)
     with only_the_learners():
         result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
-    remember(exercise, result.points, result.max_points)
+    if remember(exercise, result.points, result.max_points) and (copy := copy_of()):
+        with suppress(OSError):
+            write_page(copy)
     return Report(result)
+
+
+def _say_that_checks_are_loaded() -> None:
+    """Before the first check, which imports what they need: it takes a second, or many on a slow disk."""
+    if "circuits.judging" not in sys.modules and in_notebook():
+        from IPython.display import clear_output
+
+        show(Note("Loading the checks, once ..."))
+        clear_output(wait=True)  # when the report is there
 
 
 def _name(exercise: str | Callable) -> str:

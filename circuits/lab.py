@@ -2,9 +2,14 @@
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
+from circuits.learners_copy import STUDENTS
 from utils.errors import CourseError
+
+SETTINGS = Path(__file__).with_name("jupyter")
 
 # What notebooks import, and a file of that name beside them would hide. (Not Python's own, which come first.)
 IMPORTED = ("circuits", "utils", "torch", "numpy", "einops", "jaxtyping", "matplotlib")
@@ -18,9 +23,12 @@ def hiding(folder: Path) -> list[str]:
     return [f"{file} {why}" for file in files]
 
 
-def open_lab(folder: Path, port: int, options: list[str]) -> None:
-    """Replace this process by JupyterLab, which shows the folder and nothing else. Where there is no screen, its
-    address is printed instead of opening a browser."""
+def open_lab(folder: Path, port: int, options: list[str], start: str = "", teach: bool = False) -> None:
+    """Replace this process by JupyterLab, which shows the folder and nothing else, and in it `start` first. Where there
+    is no screen, its address is printed instead of opening a browser.
+
+    A learner's has none of nbgrader's tools, a student's those to fetch and submit; who is to `teach` has them all.
+    """
     if not os.access(folder, os.W_OK):
         raise CourseError(f"{folder} can only be read: name another folder, `circuits lab FOLDER`.")
     for line in hiding(folder):
@@ -30,7 +38,16 @@ def open_lab(folder: Path, port: int, options: list[str]) -> None:
         print("No screen found: open the address below in a browser.", flush=True)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options = ["--allow-root", *options]
+    _look_first("JUPYTER_PATH", SETTINGS)  # for the kernel that notebooks name, also before it is installed
+    if not teach:
+        _look_first("JUPYTER_CONFIG_PATH", SETTINGS / ("student" if STUDENTS in version("circuits") else "learner"))
     os.chdir(folder)
     # `reveal` and `reset` write into the open notebook (circuits/open_notebook.py), which takes the page's own app.
-    command = [sys.executable, "-m", "jupyterlab", "--port", str(port), "--expose-app-in-browser", *options]
-    os.execv(sys.executable, command)
+    command = [sys.executable, "-m", "jupyterlab", "--port", str(port), "--expose-app-in-browser"]
+    command += [f"--LabApp.default_url=/lab/tree/{quote(start)}?factory=Markdown%20Preview"] * bool(start)
+    os.execv(sys.executable, [*command, *options])
+
+
+def _look_first(variable: str, folder: Path) -> None:
+    """Let Jupyter look for its settings in a folder before all others."""
+    os.environ[variable] = os.pathsep.join(filter(None, [str(folder), os.environ.get(variable)]))

@@ -29,6 +29,11 @@ def inline(text: str) -> str:
     )
 
 
+def _mark(sign: str, means: str, color: str) -> str:
+    """A sign that a screen reader reads as what it means."""
+    return f'<span role="img" aria-label="{means}" title="{means}" style="color:{color}">{sign}</span>'
+
+
 def _unpaid(result: Result, check: CheckResult) -> str:
     """Why a check that passed gave no points, if it gave none."""
     return " (gives its points once a check on other inputs passes)" if check.passed and not result.earned else ""
@@ -71,9 +76,7 @@ class Report:
         else:
             rows, said = [], set()
             for c in r.checks:
-                mark = f'<span style="color:{OK}">✓</span>' if c.passed else (
-                    f'<span style="color:{BAD}">✗</span>'
-                )
+                mark = _mark("✓", "passed", OK) if c.passed else _mark("✗", "failed", BAD)
                 message = ""
                 if not c.passed and c.message not in said:
                     message = f'<div style="margin-left: 1.5em">{inline(c.message)}</div>'
@@ -92,4 +95,5 @@ class Report:
         if self.unsandboxed:
             body += f"<div><b>not sandboxed</b>: {html.escape(self.unsandboxed)}</div>"
         color = OK if r.passed else OPEN if open_ else BAD
-        return f'<div style="{BOX.format(color=color)}"><div>{title}</div>{body}</div>'
+        name = html.escape(f"Check of {r.exercise}: {score}", quote=True)
+        return f'<div role="group" aria-label="{name}" style="{BOX.format(color=color)}"><div>{title}</div>{body}</div>'

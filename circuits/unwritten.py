@@ -63,6 +63,11 @@ def _shell() -> Any:
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
+def in_notebook() -> bool:
+    """Whether what is shown now appears below a cell."""
+    return _shell() is not None
+
+
 @contextmanager
 def only_the_learners() -> Iterator[None]:
     """While an answer is judged, no reference stands in for another one that it calls."""
@@ -136,7 +141,7 @@ def _references(chapter: str, root: Path) -> dict[str, Any]:
 
 def show(what: Any) -> None:
     """Show something between the results of a cell; outside of notebooks, print it."""
-    if _shell() is None:
+    if not in_notebook():
         print(what)
     else:
         from IPython.display import display
