@@ -38,9 +38,9 @@ Read, run each cell with Shift+Enter, and complete the functions that are asked 
 >
 > ✗ counts every adjacent pair
 >
-> > The counts of tokens 0 1 0: entry [0, 1] should be 1; yours is 0 (2 of 4 values differ).
+> > The table for tokens 0 1 2 1: entry [0, 1] should be 1; yours is 0 (2 of 9 values differ).
 >
-> **Hint** Rows and columns are exchanged: row a should count what follows token a.
+> **Hint** Rows and columns are exchanged: `counts[a, b]` is for a followed by b, so the *first* token of a pair chooses the row.
 
 A cell that needs an exercise which you have not written yet says so. Cells that only draw are folded: click on the three dots
 to see how a picture is made. An exercise is marked ●○○, ●●○ or ●●● for how hard it is.
@@ -76,7 +76,7 @@ def page(copy: Path) -> str:
         time, needs = opening(chapter)
         rows.append(
             f"| {number} | {progress.markdown_link(title, chapter)} | {time} | {needs} | {solved} of {len(steps)} "
-            f"| {progress.points_of(steps)} |"
+            f"| {progress.points_of(steps).removesuffix(' points')} |"
         )
     then = progress.next()
     if then is None:

@@ -24,10 +24,10 @@ FOLDED = 6  # lines from which a cell that only draws is folded
 GUARD = """\
 try:
     import circuits
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as missing:  # say what to do, in a line
     missing._render_traceback_ = lambda: [
-        "The course is not installed for this kernel. Choose the kernel *Circuits* (top right); if there is none, "
-        "`make lab` in a clone of the course installs it, or `pip install` of the wheel that you were given."
+        "The course is not in this kernel: choose the kernel Circuits (top right), or install it: "
+        "`make lab` in a clone of it, or `pip install` of the wheel that you were given."
     ]
     raise
 """

@@ -44,7 +44,7 @@ def open_lab(folder: Path, port: int, options: list[str], start: str = "", teach
     os.chdir(folder)
     # `reveal` and `reset` write into the open notebook (circuits/open_notebook.py), which takes the page's own app.
     command = [sys.executable, "-m", "jupyterlab", "--port", str(port), "--expose-app-in-browser"]
-    command += [f"--LabApp.default_url=/lab/tree/{quote(start)}?factory=Markdown%20Preview"] * bool(start)
+    command += [f"--LabApp.default_url=/lab/tree/{quote(start)}"] * bool(start)
     os.execv(sys.executable, [*command, *options])
 
 

@@ -260,4 +260,4 @@ InteractiveShell().run_cell({setup!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     shown = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    assert len(shown) == 1 and "Choose the kernel *Circuits*" in shown[0], shown
+    assert len(shown) == 1 and "choose the kernel Circuits" in shown[0], shown

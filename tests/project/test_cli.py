@@ -579,6 +579,46 @@ def test_lab_makes_a_copy_of_ones_own_and_opens_it(here, started):
         assert mine["cells"] == json.loads(chapter.notebook.read_text("utf-8"))["cells"]
 
 
+@pytest.mark.parametrize("version, teach, tools", [
+    ("1.0", False, set()),
+    ("1.0+students", False, {"assignment_list"}),
+    ("1.0", True, {"assignment_list", "course_list", "formgrader", "validate_assignment"}),
+])  # fmt: skip
+def test_lab_shows_nbgraders_tools_to_who_needs_them(here, started, monkeypatch, version, teach, tools):
+    """As Jupyter itself reads the settings that it is started with."""
+    for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("circuits.lab.version", lambda name: version)
+    circuits("lab", *(["--teach"] if teach else ["work"]))
+    where, command = started[0]
+    assert Path(where) == (here if teach else here / "work")
+    assert ("--LabApp.default_url=/lab/tree/Start%20here.md" in command) == (not teach)
+    ask = """
+import json
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_server.extension.config import ExtensionConfigManager
+from jupyter_server.serverapp import ServerApp
+from jupyterlab.commands import get_app_dir
+from jupyterlab_server.config import get_page_config
+from jupyter_core.paths import jupyter_config_path, jupyter_path
+on = ExtensionConfigManager(read_config_path=jupyter_config_path()).get_jpserver_extensions()
+for folder in jupyter_config_path():
+    try:
+        with open(f"{folder}/jupyter_server_config.json") as file:
+            on |= json.load(file).get("ServerApp", {}).get("jpserver_extensions", {})
+        break
+    except OSError:
+        pass
+page = get_page_config(jupyter_path("labextensions"))
+print(json.dumps([on, page.get("disabledExtensions"), KernelSpecManager().find_kernel_specs()]))
+"""
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    on, disabled, kernels = json.loads(done.stdout.splitlines()[-1])
+    assert {n.split(".")[-1] for n, enabled in on.items() if n.startswith("nbgrader.") and enabled} == tools
+    assert any(name.startswith("@jupyter/nbgrader") for name in disabled) == (not teach)
+    assert Path(kernels["circuits"]) == ROOT / "circuits" / "jupyter" / "kernels" / "circuits"
+
+
 def test_lab_keeps_what_is_there_and_adds_what_is_new(here, started):
     """What an update does to a notebook is in test_learners_copy.py."""
     circuits("lab", "work")

@@ -2,16 +2,19 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
+from urllib.request import urlopen
 
 import pytest
 from conftest import PATIENCE, answered, proven_elsewhere, reference
 
+from circuits import learners_copy
+from circuits.arrival import write_page
 from circuits.chapters import chapters
+from circuits.course_progress import Progress, remember
 from circuits.learners_copy import prepare
 
 pytestmark = pytest.mark.browser
@@ -181,3 +184,62 @@ def test_reveal_and_reset_write_into_the_open_notebook_and_lose_nothing(lab, pag
     open_notebook(page, lab, path)
     page.wait_for_timeout(1000)
     assert page.evaluate(SOURCE_OF, name) == mine, "an output that is shown again writes nothing"
+
+
+def test_a_learner_arrives_at_a_page_that_leads_into_the_course(lab, page):
+    """With nothing beside it that is the instructor's; and the kernel is the course's."""
+    start = where_one_arrives(lab[0])
+    assert start.endswith("/lab/tree/Start%20here.md")
+    page.goto(f"{start}?reset")
+    page.get_by_role("heading", name="The chapters").wait_for()
+    names = page.locator(".jp-DirListing-item").all_inner_texts()
+    assert [name.split("\n")[0] for name in names] == [c.name for c in chapters()] + ["Start here.md"]
+    assert "Nbgrader" not in page.locator(".lm-MenuBar").inner_text()
+    assert page.get_by_text("Create Assignment").count() == 0
+    page.get_by_role("link", name="Patching").click()
+    page.get_by_role("heading", name="4 · Patching").wait_for()
+    page.get_by_role("button", name="Circuits").wait_for()
+    assert page.get_by_role("button", name="Validate").count() == 0
+
+
+IN_SIGHT = """(name) => {
+  const cells = window.jupyterapp.shell.currentWidget.content.widgets ?? [];
+  const box = cells.find(cell => cell.model?.getMetadata?.('nbgrader')?.grade_id === name)?.node.getBoundingClientRect();
+  return box && box.height > 0 && box.top > 0 && box.top < window.innerHeight;
+}"""
+
+
+def test_continue_leads_to_the_exercise_itself(lab, page):
+    remember("split_heads", 1, 1, lab[1])
+    write_page(lab[1])
+    chapter, step = Progress(lab[1]).next()
+    page.goto(f"{lab[0]}/lab/tree/Start%20here.md?reset")
+    page.get_by_text("Continue with").get_by_role("link").click()
+    page.get_by_role("tab", name=chapter.notebook.name).wait_for()
+    page.wait_for_function(IN_SIGHT, arg=step.task.name)
+
+
+def where_one_arrives(address: str) -> str:
+    """Where the server sends who asks for nothing in particular."""
+    with urlopen(address) as answer:
+        return answer.url
+
+
+def test_an_update_comes_into_what_was_written_in_the_browser(lab, page, tmp_path, monkeypatch):
+    path, mine = "2_skip_trigrams/skip_trigrams.ipynb", "def causal_pattern(scores):\n    return scores  # mine"
+    open_notebook(page, lab, path)
+    page.evaluate(TYPE, ["causal_pattern", mine])
+    run_below(page, "setup", "print('a cell of my own')")
+    page.evaluate("async () => await window.jupyterapp.shell.currentWidget.context.save()")
+    for chapter in chapters():
+        file = tmp_path / "notebooks" / chapter.name / chapter.notebook.name
+        file.parent.mkdir(parents=True)
+        file.write_text(chapter.notebook.read_text("utf-8").replace("# 2 · Skip-trigrams:", "# 2 · Skip-trigrams, second edition:"), "utf-8")
+    monkeypatch.setattr(learners_copy, "chapters", lambda: chapters(tmp_path))
+    assert any("brought up to date: 1 cell new or changed" in line for line in prepare(lab[1]))
+    open_notebook(page, lab, path)
+    page.get_by_role("heading", name="second edition").wait_for()
+    assert page.evaluate(SOURCE_OF, "causal_pattern") == mine
+    sources = page.evaluate("() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells).map(c => c.sharedModel.getSource())")
+    assert "print('a cell of my own')" in sources and page.get_by_text("a cell of my own").count() >= 1
+    prepare(lab[1])
