@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from utils.figures.plots import COLORS, SEQUENTIAL, axes, head_name, lines, pyplot, token_text
+from utils.waiting import time_left
 
 
 class LiveCurve:
@@ -165,9 +166,10 @@ class LiveTraining:
     def _progress(self) -> _Html:
         training, steps = self.training, self.at_most
         recent = self._losses[-20:] or [float("nan")]
+        left = time_left(training.step, steps, training.seconds)
         text = (
             f"step {training.step:,} of at most {steps:,} · {training.seconds:.0f} s · "
-            f"training loss {sum(recent) / len(recent):.2f} nats per token"
+            f"{left and f'{left} at most · '}training loss {sum(recent) / len(recent):.2f} nats per token"
         )
         bar = f'<progress value="{training.step}" max="{steps}" style="width: 20em"></progress> {text}'
         return _Html(text, bar)
