@@ -211,7 +211,7 @@ class Progress:
                 name = self._anchor(f"<code>{html.escape(step.task.name)}</code>", chapter, step.task)
                 worth = f"{points_text(step.points)} of {points_text(step.task.points)} points, about {step.task.minutes} minutes"
                 items.append(
-                    f'<span role="listitem" title="{worth}" style="white-space:nowrap;margin-right:1.2em">'
+                    f'<span role="listitem" title="{worth}" style="display:inline-block;white-space:nowrap;margin-right:1.2em">'
                     f'{mark} {name} <span role="img" aria-label="difficulty {step.task.difficulty} of 3">'
                     f"{step.task.stars}</span></span>"
                 )
