@@ -7,12 +7,15 @@ PORT ?= 8888
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup lab test proof build dev-check mutants parity benchmarks constraints load clean
+.PHONY: setup lab teach test proof build dev-check mutants parity benchmarks constraints load clean
 
 setup: .venv/lab  ## everything but tests' own tools, in .venv
 
-lab: .venv/lab  ## open JupyterLab on the notebooks (PORT=8889, ARGS=--no-browser)
+lab: .venv/lab  ## open JupyterLab on your own copy of the notebooks, work/ (PORT=8889, ARGS=--no-browser)
 	@$(BIN)/python -m circuits.cli lab --port '$(PORT)' $(ARGS)
+
+teach: .venv/lab  ## open JupyterLab on this folder, with nbgrader's tools (PORT=8889, ARGS=--no-browser)
+	@$(BIN)/python -m circuits.cli lab --teach --port '$(PORT)' $(ARGS)
 
 test: .venv/test .venv-parity/done  ## the tests: some minutes
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15

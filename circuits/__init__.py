@@ -35,6 +35,9 @@ def _own_utils() -> None:
 
 _own_utils()
 
-from circuits.exercises import check, hint, progress, reveal  # noqa: E402
+from circuits.exercises import check, hint, progress, reset, reveal  # noqa: E402
+from circuits.unwritten import install  # noqa: E402
 
-__all__ = ["check", "hint", "progress", "reveal"]
+install()
+
+__all__ = ["check", "hint", "progress", "reset", "reveal"]

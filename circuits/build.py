@@ -1,5 +1,6 @@
 """From `solutions/*.py` to the notebooks of `notebooks/`, through nbgrader's own release step."""
 
+import ast
 import json
 import os
 import re
@@ -7,12 +8,31 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from symtable import SymbolTable, symtable
 
+from circuits.cells import names_made
 from circuits.chapters import CHECK_PREFIX, ROOT, Chapter, chapters, exercise_of, is_setup, source
 from utils.errors import CourseError
 from utils.files import write_file
 
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+KERNEL = {"display_name": "Circuits", "language": "python", "name": "circuits"}  # circuits/jupyter/kernels
+
+DRAWING = {"plt", "plots", "interactive", "views"}  # the names by which notebooks call what draws
+FOLDED = 6  # lines from which a cell that only draws is folded
+
+# What the set-up cell of a notebook begins with: in another kernel, on another machine, in VS Code or Colab, the first import
+# would fail with a traceback that does not say what to do.
+GUARD = """\
+try:
+    import circuits
+except ModuleNotFoundError as missing:  # say what to do, in a line
+    missing._render_traceback_ = lambda: [
+        "The course is not in this kernel: choose the kernel Circuits (top right), or install it: "
+        "`make lab` in a clone of it, or `pip install` of the wheel that you were given."
+    ]
+    raise
+"""
+
 
 
 def source_notebook(chapter: Chapter):
@@ -29,7 +49,8 @@ def source_notebook(chapter: Chapter):
     seen: dict[str, int] = {}
     section = chapter.notebook_name
     exercises, checked = [], []
-    for cell in notebook.cells:
+    only_draw = _only_draw(notebook.cells)
+    for place, cell in enumerate(notebook.cells):
         meta = cell.metadata
         nbgrader = dict(schema_version=3, solution=False, grade=False, locked=False, task=False)
         if heading := re.match(r"#+ (.*)", cell.source) if cell.cell_type == "markdown" else None:
@@ -37,6 +58,8 @@ def source_notebook(chapter: Chapter):
         if exercise := exercise_of(cell):
             nbgrader |= {"grade_id": exercise, "solution": True}
             cell.metadata = {"nbgrader": nbgrader}
+            if "was" in meta:  # names that it had in earlier releases, for answers and progress that have them
+                cell.metadata["circuits"] = {"was": meta["was"].split()}
             exercises.append(exercise)
         elif "check" in meta:
             exercise = meta["check"]
@@ -49,7 +72,12 @@ def source_notebook(chapter: Chapter):
             checked.append(exercise)
         elif is_setup(cell):
             nbgrader |= {"grade_id": "setup", "locked": True}
+            cell.source = f"{GUARD}\n{cell.source}"
             cell.metadata = {"nbgrader": nbgrader, "tags": ["setup"]}
+        elif cell.cell_type == "code":  # where everything runs at once, what needs an unwritten answer stops nothing else
+            cell.metadata = {"tags": ["raises-exception"]}
+            if place in only_draw:  # what it draws is said above it; a click shows how
+                cell.metadata["jupyter"] = {"source_hidden": True}
         cell.id = _cell_id(cell.metadata.get("nbgrader", {}).get("grade_id"), section, seen)
     if exercises != checked:
         raise CourseError(
@@ -57,6 +85,41 @@ def source_notebook(chapter: Chapter):
             f"exercises: {', '.join(exercises)}; checks: {', '.join(checked)}."
         )
     return new_notebook(cells=notebook.cells, metadata={"kernelspec": KERNEL})
+
+
+def _only_draw(cells: list) -> set[int]:
+    """The places of the cells that draw, in more than a few lines, and make nothing that a later cell takes."""
+    found: set[int] = set()
+    taken: set[str] = set()  # by the cells below
+    for place in reversed(range(len(cells))):
+        cell = cells[place]
+        if cell.cell_type == "code":
+            takes, makes = _takes(cell.source), names_made(cell.source)
+            if takes & DRAWING and len(cell.source.splitlines()) >= FOLDED and not makes & taken:
+                found.add(place)
+            taken = taken - makes | takes
+    return found
+
+
+def _takes(code: str) -> set[str]:
+    """The names that a cell reads before it makes them itself."""
+    takes: set[str] = set()
+    made: set[str] = set()
+    for statement in ast.parse(code).body:
+        text = ast.unparse(statement)
+        makes = names_made(text)
+        # What a loop or a `with` makes, it made before it reads it; `x = f(x)` reads it first.
+        own = set() if isinstance(statement, ast.Assign | ast.AugAssign) else makes
+        takes |= _globals_read(symtable(text, "cell", "exec")) - made - own
+        made |= makes
+    return takes
+
+
+def _globals_read(scope: SymbolTable) -> set[str]:
+    """The names of the notebook that code reads, also within the functions that it defines."""
+    top = scope.get_type() == "module"
+    found = {s.get_name() for s in scope.get_symbols() if s.is_referenced() and (top or s.is_global())}
+    return found.union(*map(_globals_read, scope.get_children()))
 
 
 def _cell_id(grade_id: str | None, section: str, seen: dict[str, int]) -> str:
@@ -117,14 +180,14 @@ def build(root: Path = ROOT) -> list[Path]:
 def refuse_to_overwrite(files: Iterable[Path]) -> None:
     """Raise CourseError if one of these files of a release holds what somebody has made of it."""
     for file in files:
-        if found := _made_by_somebody(file):
+        if found := made_by_somebody(file):
             raise CourseError(
-                f"{file} holds {found}, which would be lost: move it to a folder of its own (`circuits lab "
-                "FOLDER` makes one to work in), and run the same command again. Nothing was changed."
+                f"{file} holds {found}, which would be lost: move it to where you work (`circuits lab` "
+                "makes `work/`), and run the same command again. Nothing was changed."
             )
 
 
-def _made_by_somebody(file: Path) -> str | None:
+def made_by_somebody(file: Path) -> str | None:
     """What is in a file that its release did not put there, as far as one can see without having that release:
     answers, by nbgrader's own checksums, or in cells for something else, and cells that Jupyter made."""
     from nbformat import from_dict

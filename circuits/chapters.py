@@ -24,6 +24,22 @@ CHECK_PREFIX = "check_"  # grade_id of a check cell: this and the name of the ex
 
 
 @dataclass(frozen=True)
+class Task:
+    """What the released notebook says of an exercise."""
+
+    name: str
+    title: str  # for people: "count bigrams"
+    difficulty: int  # 1 to 3
+    minutes: int
+    points: float
+    former_names: tuple[str, ...] = ()  # in earlier releases
+
+    @property
+    def stars(self) -> str:
+        return "●" * self.difficulty + "○" * (3 - self.difficulty)
+
+
+@dataclass(frozen=True)
 class Chapter:
     """One chapter: a folder `1_bigrams` that holds one notebook `bigrams`."""
 
@@ -92,6 +108,22 @@ class Chapter:
             if meta.get("grade"):
                 points[meta["grade_id"].removeprefix(CHECK_PREFIX)] = meta["points"]
         return points
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The exercises with what stands above them, in the order of the released notebook."""
+        found, above = [], ""
+        for cell in self.cells:
+            if cell["cell_type"] == "markdown":
+                above = source(cell)
+            elif name := exercise_of(cell):
+                heading = re.match(r"#+ Exercise · (.*?) *([●○]{3}) +(\d+) min", above)
+                title, stars, minutes = heading.groups() if heading else (name, "", "0")
+                found.append(Task(
+                    name, title, stars.count("●"), int(minutes), self.exercises[name],
+                    tuple(cell["metadata"].get("circuits", {}).get("was", ())),
+                ))  # fmt: skip
+        return found
 
 
 def chapters(root: Path = ROOT) -> list[Chapter]:
@@ -260,9 +292,10 @@ def _cells_to_run(file: Path) -> list[tuple[str, str]]:
 
 
 def released(chapter: Chapter) -> frozenset[str]:
-    """The `words` of a chapter's code cells that hold no answers: what a learner has not written."""
-    file = chapter.source if chapter.source.exists() else chapter.notebook
-    return _released(file, file.stat().st_mtime_ns)
+    """The `words` of a chapter's code cells that hold no answers, as the source and the release have them: what a
+    learner has not written."""
+    files = [file for file in (chapter.source, chapter.notebook) if file.exists()]
+    return frozenset().union(*(_released(file, file.stat().st_mtime_ns) for file in files))
 
 
 @lru_cache(maxsize=16)

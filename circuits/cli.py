@@ -89,12 +89,18 @@ def mutants(name, sample, report):
         raise CourseError(f"{len(found)} problem{'s' * (len(found) > 1)} with mutants.")
 
 
-@main.command("list")
-def list_():
-    """The chapters, their exercises and points, and what you have done."""
-    from circuits.exercises import progress
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The same, as JSON.")
+def progress(as_json):
+    """The chapters, their exercises and points, what you have done, and what comes next.
 
-    click.echo(repr(progress()))
+    Yours is kept in your copy of the notebooks: the one you are in, else the clone's `work`.
+    """
+    from circuits.learners_copy import WORK, copy_of
+    from circuits.course_progress import Progress
+
+    found = Progress(copy_of() or copy_of(WORK))
+    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else repr(found))
 
 
 @main.command()
@@ -114,22 +120,27 @@ def verify():
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--port", type=click.IntRange(1, 65535), default=8888, show_default=True)
+@click.option("--teach", is_flag=True, help="nbgrader's course folder FOLDER instead (default: this one), with its tools.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(folder, port, options):
-    """Open JupyterLab on the notebooks: those of this clone, or your own in FOLDER, which is made.
-    OPTIONS are JupyterLab's own, such as --no-browser."""
+def lab(folder, port, teach, options):
+    """Open JupyterLab on your own copy of the notebooks, in FOLDER (in a clone by default its `work`). It is made,
+    or brought up to date; what you wrote stays. OPTIONS are JupyterLab's own, such as --no-browser."""
     from circuits.chapters import INSTALLED
-    from circuits.lab import open_lab, prepare
+    from circuits.arrival import PAGE, write_page
+    from circuits.lab import open_lab
+    from circuits.learners_copy import WORK, prepare
 
     if folder is not None and str(folder).startswith("-"):
         folder, options = None, [str(folder), *options]
+    if teach:
+        return open_lab(folder or Path.cwd(), port, list(options), teach=True)
     if folder is None and INSTALLED:
         raise CourseError("Name a folder for your notebooks: `circuits lab FOLDER`.")
-    if folder is not None:
-        for line in prepare(folder.expanduser()):
-            click.echo(line)
-        folder = folder.expanduser()
-    open_lab(folder, port, list(options))
+    folder = WORK if folder is None else folder.expanduser()
+    for line in prepare(folder):
+        click.echo(line)
+    write_page(folder)
+    open_lab(folder, port, list(options), start=PAGE)
 
 
 @main.command()
@@ -140,7 +151,8 @@ def check(file, as_json):
 
     Exit status: 0 if every answer is right, 1 if one is not, 2 if FILE cannot be checked.
     """
-    from circuits.exercises import Report, points_text
+    from circuits.report import Report
+    from circuits.results import points_text
 
     try:  # what the file prints while it runs is text, and none of the JSON
         with contextlib.redirect_stdout(Plain(sys.stderr if as_json else sys.stdout)), \
@@ -171,19 +183,45 @@ def _check(file: Path):
     """The results of each exercise in a file, and a message for each cell that raised."""
     from circuits.chapters import chapters, load_answers
     from circuits.checking import Submission
+    from circuits.course_progress import remember
     from circuits.judging import run_checks
+    from circuits.learners_copy import copy_of
 
     namespace, cell_problems = load_answers(file)
     results = []
+    copy = copy_of(file.absolute().parent)
     for chapter in chapters():
         for name in chapter.exercises:
             if name in namespace or name in cell_problems:
                 submission = Submission(namespace, like=chapter.stubs)
                 results.append(run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name)))
+                if copy is not None:
+                    remember(name, results[-1].points, results[-1].max_points, copy)
     if not results:
         why = "".join(f" {message}" for message in cell_problems.values())
         raise CourseError(f"{file} defines no exercise of this course.{why}")
     return results, cell_problems
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def watch(file):
+    """Check FILE whenever it is saved, and say only what changed; by default all notebooks of your copy. Ctrl-C ends."""
+    from circuits import watch
+    from circuits.chapters import chapters
+    from circuits.learners_copy import WORK, copy_of
+
+    if file is not None and not file.exists():
+        raise CourseError(f"{file} does not exist.")
+    copy = copy_of() or copy_of(WORK)
+    if file is None and copy is None:
+        raise CourseError("There is no copy of the notebooks here: name a FILE, or go where `circuits lab` made one.")
+    files = [file] if file else [copy / chapter.name / chapter.notebook.name for chapter in chapters()]
+    try:
+        for said in watch.watch(files, watch.seconds_pass):
+            click.echo(plain(said))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @main.command()

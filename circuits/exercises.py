@@ -1,9 +1,6 @@
-"""What a learner calls in a notebook: `check`, `hint`, `reveal` and `progress`."""
+"""What a learner calls in a notebook: `check`, `hint`, `reveal`, `reset` and `progress`."""
 
 import ast
-import html
-import json
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -11,20 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from circuits.arrival import write_page
 from circuits.cells import run_cell
-from circuits.chapters import Chapter, answer_cells, chapter_of, chapters, hints
-from circuits.results import CheckResult, Result
+from circuits.chapters import Chapter, answer_cells, chapter_of, hints
+from circuits.course_progress import Progress, remember, remember_revealed
+from circuits.learners_copy import copy_of, course_of
+from circuits.open_notebook import Written, where_kept
+from circuits.report import Report
+from circuits.unwritten import Note, in_notebook, only_the_learners, show
 from utils.errors import CourseError
-from utils.files import write_file
 
-# Many may share one installation, or one clone; each has a record of their own.
-_PROGRESS = platformdirs.user_data_path("circuits") / ".progress.json"
 _hints_shown: dict[str, int] = {}
 
 
-def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) -> "Report":
+def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) -> Report:
     """Check your answer to an exercise, and say what is wrong with it.
 
     Looks for a function of that name where you call it (or in `namespace`). In a notebook the
@@ -34,6 +31,7 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
     exercise = _name(exercise)
     if namespace is None:
         namespace = sys._getframe(1).f_globals
+    _say_that_checks_are_loaded()
     from circuits.checking import AnswerError, Submission  # not needed for a map of the course
     from circuits.judging import run_checks
 
@@ -45,9 +43,21 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
 
         namespace = {exercise: answer}
     submission = Submission(namespace, like=chapter.stubs)
-    result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
-    _remember(result)
+    with only_the_learners():
+        result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
+    if remember(exercise, result.points, result.max_points) and (copy := copy_of()):
+        with suppress(OSError):
+            write_page(copy)
     return Report(result)
+
+
+def _say_that_checks_are_loaded() -> None:
+    """Before the first check, which imports what they need: it takes a second, or many on a slow disk."""
+    if "circuits.judging" not in sys.modules and in_notebook():
+        from IPython.display import clear_output
+
+        show(Note("Loading the checks, once ..."))
+        clear_output(wait=True)  # when the report is there
 
 
 def _name(exercise: str | Callable) -> str:
@@ -86,15 +96,13 @@ def hint(exercise: str | Callable) -> "Markdown":
 
 
 def reveal(exercise: str | Callable) -> "Markdown":
-    """Show the reference answer, and define it here, so that what builds on it can go on.
+    """Show the reference answer, define it here, so that what builds on it can go on, and write it into its cell.
 
     Raises CourseError in a copy of the course without `solutions/`, such as a class is given, also where the
     installation that runs it has them.
     """
-    from circuits.lab import copy_around
-
     exercise = _name(exercise)
-    chapter = Chapter(chapter_of(exercise).name, copy_around(Path.cwd()))
+    chapter = Chapter(chapter_of(exercise).name, course_of(Path.cwd()))
     cells = answer_cells(chapter.source) if chapter.source.exists() else []
     if exercise not in dict(cells):
         raise CourseError("This copy of the course has no reference answers (no solutions/ folder).")
@@ -102,15 +110,34 @@ def reveal(exercise: str | Callable) -> "Markdown":
     for name, code in cells:
         if name in ("setup", exercise):
             run_cell(name, code, namespace)
-    code = "\n".join(
-        line for line in dict(cells)[exercise].splitlines() if "### " not in line
-    )
+    remember_revealed(exercise)
+    code = "\n".join(line for line in dict(cells)[exercise].splitlines() if "### " not in line)
+    show(Written(
+        exercise, f"# The course's answer, by reveal(\"{exercise}\").\n{code}",
+        f"It is in its cell above, marked as the course's; {where_kept()}. {_MARKS}",
+        f"To have it after a restart, copy it into its cell above. {_MARKS}",
+    ))  # fmt: skip
     return Markdown(f"One answer, now defined as `{exercise}`:\n\n```python\n{code}\n```")
 
 
-def progress() -> "Progress":
-    """The course map: every exercise, and which of them your last check found right."""
-    return Progress(_read_progress())
+_MARKS = "`progress()` shows it as revealed; to the marks of a class it does nothing."
+
+
+def reset(exercise: str | Callable) -> "Markdown":
+    """Give the exercise back as it was at first, in its cell and here; what you had written goes to the history."""
+    exercise = _name(exercise)
+    stub = dict(answer_cells(chapter_of(exercise).notebook))[exercise]
+    run_cell(exercise, stub, sys._getframe(1).f_globals)
+    show(Written(
+        exercise, stub, f"Its cell above is as it was at first; {where_kept()}.",
+        "To begin anew, copy this into its cell above.",
+    ))  # fmt: skip
+    return Markdown(f"`{exercise}`, as it was at first:\n\n```python\n{stub}\n```")
+
+
+def progress() -> Progress:
+    """The course map: every exercise, your best result in each, and what comes next."""
+    return Progress()
 
 
 class Markdown:
@@ -124,169 +151,3 @@ class Markdown:
 
     def __repr__(self) -> str:
         return self.text
-
-
-def _read_progress() -> dict[str, list[float]]:
-    """Points and maximum by exercise; of a damaged file, what can be used."""
-    try:
-        found = json.loads(_PROGRESS.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {name: pair for name, pair in found.items() if isinstance(pair, list) and _are_points(pair)}
-
-
-def _are_points(pair: list) -> bool:
-    return len(pair) == 2 and all(type(p) in (int, float) and 0 <= p < 1000 for p in pair)
-
-
-def _remember(result: Result) -> None:
-    if "NBGRADER_EXECUTION" in os.environ or not _PROGRESS.is_absolute():  # graded, not learned; or no home
-        return
-    done = _read_progress() | {result.exercise: [result.points, result.max_points]}
-    with suppress(OSError):  # a read-only folder: the check itself still counts
-        if _PROGRESS.is_dir():
-            _PROGRESS.rename(_PROGRESS.with_suffix(".damaged"))
-        write_file(_PROGRESS, json.dumps(done, indent=1).encode())
-
-
-# Reports ------------------------------------------------------------------------------------
-
-# Marks and words carry the meaning; colour only repeats it. The colours are JupyterLab's own, so
-# they follow its theme.
-_OK, _BAD = "var(--jp-success-color1, #2e7d32)", "var(--jp-error-color1, #c62828)"
-_OPEN = "var(--jp-border-color1, #bdbdbd)"
-_BOX = (
-    "border-left: 4px solid {color}; padding: 4px 12px; margin: 4px 0; line-height: 1.5;"
-    "color: var(--jp-content-font-color1, inherit); font-family: var(--jp-content-font-family);"
-)
-
-
-_STRESSED = re.compile(r"(?<![\w*])\*(\w[^*\n]*\w|\w)\*(?![\w*])")  # but not 2 * x * y
-
-
-def points_text(points: float) -> str:
-    """`1`, `1.5`: points without a needless `.0`."""
-    return f"{points:g}"
-
-
-def _inline(text: str) -> str:
-    """Escaped text, in which `this` is code and *this* is stressed."""
-    parts = html.escape(text).split("`")
-    if len(parts) % 2 == 0:
-        return "`".join(parts)
-    return "".join(
-        f"<code>{part}</code>" if i % 2 else _STRESSED.sub(r"<em>\1</em>", part)
-        for i, part in enumerate(parts)
-    )
-
-
-def _unpaid(result: Result, check: CheckResult) -> str:
-    """Why a check that passed gave no points, if it gave none."""
-    return " (gives its points once a check on other inputs passes)" if check.passed and not result.earned else ""
-
-
-class Report:
-    """The outcome of `check`. As plain text, the points; in a notebook, what was found. A `graded`
-    one lists every check, and says why it ran unsandboxed, if it did."""
-
-    def __init__(self, result: Result, graded: bool = False, unsandboxed: str | None = None):
-        self.result, self.graded, self.unsandboxed = result, graded, unsandboxed
-
-    def __repr__(self) -> str:
-        return points_text(self.result.points)
-
-    def summary(self) -> str:
-        """All that the HTML report says, as text for a terminal."""
-        r = self.result
-        lines = [f"{r.exercise}: {points_text(r.points)} of {points_text(r.max_points)} points"]
-        said = set()
-        for c in r.checks:
-            lines.append(f"  {'ok  ' if c.passed else 'FAIL'} {c.name}{_unpaid(r, c)}")
-            lines += [f"       {c.message}"] * (bool(c.message) and c.message not in said)
-            said.add(c.message)
-        lines += [f"  Hint: {r.hint}"] * bool(r.hint)
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return self.html()
-
-    def html(self) -> str:
-        """The report as a piece of a page. All that came from an answer is escaped."""
-        r = self.result
-        open_ = r.unsolved and not self.graded  # not started, which is no failure
-        got = "not started," if open_ else f"{points_text(r.points)} of"
-        score = f"{got} {points_text(r.max_points)} points"
-        title = f"<b>{html.escape(r.exercise)}</b> · {score}"
-        if open_:
-            body = _inline(r.checks[0].message)
-        else:
-            rows, said = [], set()
-            for c in r.checks:
-                mark = f'<span style="color:{_OK}">✓</span>' if c.passed else (
-                    f'<span style="color:{_BAD}">✗</span>'
-                )
-                message = ""
-                if not c.passed and c.message not in said:
-                    message = f'<div style="margin-left: 1.5em">{_inline(c.message)}</div>'
-                    said.add(c.message)
-                rows.append(f"<div>{mark} {html.escape(c.name + _unpaid(r, c))}{message}</div>")
-            body = "".join(rows)
-        if r.hint:
-            body += f"<div><b>Hint</b> {_inline(r.hint)}</div>"
-        if r.printed.strip():
-            body += (
-                "<details><summary>what your answer printed</summary>"
-                f"<pre>{html.escape(r.printed)}</pre></details>"
-            )
-        if r.found:
-            body += f"<div>{_inline(r.found)}</div>"
-        if self.unsandboxed:
-            body += f"<div><b>not sandboxed</b>: {html.escape(self.unsandboxed)}</div>"
-        color = _OK if r.passed else _OPEN if open_ else _BAD
-        return f'<div style="{_BOX.format(color=color)}"><div>{title}</div>{body}</div>'
-
-
-class Progress:
-    """The course map, for a notebook or a terminal."""
-
-    def __init__(self, done: dict[str, list[float]]):
-        self.done = done
-
-    def _rows(self):
-        for chapter in chapters():
-            exercises = {
-                name: (self.done.get(name, [0])[0], points)
-                for name, points in chapter.exercises.items()
-            }
-            yield chapter, exercises
-
-    def __repr__(self) -> str:
-        lines = []
-        for chapter, exercises in self._rows():
-            got, of = (sum(column) for column in zip(*exercises.values(), strict=True))
-            lines.append(f"{chapter.title}   {points_text(got)} of {points_text(of)} points")
-            for name, (points, max_points) in exercises.items():
-                mark = "✓" if points >= max_points else "◐" if points else "·"
-                lines.append(f"  {mark} {name}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        blocks = []
-        for chapter, exercises in self._rows():
-            got, of = (sum(column) for column in zip(*exercises.values(), strict=True))
-            items = []
-            for name, (points, max_points) in exercises.items():
-                mark = "✓" if points >= max_points else "◐" if points else "○"
-                color = _OK if points >= max_points else "inherit"
-                items.append(
-                    f'<span style="white-space:nowrap;margin-right:1.2em;color:{color}">'
-                    f"{mark} <code>{html.escape(name)}</code></span>"
-                )
-            box = _BOX.format(color=_OK if got >= of else _OPEN)
-            blocks.append(
-                f'<div style="{box}"><b>{html.escape(chapter.title)}</b> · '
-                f"{points_text(got)} of {points_text(of)} points<div>{' '.join(items)}</div></div>"
-            )
-        return "".join(blocks)

@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def points_text(points: float) -> str:
+    """`1`, `1.5`: points without a needless `.0`."""
+    return f"{points:g}"
+
+
 @dataclass
 class CheckResult:
     """What one check found."""

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from utils.errors import CourseError
 from utils.files import write_file
+from utils.waiting import waiting
 
 TOKENIZER = Path(__file__).parent / "checkpoints" / "tokenizer.json"
 BOS = "<|bos|>"  # token 0; stands before every file
 N_CTX = 256
 _MAX_FILE_BYTES = 4_000_000  # a larger file in a learner's own folder is data, not text
 _MIN_TOKENS = 20 * N_CTX
+_TOGETHER = 40  # files tokenized at a time
 
 
 @cache
@@ -104,7 +106,7 @@ def load_corpus(folder: str | Path | None = None) -> Corpus:
     """The standard library of this Python, or every text file of a `folder` of your own.
 
     About 9 million tokens with the library's own tests, 3 million where the system strips them.
-    The first call tokenizes (seconds); later ones read a file in the user's cache.
+    The first call tokenizes (it says how long that takes); later ones read a file in the user's cache.
     Raises CourseError for a folder that is missing, unreadable, or holds too little text.
     """
     root = standard_library() if folder is None else Path(os.path.expanduser(folder))
@@ -117,7 +119,8 @@ def load_corpus(folder: str | Path | None = None) -> Corpus:
     for path, text in texts.items():
         key.update(f"{path}\0{len(text)}\0".encode() + text.encode())
     file = _cache_file(key.hexdigest())
-    split = _read_cache(file) or _write_cache(file, _tokenize(texts))
+    name = "Python's own library" if folder is None else root
+    split = _read_cache(file) or _write_cache(file, _tokenize(texts, f"Reading {name}, once"))
     n_tokens = sum(len(part) for part in split.values())
     if len(split["train"]) < _MIN_TOKENS or len(split["heldout"]) < N_CTX:
         raise CourseError(
@@ -134,11 +137,14 @@ def load_corpus(folder: str | Path | None = None) -> Corpus:
     return Corpus(split["train"], split["heldout"], where)
 
 
-def _tokenize(texts: dict[str, str]) -> dict[str, Tensor]:
-    encodings = load_tokenizer().encode_batch_fast(list(texts.values()))
+def _tokenize(texts: dict[str, str], what: str) -> dict[str, Tensor]:
     ids: dict[str, list[int]] = {"train": [], "heldout": []}
-    for path, encoding in zip(texts, encodings, strict=True):
-        ids["heldout" if is_heldout(path) else "train"].extend([0, *encoding.ids])
+    paths = list(texts)
+    pieces = [paths[i : i + _TOGETHER] for i in range(0, len(paths), _TOGETHER)]
+    for piece in waiting(pieces, what):
+        encodings = load_tokenizer().encode_batch_fast([texts[path] for path in piece])
+        for path, encoding in zip(piece, encodings, strict=True):
+            ids["heldout" if is_heldout(path) else "train"].extend([0, *encoding.ids])
     return {name: torch.tensor(part, dtype=torch.int16) for name, part in ids.items()}
 
 

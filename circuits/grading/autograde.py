@@ -28,7 +28,8 @@ from traitlets import Bool
 from circuits.build import source_notebook
 from circuits.chapters import CHECK_PREFIX, Chapter
 from circuits.console import plain, take_any_console
-from circuits.exercises import Report, points_text
+from circuits.report import Report
+from circuits.results import points_text
 from circuits.grading import submissions
 from circuits.grading.gradebook import follow, opened
 from circuits.grading.grader import Graded, Grader, Job, seed

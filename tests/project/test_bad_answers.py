@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from nbclient import NotebookClient
 from torch import Tensor
 
-from circuits import exercises
+from circuits import course_progress, exercises, report
 from circuits.cells import compile_cell
 from circuits.chapters import ROOT, chapter_of, load_answers
 from circuits.checking import CheckFailed, expect
@@ -27,7 +27,7 @@ from utils.model import Transformer
 
 @pytest.fixture(autouse=True)
 def no_progress_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(exercises, "_PROGRESS", tmp_path / "progress.json")
+    monkeypatch.setattr(course_progress, "_DATA", tmp_path)
 
 
 def told(body: str, exercise: str = "bigram_counts", **more):
@@ -212,44 +212,13 @@ def test_a_report_escapes_what_an_answer_says():
 
 
 def test_a_report_shows_code_and_stress_as_such():
-    shown = exercises._inline("the *clean* text: `a*b*c`, 2 * x * y < 3")
+    shown = report.inline("the *clean* text: `a*b*c`, 2 * x * y < 3")
     assert shown == "the <em>clean</em> text: <code>a*b*c</code>, 2 * x * y &lt; 3"
 
 
 def test_a_read_only_course_folder_does_not_matter(monkeypatch, tmp_path):
-    monkeypatch.setattr(exercises, "_PROGRESS", Path(os.devnull) / "progress.json")
+    monkeypatch.setattr(course_progress, "_DATA", Path(os.devnull))
     assert repr(told("return [pos]", "positions_that_matter")) == "3"
-
-
-def test_progress_remembers_and_survives_a_damaged_file(monkeypatch, tmp_path):
-    told("return [pos]", "positions_that_matter")
-    assert "✓ positions_that_matter" in repr(exercises.progress())
-    told("return []", "positions_that_matter")
-    assert "· positions_that_matter" in repr(exercises.progress())
-    exercises._PROGRESS.write_text("{broken")
-    assert "· positions_that_matter" in repr(exercises.progress())
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["[]", "3", "null", '"done"', "[" * 100_000, "\xff", '{"positions_that_matter": "3 of 3"}', "a folder",
-     '{"positions_that_matter": [3, "3"], "direct_path": [3, 3]}', '{"positions_that_matter": {"3": 3}}',
-     '{"positions_that_matter": [NaN, 3]}', '{"positions_that_matter": [1e400, 3]}', '{"positions_that_matter": [3]}'],
-    ids=lambda content: content[:30],
-)  # fmt: skip
-def test_a_damaged_progress_file_costs_nothing_but_itself(content):
-    if content == "a folder":
-        exercises._PROGRESS.mkdir()
-        (exercises._PROGRESS / "mine.txt").write_text("mine")
-    else:
-        exercises._PROGRESS.write_text(content, "latin-1")
-    assert "· positions_that_matter" in repr(exercises.progress())
-    assert "positions_that_matter" in exercises.progress()._repr_html_()
-    assert ("✓ direct_path" in repr(exercises.progress())) == ("direct_path" in content)
-    assert repr(told("return [pos]", "positions_that_matter")) == "3"
-    assert "✓ positions_that_matter" in repr(exercises.progress())
-    if content == "a folder":
-        assert (exercises._PROGRESS.with_suffix(".damaged") / "mine.txt").read_text() == "mine"
 
 
 def test_hints_go_up_the_ladder_and_reveal_defines_the_answer():

@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import proven_elsewhere
+from nbformat.v4 import new_code_cell
 
-from circuits.build import build, source_notebook, write_sources
+from circuits.build import _only_draw, build, source_notebook, write_sources
 from circuits.chapters import ROOT, Chapter, chapters, exercise_of, read_cells, source
 from utils.errors import CourseError
 
@@ -100,7 +103,7 @@ def solve(cells: list[dict]) -> str:
 def solve_elsewhere(cells: list[dict]) -> str:
     """In a cell that shows something, where the cell that asks is gone."""
     cells[:] = [c for c in cells if exercise_of(c) != "direct_path"]
-    shows = next(c for c in cells if c["cell_type"] == "code" and not c["metadata"])
+    shows = next(c for c in cells if c["cell_type"] == "code" and "nbgrader" not in c["metadata"])
     shows["source"] = "def bigram_counts(tokens, d_vocab): ..."
     return r"answers \(bigram_counts\)"
 
@@ -226,3 +229,54 @@ def test_ids_are_valid_and_unique(chapter):
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(ids) == len(set(ids))
     assert all(0 < len(i) <= 64 and i.replace("-", "").replace("_", "").isalnum() for i in ids)
+
+
+def test_an_exercise_takes_its_former_names_along(course):
+    chapter = Chapter("1_bigrams", course)
+    text = chapter.source.read_text()
+    chapter.source.write_text(text.replace('exercise="sample"', 'exercise="sample" was="draw_text generate"'))
+    build(course)
+    assert next(t for t in chapter.tasks if t.name == "sample").former_names == ("draw_text", "generate")
+
+
+MANY = "\n".join(f"plots.line(x, y + {i})" for i in range(6))
+
+
+@pytest.mark.parametrize(
+    "codes, folded",
+    [
+        ([MANY, "print(x)"], {0}),
+        (["plots.line(x, y)"], set()),  # short
+        ([MANY.replace("plots.", "")], set()),  # draws nothing
+        ([f"y = x + 1\n{MANY}", "print(y)"], set()),  # what it makes is taken below
+        ([f"y = x + 1\n{MANY}", "y = 2\nprint(y)"], {0}),  # that is another y
+        ([f"y = x + 1\n{MANY}", "y = 2 * y"], set()),
+        ([f"def f(): ...\n{MANY}", "for f in x:\n    print(f)"], {0}),
+        ([f"def f(): ...\n{MANY}", "def g():\n    return f()"], set()),
+        ([f"import math\n{MANY}", "math.pi"], set()),
+    ],
+)  # fmt: skip
+def test_what_only_draws_is_what_makes_nothing_that_is_taken_below(codes, folded):
+    assert _only_draw([new_code_cell(code) for code in codes]) == folded
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
+def test_cells_that_only_draw_are_folded_and_no_others(chapter):
+    cells = read_cells(chapter.notebook)
+    folded = [c for c in cells if c["metadata"].get("jupyter", {}).get("source_hidden")]
+    assert folded and not any("nbgrader" in c["metadata"] for c in folded)
+
+
+def test_a_kernel_without_the_course_is_told_in_one_line_what_to_do(tmp_path):
+    """In the set-up cell of every notebook, wherever it was taken to."""
+    cells = read_cells(Chapter("1_bigrams").notebook)
+    setup = source(next(c for c in cells if c["id"] == "setup"))
+    code = f"""
+import sys
+sys.modules["circuits"] = sys.modules["torch"] = None
+from IPython.core.interactiveshell import InteractiveShell
+InteractiveShell().run_cell({setup!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    shown = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    assert len(shown) == 1 and "choose the kernel Circuits" in shown[0], shown

@@ -455,7 +455,7 @@ def test_no_command_stumbles_over_a_console_that_is_not_utf_8(here, monkeypatch,
     (here / "half.py").write_text(f"print('≠')\n{HALF}\nraise ValueError('≠')", "utf-8")
     for args, says in (
         *(((name, "--help"), "Usage: ") for name in main.commands),
-        (("list",), "bigram_counts"),
+        (("progress",), "bigram_counts"),
         (("check", "half.py"), "The file raised ValueError: "),
         (("check", "≠.py"), "does not exist"),
         (("grade", "≠"), "There is no nbgrader_config.py"),
@@ -491,14 +491,14 @@ def without_torch(*args) -> str:
     return done.stdout
 
 
-def test_help_and_list_need_no_torch():
-    assert "list" in without_torch("--help")
-    printed = without_torch("list")
+def test_help_and_progress_need_no_torch():
+    assert "progress" in without_torch("--help")
+    printed = without_torch("progress")
     for chapter in chapters():
         assert f"{chapter.title}   " in printed
         assert f"of {sum(chapter.exercises.values()):g} points" in printed
         for name in chapter.exercises:
-            assert re.search(rf"^  [✓◐·] {name}$", printed, re.MULTILINE)
+            assert re.search(rf"^  [✓◐◇○] {name} +[●○]{{3}}  [\d.]+ of [\d.]+", printed, re.MULTILINE)
 
 
 def test_verify_says_what_works(monkeypatch):
@@ -567,7 +567,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
-def test_lab_makes_a_folder_of_ones_own(here, started):
+def test_lab_makes_a_copy_of_ones_own_and_opens_it(here, started):
     printed = circuits("lab", "my work", "--port", "9001", "--ip=0.0.0.0")
     assert "Your notebooks are in my work." in printed
     where, command = started[0]
@@ -575,22 +575,64 @@ def test_lab_makes_a_folder_of_ones_own(here, started):
     assert command[1:3] == ["-m", "jupyterlab"] and "--ip=0.0.0.0" in command
     assert command[command.index("--port") + 1] == "9001"
     for chapter in chapters():
-        assert files(here / "my work")[f"{chapter.name}/{chapter.notebook.name}"] == chapter.notebook.read_bytes()
+        mine = json.loads(files(here / "my work")[f"{chapter.name}/{chapter.notebook.name}"])
+        assert mine["cells"] == json.loads(chapter.notebook.read_text("utf-8"))["cells"]
+
+
+@pytest.mark.parametrize("version, teach, tools", [
+    ("1.0", False, set()),
+    ("1.0+students", False, {"assignment_list"}),
+    ("1.0", True, {"assignment_list", "course_list", "formgrader", "validate_assignment"}),
+])  # fmt: skip
+def test_lab_shows_nbgraders_tools_to_who_needs_them(here, started, monkeypatch, version, teach, tools):
+    """As Jupyter itself reads the settings that it is started with."""
+    for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("circuits.lab.version", lambda name: version)
+    circuits("lab", *(["--teach"] if teach else ["work"]))
+    where, command = started[0]
+    assert Path(where) == (here if teach else here / "work")
+    assert ("--LabApp.default_url=/lab/tree/Start%20here.md" in command) == (not teach)
+    ask = """
+import json
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_server.extension.config import ExtensionConfigManager
+from jupyter_server.serverapp import ServerApp
+from jupyterlab.commands import get_app_dir
+from jupyterlab_server.config import get_page_config
+from jupyter_core.paths import jupyter_config_path, jupyter_path
+on = ExtensionConfigManager(read_config_path=jupyter_config_path()).get_jpserver_extensions()
+for folder in jupyter_config_path():
+    try:
+        with open(f"{folder}/jupyter_server_config.json") as file:
+            on |= json.load(file).get("ServerApp", {}).get("jpserver_extensions", {})
+        break
+    except OSError:
+        pass
+page = get_page_config(jupyter_path("labextensions"))
+print(json.dumps([on, page.get("disabledExtensions"), KernelSpecManager().find_kernel_specs()]))
+"""
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    on, disabled, kernels = json.loads(done.stdout.splitlines()[-1])
+    assert {n.split(".")[-1] for n, enabled in on.items() if n.startswith("nbgrader.") and enabled} == tools
+    assert any(name.startswith("@jupyter/nbgrader") for name in disabled) == (not teach)
+    assert Path(kernels["circuits"]) == ROOT / "circuits" / "jupyter" / "kernels" / "circuits"
 
 
 def test_lab_keeps_what_is_there_and_adds_what_is_new(here, started):
+    """What an update does to a notebook is in test_learners_copy.py."""
     circuits("lab", "work")
     mine = here / "work" / "1_bigrams" / "bigrams.ipynb"
     mine.write_text("my answers")
     (here / "work" / "2_skip_trigrams" / "skip_trigrams.ipynb").unlink()
     (here / "work" / ".circuits.json").write_text('{"version": "0.0.1"}')
     printed = circuits("lab", "work")
-    assert "was made by version 0.0.1" in printed and "new: work/2_skip_trigrams/skip_trigrams.ipynb" in printed
-    assert mine.read_text() == "my answers"
+    assert "was made by version 0.0.1" in printed and "new: 2_skip_trigrams/skip_trigrams.ipynb" in printed
+    assert mine.read_text() == "my answers" and "bigrams.ipynb is no longer a notebook" in printed
     before = files(here / "work")
     (here / "work" / ".circuits.json").write_text("damaged")
     assert "was made by version unknown" in circuits("lab", "work")
-    assert {**files(here / "work"), ".circuits.json": b""} == {**before, ".circuits.json": b""}
+    assert files(here / "work") == before
 
 
 @pytest.mark.parametrize("kind", ["file", "other", "read-only"])
@@ -606,18 +648,22 @@ def test_lab_refuses_a_folder_it_cannot_have(here, started, kind, monkeypatch):
         def refuse(file, data):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("circuits.lab.write_file", refuse)
+        monkeypatch.setattr("circuits.learners_copy.write_file", refuse)
     before = files(here)
     words = {"file": "is a file", "other": "holds other things", "read-only": "cannot be written (Permission denied)"}
     assert words[kind] in refused("lab", "place")
     assert files(here) == before and not started
 
 
-def test_lab_without_a_folder_opens_the_notebooks_of_the_clone(started):
+def test_lab_without_a_folder_makes_the_copy_of_the_clone(here, started, monkeypatch):
+    from circuits import learners_copy
+
+    assert learners_copy.WORK == ROOT / "work"
+    monkeypatch.setattr(learners_copy, "WORK", here / "work")
     circuits("lab", "--no-browser")
     where, command = started[0]
-    assert Path(where) == ROOT and "--LabApp.default_url=/lab/tree/notebooks" in command
-    assert "--no-browser" in command
+    assert Path(where) == here / "work" and "--no-browser" in command
+    assert (here / "work" / "1_bigrams" / "bigrams.ipynb").exists()
 
 
 def test_lab_names_the_files_that_hide_what_notebooks_import(here, started):
@@ -631,10 +677,10 @@ def test_lab_names_the_files_that_hide_what_notebooks_import(here, started):
     ]
 
 
-def test_lab_in_a_clone_that_can_only_be_read_asks_for_a_folder(started, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != ROOT / "notebooks")
-    assert "can only be read: name a folder for your notebooks" in refused("lab")
+def test_lab_where_nothing_can_be_written_asks_for_another_folder(started, monkeypatch):
     circuits("lab", "mine")
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
+    assert "mine can only be read: name another folder" in refused("lab", "mine")
     assert len(started) == 1
 
 
@@ -645,7 +691,7 @@ def test_lab_without_a_screen_prints_its_address_instead(monkeypatch, started, s
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    printed = circuits("lab")
+    printed = circuits("lab", "work")
     assert ("--no-browser" in started[0][1]) == ("No screen found" in printed) == (not opens)
 
 

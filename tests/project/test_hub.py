@@ -192,8 +192,10 @@ def test_a_class_on_a_hub_from_release_to_feedback(hub, enter):
         page = enter(student)
         press_in_list(page, "Fetch", home, f"{name}/{file}")
         page.evaluate(SOLVE, [f"{name}/{file}", {exercise: reference(CHAPTER)[exercise]}])
-        done = json.loads((home / ".local/share/circuits/.progress.json").read_text())
-        assert list(done) == [exercise] and done[exercise][0] == CHAPTER.exercises[exercise], "their own, and only theirs"
+        lines = (home / ".local/share/circuits/.progress.jsonl").read_text().splitlines()
+        done = [json.loads(line) for line in lines if line]
+        assert {d["exercise"] for d in done} == {exercise}, "their own, and only theirs"
+        assert done[-1]["points"] == CHAPTER.exercises[exercise]
         press_in_list(page, "Submit", folder / "exchange" / "circuits" / "inbound", f"{student}+{name}+*")
 
     teacher.goto(f"{formgrader}/manage_assignments")

@@ -2,17 +2,20 @@
 
 import json
 import os
-import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
+from urllib.request import urlopen
 
 import pytest
 from conftest import PATIENCE, answered, proven_elsewhere, reference
 
-from circuits.chapters import ROOT, chapters
+from circuits import learners_copy
+from circuits.arrival import write_page
+from circuits.chapters import chapters
+from circuits.course_progress import Progress, remember
+from circuits.learners_copy import prepare
 
 pytestmark = pytest.mark.browser
 WRONG = "1_bigrams", "bigram_counts"  # the chapter and exercise of a wrong answer
@@ -20,11 +23,11 @@ WRONG = "1_bigrams", "bigram_counts"  # the chapter and exercise of a wrong answ
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab as `make lab` starts it, on a copy of the notebooks: (address, folder)."""
-    folder = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    """JupyterLab as `circuits lab` starts it, on a copy that has some more notebooks: (address, folder)."""
+    folder = tmp_path_factory.mktemp("lab") / "work"
+    prepare(folder)
     for chapter in chapters():
-        file = folder / "notebooks" / chapter.name
+        file = folder / chapter.name
         full = answered(chapter, reference(chapter))
         (file / "reference.ipynb").write_text(json.dumps(full))
         if chapter.name == WRONG[0]:
@@ -33,25 +36,20 @@ def lab(tmp_path_factory):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    env = os.environ | {
-        "NBGRADER_EXECUTION": "validate",  # leave the progress of whoever runs this alone
-        "CIRCUITS_QUICK": "1",  # chapter 3's two trainings take minutes: a few steps of each show that they run
-    }
-    options = [
-        "--no-browser", "--expose-app-in-browser", f"--ServerApp.root_dir={folder}",
-        "--IdentityProvider.token=", "--ServerApp.password=",
-    ]
-    log = open(folder / "lab.log", "w")
+    # Chapter 3's two trainings take minutes: a few steps of each show that they run.
+    env = os.environ | {"CIRCUITS_QUICK": "1"}
+    options = ["--no-browser", "--IdentityProvider.token=", "--ServerApp.password="]
+    log = open(folder.parent / "lab.log", "w")
     server = subprocess.Popen(
-        [sys.executable, "-m", "circuits.cli", "lab", "--port", str(port), *options],
-        cwd=ROOT, env=env, stdout=log, stderr=log,
+        [sys.executable, "-m", "circuits.cli", "lab", str(folder), "--port", str(port), *options],
+        env=env, stdout=log, stderr=log,
     )
     try:
         for _ in range(PATIENCE * 5):
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            assert server.poll() is None, (folder / "lab.log").read_text()
+            assert server.poll() is None, (folder.parent / "lab.log").read_text()
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}", folder
     finally:
@@ -101,7 +99,7 @@ def errors(cells: list[dict]) -> list[str]:
 
 @pytest.mark.parametrize("chapter", proven_elsewhere())
 def test_a_chapter_runs_from_top_to_bottom_with_reference_answers(chapter, lab, page):
-    path = f"notebooks/{chapter.name}/reference.ipynb"
+    path = f"{chapter.name}/reference.ipynb"
     cells = run_notebook(page, lab, path)
     assert errors(cells) == []
     code = [c for c in cells if c["cell_type"] == "code"]
@@ -118,7 +116,7 @@ def test_a_chapter_runs_from_top_to_bottom_with_reference_answers(chapter, lab, 
 
 
 def test_a_wrong_answer_is_told_what_is_wrong_on_the_page(lab, page):
-    path = f"notebooks/{WRONG[0]}/wrong.ipynb"
+    path = f"{WRONG[0]}/wrong.ipynb"
     cells = run_notebook(page, lab, path)
     check = next(c for c in cells if c["metadata"].get("nbgrader", {}).get("grade"))
     report = page.locator(".jp-OutputArea-output", has_text="0 of 3 points").first
@@ -128,7 +126,120 @@ def test_a_wrong_answer_is_told_what_is_wrong_on_the_page(lab, page):
     assert check["outputs"][0]["data"]["text/plain"] == ["0"]
 
 
-def test_lab_opens_on_the_notebooks(lab, page):
-    page.goto(f"{lab[0]}/lab/tree/notebooks?reset")
-    page.wait_for_selector(".jp-DirListing-item")
-    assert re.search("1_bigrams", page.locator(".jp-DirListing-content").inner_text())
+RUN_CELL = """async ([code, name]) => {
+  const app = window.jupyterapp, panel = app.shell.currentWidget, notebook = panel.content;
+  const at = notebook.widgets.findIndex(cell => cell.model.getMetadata('nbgrader')?.grade_id === name);
+  notebook.activeCellIndex = at;
+  await app.commands.execute('notebook:insert-cell-below');
+  notebook.activeCell.model.sharedModel.setSource(code);
+  await app.commands.execute('notebook:run-cell');
+}"""
+SOURCE_OF = """(name) => {
+  const cells = Array.from(window.jupyterapp.shell.currentWidget.content.model.cells);
+  return cells.find(cell => cell.getMetadata('nbgrader')?.grade_id === name).sharedModel.getSource();
+}"""
+TYPE = """([name, code]) => {
+  const cells = Array.from(window.jupyterapp.shell.currentWidget.content.model.cells);
+  cells.find(cell => cell.getMetadata('nbgrader')?.grade_id === name).sharedModel.setSource(code);
+}"""
+
+
+def run_below(page, name: str, code: str) -> None:
+    """Run code in a new cell below one of the course's."""
+    page.evaluate(RUN_CELL, [code, name])
+
+
+def open_notebook(page, lab, path: str) -> None:
+    page.goto(f"{lab[0]}/lab?reset")
+    page.wait_for_function("window.jupyterapp !== undefined")
+    page.evaluate(OPEN, path)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+
+
+def test_reveal_and_reset_write_into_the_open_notebook_and_lose_nothing(lab, page):
+    """Also what was typed and not saved yet; and nothing is written again when the notebook is opened again."""
+    path, name, mine = "1_bigrams/bigrams.ipynb", "direct_path", "def direct_path(W_E, W_U):\n    return 'mine, not saved'"
+    open_notebook(page, lab, path)
+    run_below(page, "setup", "from circuits import check, reset, reveal")
+    stub = page.evaluate(SOURCE_OF, name)
+    page.evaluate(TYPE, [name, mine])
+    run_below(page, f"check_{name}", f'reveal("{name}")')
+    page.get_by_text("It is in its cell above, marked as the course's").wait_for()
+    revealed = page.evaluate(SOURCE_OF, name)
+    assert revealed.startswith(f'# The course\'s answer, by reveal("{name}").\ndef {name}(') and "NotImplemented" not in revealed
+    until = time.monotonic() + PATIENCE
+    while not (kept := list((lab[1] / ".history" / "answers").glob(f"{name} *.py"))):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert [file.read_text() for file in kept] == [mine]
+    assert '"revealed": true' in (lab[1] / ".progress.jsonl").read_text()
+
+    page.evaluate(TYPE, [name, revealed + "\n# and a note of mine"])
+    run_below(page, f"check_{name}", f'reset("{name}")')
+    page.get_by_text("Its cell above is as it was at first").wait_for()
+    assert page.evaluate(SOURCE_OF, name) == stub
+    page.evaluate(TYPE, [name, mine])
+    page.evaluate("async () => await window.jupyterapp.shell.currentWidget.context.save()")
+    assert page.locator(".jp-Dialog").count() == 0, "JupyterLab has nothing to ask"
+    open_notebook(page, lab, path)
+    page.wait_for_timeout(1000)
+    assert page.evaluate(SOURCE_OF, name) == mine, "an output that is shown again writes nothing"
+
+
+def test_a_learner_arrives_at_a_page_that_leads_into_the_course(lab, page):
+    """With nothing beside it that is the instructor's; and the kernel is the course's."""
+    start = where_one_arrives(lab[0])
+    assert start.endswith("/lab/tree/Start%20here.md")
+    page.goto(f"{start}?reset")
+    page.get_by_role("heading", name="The chapters").wait_for()
+    names = page.locator(".jp-DirListing-item").all_inner_texts()
+    assert [name.split("\n")[0] for name in names] == [c.name for c in chapters()] + ["Start here.md"]
+    assert "Nbgrader" not in page.locator(".lm-MenuBar").inner_text()
+    assert page.get_by_text("Create Assignment").count() == 0
+    page.get_by_role("link", name="Patching").click()
+    page.get_by_role("heading", name="4 · Patching").wait_for()
+    page.get_by_role("button", name="Circuits").wait_for()
+    assert page.get_by_role("button", name="Validate").count() == 0
+
+
+IN_SIGHT = """(name) => {
+  const cells = window.jupyterapp.shell.currentWidget.content.widgets ?? [];
+  const box = cells.find(cell => cell.model?.getMetadata?.('nbgrader')?.grade_id === name)?.node.getBoundingClientRect();
+  return box && box.height > 0 && box.top > 0 && box.top < window.innerHeight;
+}"""
+
+
+def test_continue_leads_to_the_exercise_itself(lab, page):
+    remember("split_heads", 1, 1, lab[1])
+    write_page(lab[1])
+    chapter, step = Progress(lab[1]).next()
+    page.goto(f"{lab[0]}/lab/tree/Start%20here.md?reset")
+    page.get_by_text("Continue with").get_by_role("link").click()
+    page.get_by_role("tab", name=chapter.notebook.name).wait_for()
+    page.wait_for_function(IN_SIGHT, arg=step.task.name)
+
+
+def where_one_arrives(address: str) -> str:
+    """Where the server sends who asks for nothing in particular."""
+    with urlopen(address) as answer:
+        return answer.url
+
+
+def test_an_update_comes_into_what_was_written_in_the_browser(lab, page, tmp_path, monkeypatch):
+    path, mine = "2_skip_trigrams/skip_trigrams.ipynb", "def causal_pattern(scores):\n    return scores  # mine"
+    open_notebook(page, lab, path)
+    page.evaluate(TYPE, ["causal_pattern", mine])
+    run_below(page, "setup", "print('a cell of my own')")
+    page.evaluate("async () => await window.jupyterapp.shell.currentWidget.context.save()")
+    for chapter in chapters():
+        file = tmp_path / "notebooks" / chapter.name / chapter.notebook.name
+        file.parent.mkdir(parents=True)
+        file.write_text(chapter.notebook.read_text("utf-8").replace("# 2 · Skip-trigrams:", "# 2 · Skip-trigrams, second edition:"), "utf-8")
+    monkeypatch.setattr(learners_copy, "chapters", lambda: chapters(tmp_path))
+    assert any("brought up to date: 1 cell new or changed" in line for line in prepare(lab[1]))
+    open_notebook(page, lab, path)
+    page.get_by_role("heading", name="second edition").wait_for()
+    assert page.evaluate(SOURCE_OF, "causal_pattern") == mine
+    sources = page.evaluate("() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells).map(c => c.sharedModel.getSource())")
+    assert "print('a cell of my own')" in sources and page.get_by_text("a cell of my own").count() >= 1
+    prepare(lab[1])

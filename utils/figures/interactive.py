@@ -10,8 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+<<<<<<< HEAD
 from utils.figures.picture import DENSITY, PIXELS, WIDTH, description, picture
 from utils.figures.plots import COLORS, PALE, SEQUENTIAL, axes, head_name, label_text, legend, lines, pyplot, token_text
+=======
+from utils.figures.plots import COLORS, SEQUENTIAL, axes, head_name, lines, pyplot, token_text
+from utils.waiting import time_left
+>>>>>>> s6-path
 
 
 class LiveCurve:
@@ -158,9 +163,10 @@ class LiveTraining:
     def _progress(self) -> _Html:
         training, steps = self.training, self.at_most
         recent = self._losses[-20:] or [float("nan")]
+        left = time_left(training.step, steps, training.seconds)
         text = (
             f"step {training.step:,} of at most {steps:,} · {training.seconds:.0f} s · "
-            f"training loss {sum(recent) / len(recent):.2f} nats per token"
+            f"{left and f'{left} at most · '}training loss {sum(recent) / len(recent):.2f} nats per token"
         )
         bar = f'<progress value="{training.step}" max="{steps}" style="width: 20em"></progress> {text}'
         return _Html(text, bar)
