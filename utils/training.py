@@ -75,6 +75,8 @@ RECIPES = {
     "one_layer": Recipe(n_layers=1, steps=5_000, evaluate_every=100),
     "two_layer": Recipe(n_layers=2, steps=8_000, evaluate_every=100),
     "full_two_layer": Recipe(n_layers=2, steps=8_000, full=True, evaluate_every=100),
+    "full_two_layer_1": Recipe(n_layers=2, steps=8_000, full=True, evaluate_every=100, seed=1),
+    "full_two_layer_adamw": Recipe(n_layers=2, steps=8_000, full=True, evaluate_every=100, muon=False),
 }
 
 # Small enough to train while one watches, and still to form induction heads (chapter 3). Its learning

@@ -318,7 +318,7 @@ def test_a_neuron_writes_along_its_value(submission, rng):
     layer = integer(rng, 0, 2)
     got, value = submission.neuron_contributions(model, tokens, layer), model.blocks[layer].mlp.W_out
     along = torch.einsum("bpnd,nd->bpn", got, value) / value.pow(2).sum(-1)
-    want = run(model, tokens)["mlp.hook_post" if False else "post", layer]
+    want = run(model, tokens)["post", layer]
     expect(along, want, f"how far each neuron of layer {layer} goes along its value", rtol=1e-3, atol=1e-4)
 
 
@@ -534,9 +534,16 @@ def slow_agreement(model, tokens, layer):
     return torch.tensor(agreed)
 
 
-def check_agreement(submission, rng, layer, **shape):
-    """Of a few texts, so that about every outcome occurs: values are turned to what comes next for some."""
-    model, tokens = full_model(rng, d_mlp=17), random_tokens(rng, **shape)
+def texts_apart(rng, d_vocab, batch, pos):
+    """Texts of which no two begin alike, so that no two places drive a neuron equally."""
+    tokens = random_tokens(rng, d_vocab, batch, pos)
+    tokens[:, 0] = torch.randperm(d_vocab, generator=rng)[:batch]
+    return tokens
+
+
+def check_agreement(submission, rng, layer, batch=BATCH, pos=POS):
+    """Values are turned to what comes next for some, so that both outcomes occur."""
+    model, tokens = full_model(rng, d_mlp=17), texts_apart(rng, 11, batch, pos)
     W_out = model.blocks[layer].mlp.W_out.data
     for neuron in range(0, 17, 2):
         _, row, position = next(p for p in driven(model, tokens, layer, neuron) if p[2] + 1 < tokens.shape[1])
@@ -559,7 +566,7 @@ def test_the_last_position_has_no_next_token(submission, rng):
 @exercise("value_agreement", points=1)
 def test_random_values_agree_by_chance_alone(submission, rng):
     for layer in (1, 2):
-        model, tokens = full_model(rng, d_vocab=3, d_mlp=29), random_tokens(rng, 3, batch=9)
+        model, tokens = full_model(rng, d_vocab=3, d_mlp=29), texts_apart(rng, 3, 3, 9)
         got = submission.value_agreement(model, tokens, layer)
         expect(got, slow_agreement(model, tokens, layer), "agreement in a model with three tokens")
 

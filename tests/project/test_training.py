@@ -75,7 +75,10 @@ def assert_same(a: Training, b: Training):
 
 
 def test_recipes_of_the_shipped_models():
-    assert list(RECIPES) == ["zero_layer", "one_layer", "two_layer"]
+    assert list(RECIPES) == [
+        *("zero_layer", "one_layer", "two_layer"),
+        *("full_two_layer", "full_two_layer_1", "full_two_layer_adamw"),
+    ]
     assert [r.n_layers for r in RECIPES.values()] == [0, 1, 2]
     for name, r in RECIPES.items():
         assert recipe(name) is r
