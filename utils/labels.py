@@ -8,6 +8,7 @@ be cut into several tokens; each of them is what the character is.)
 
 import ast
 import builtins
+import hashlib
 import itertools
 import keyword
 import re
@@ -15,7 +16,7 @@ import tokenize
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -79,6 +80,24 @@ class Labels:
             return self.numbers[list(NUMBERS).index(name)]
         raise KeyError(f"No label is called {name!r}. There are: {', '.join([*CLASSES, *NUMBERS])}.")
 
+    def where(self, description: str) -> Bool[Tensor, "*batch pos"]:
+        """Where all conditions of a description hold: `"close_bracket & after parameter"`,
+        `"token 'def'"` (any blanks around it), `"token '\\n' & string"`. A condition is a class or a
+        token's text, with "after" where the token before it, or "before" where the next one is meant.
+        Raises ValueError for anything else."""
+        found = torch.ones_like(self.classes[0])
+        for condition in description.split(" & "):
+            steps, what = 0, condition.strip()
+            for word, step in (("after ", 1), ("before ", -1)):
+                if what.startswith(word):
+                    steps, what = step, what.removeprefix(word).strip()
+            if what in CLASSES:
+                marks = self[what]
+            else:
+                marks = torch.isin(self.tokens, _spelled_so(what, description))
+            found = found & (_beside(marks, steps) if steps else marks)
+        return found
+
     def windows(self, n: int, n_ctx: int, generator: torch.Generator) -> "Labels":
         """`n` random pieces of `n_ctx` tokens: every tensor gains a dimension, `[... n n_ctx]`.
         Raises ValueError if there are fewer than `n_ctx` tokens."""
@@ -89,6 +108,20 @@ class Labels:
         return Labels(
             self.tokens[at], self.classes[:, at], self.numbers[:, at], self.n_files, self.n_left_out
         )
+
+
+def _spelled_so(what: str, description: str) -> Int[Tensor, "n"]:
+    """The tokens that `token 'text'` means."""
+    try:
+        text = ast.literal_eval(what.removeprefix("token ")) if what.startswith("token ") else None
+    except (SyntaxError, ValueError):
+        text = None
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{what!r} in {description!r} is no class and no token. Write for example token 'def', or one "
+            f"of: {', '.join(CLASSES)}."
+        )
+    return torch.tensor([i for i, t in enumerate(_spelled()) if t == (text.strip() or text)], dtype=torch.long)
 
 
 def label(text: str) -> Labels:
@@ -121,14 +154,33 @@ def label_files(texts: Iterable[str]) -> Labels:
     )
 
 
-def label_library(n_files: int | None = None, generator: torch.Generator | None = None) -> Labels:
-    """Labels of the files of the standard library that no model of ours was trained on: of all, or of
-    `n_files` of them, drawn at random."""
-    texts = [text for path, text in read_files(standard_library(), "*.py").items() if is_heldout(path)]
-    if n_files is not None:
-        order = torch.randperm(len(texts), generator=generator)[:n_files]
-        texts = [texts[i] for i in order.tolist()]
-    return label_files(texts)
+def label_library(fold: int, n_files: int | None = None) -> Labels:
+    """Labels of half of those files of the standard library that no model of ours was trained on: fold 0 to look
+    at, fold 1 to test on what was found. Of all of them, or of the first `n_files` in a shuffled order."""
+    paths = sorted(filter(is_heldout, texts := read_files(standard_library(), "*.py")), key=_shuffled)
+    return label_files(texts[path] for path in paths[fold::2][:n_files])
+
+
+def _shuffled(path: str) -> bytes:
+    return hashlib.sha256(f"order of {path}".encode()).digest()
+
+
+@cache
+def _spelled() -> list[str]:
+    """The text of each token, without the blanks around it if it is more than blanks."""
+    tokenizer = load_tokenizer()
+    texts = [tokenizer.decode([i], skip_special_tokens=False) for i in range(tokenizer.get_vocab_size())]
+    return [text.strip() or text for text in texts]
+
+
+def _beside(marks: Tensor, steps: int) -> Tensor:
+    """For each token, whether the one `steps` places before it is marked; False at the edge."""
+    moved = torch.zeros_like(marks)
+    if steps > 0:
+        moved[..., steps:] = marks[..., :-steps]
+    else:
+        moved[..., :steps] = marks[..., -steps:]
+    return moved
 
 
 def _deciding(text: str, spans: np.ndarray) -> np.ndarray:

@@ -185,6 +185,31 @@ def test_no_label_of_that_name():
         label("a\n")["noun"]
 
 
-def test_the_library_gives_whole_held_out_files():
-    labels = label_library(3, torch.Generator().manual_seed(1))
-    assert labels.n_files + labels.n_left_out == 3 and (labels.tokens == 0).sum() >= labels.n_files
+def test_the_library_has_two_folds_of_held_out_files():
+    folds = [label_library(fold, n_files=3) for fold in (0, 1)]
+    for labels in folds:
+        assert labels.n_files + labels.n_left_out == 3 and (labels.tokens == 0).sum() >= labels.n_files
+    assert not folds[0].tokens.equal(folds[1].tokens)
+
+
+def test_descriptions_combine_classes_tokens_and_neighbours():
+    labels = label("def f(a, b):\n    return (a)\n\ndef g(): pass\n")
+
+    def found(description):
+        at = labels.where(description).nonzero()[:, 0].tolist()
+        return [load_tokenizer().decode([int(labels.tokens[i])]) for i in at]
+
+    assert [t.strip() for t in found("token 'def'")] == ["def", "def"]
+    assert found("close_bracket & after parameter") == ["):"]
+    assert [t.strip() for t in found("before definition")] == ["def", "def"]
+    assert [t.strip() for t in found("definition & after token ' def '")] == ["f", "g"]
+    assert found("token '\\n\\n' & comment") == []
+    assert labels.where("after newline")[0].item() is False
+    windows = labels.windows(2, 5, torch.Generator().manual_seed(0))
+    assert windows.where("definition").shape == (2, 5) and not windows.where("after keyword")[:, 0].any()
+
+
+@pytest.mark.parametrize("description", ["noun", "token def", "after", "", "comment | string", "token 3"])
+def test_no_description(description):
+    with pytest.raises(ValueError, match="is no class and no token"):
+        label("a\n").where(description)
