@@ -389,6 +389,44 @@ def pattern_f1(
 check("pattern_f1")
 
 # %% [markdown]
+# ### Exercise · find three neurons with a name    ●●●   20 min
+#
+# Find three neurons that fire where *you* say, with an $F_1$ above 0.8. Write each as `(layer, neuron, description, threshold)`: the
+# neuron counts as firing where its `post` is above the threshold. A description is a class, such as `"newline"`, or a token's text, such as
+# `"token 'def'"` (any blanks around it), each also of the token before (`"after parameter"`) or the next one (`"before
+# definition"`), and several joined by ` & `. The check measures on files that this chapter does not look at, and asks for 0.75 there: a
+# name that was fitted to one text loses a little on another. A point for each neuron.
+#
+# `looking.where(description)` says where a description holds, `[row pos]`; `posts[layer][:, :, neuron]` are the activations there. Work in a
+# cell of your own.
+#
+# <details><summary>Hint 1</summary>
+# The table above names candidates. Print <code>top_contexts</code> of one with a few tokens around: at which token does it fire, and
+# what do the places have in common? Then narrow the name.
+# </details>
+# <details><summary>Hint 2</summary>
+# For a neuron and a description, try thresholds from a tenth to eight tenths of its largest activation, and keep the best F1.
+# </details>
+# <details><summary>Hint 3</summary>
+# Neuron 453 of layer 0 likes one keyword. Neuron 593 of layer 1 fires at the beginning of the names of certain functions, 211 behind the
+# name of a method, 953 at the end of a method's head.
+# </details>
+
+# %% exercise="named_neurons"
+def named_neurons() -> list[tuple[int, int, str, float]]:
+    """Three neurons (layer, neuron, description, threshold) that fire where the description holds."""
+    ### BEGIN SOLUTION
+    return [
+        (0, 453, "token 'def' & keyword", 4.5),
+        (1, 593, "token 'test' & after token 'def'", 4.9),
+        (1, 211, "after definition & before token 'self'", 5.6),
+    ]
+    ### END SOLUTION
+
+# %% check="named_neurons"
+check("named_neurons")
+
+# %% [markdown]
 # ## Geva's questions
 #
 # How many memories does a token wake? Geva and others (2021) trained a 16-layer model on Wikipedia, and found 10 to
@@ -483,6 +521,33 @@ def composed_share(model: Transformer, tokens: Int[Tensor, "batch pos"], layer: 
 
 # %% check="composed_share"
 check("composed_share")
+
+# %% [markdown]
+# ### Exercise · find an opposed pair    ●●○   10 min
+#
+# If two neurons fire together and their values point apart, one takes back what the other writes. Find such a pair: the cosine of the
+# centred values below -0.4, both firing (`post` above 0) together at least twice as often as by chance (the product of their
+# shares), and where they do, what they write together with less than 80% of the squared length that it would have at right
+# angles. The check measures on other files. Return `(layer, neuron, neuron)`.
+#
+# <details><summary>Hint 1</summary>
+# Cosines of all pairs: centre the rows of <code>W_out[layer]</code>, divide by their norms, and multiply by the transpose. Which layer has
+# cosines below -0.4?
+# </details>
+# <details><summary>Hint 2</summary>
+# For the few most opposed pairs, compare <code>(fires_i & fires_j).float().mean()</code> with the product of their means. Print what
+# their values promote: the best pair disagrees about indentation.
+# </details>
+
+# %% exercise="opposed_pair"
+def opposed_pair() -> tuple[int, int, int]:
+    """A layer and two of its neurons that fire together and undo each other."""
+    ### BEGIN SOLUTION
+    return 1, 253, 844
+    ### END SOLUTION
+
+# %% check="opposed_pair"
+check("opposed_pair")
 
 # %% [markdown]
 # ## Paths through neurons

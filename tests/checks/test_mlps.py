@@ -9,8 +9,7 @@ import torch
 from circuits.checking import answer_to, exercise, expect, fail, require
 from circuits.inputs import BATCH, POS, generator, integer, normal, orthogonal, random_model, random_tokens, shuffle
 from circuits.symmetries import FULL, symmetric
-from utils.labels import CLASSES, label_files
-from utils.corpus import is_heldout, read_files, standard_library
+from utils.labels import label_library
 from utils.model import get_act_name
 from utils.pretrained import load_model
 
@@ -853,3 +852,137 @@ def test_a_neuron_that_never_changes_has_no_partner(submission, rng):
     a[:, integer(rng, 0, 4)] = 0.0
     b[:, integer(rng, 0, 5)] = 0.75
     expect(submission.neuron_partners(a, b), slow_partners(a, b), "the best correlations, with silent neurons,", rtol=1e-3, atol=1e-4)
+
+
+# named_neurons ------------------------------------------------------------------------------
+
+N_WINDOWS, N_CTX = 128, 256
+KEPT = 0.75  # of an F1 of 0.8 on one text, on another
+
+
+@functools.lru_cache(maxsize=1)
+def shipped():
+    return load_model("full_two_layer").requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=1)
+def fresh_text():
+    """Labelled windows of the half of the held-out files that the chapter does not look at, and the activations
+    of every neuron of the shipped model there, [n_layers window pos d_mlp]."""
+    windows = label_library(1).windows(N_WINDOWS, N_CTX, torch.Generator().manual_seed(1))
+    post = []
+    for part in windows.tokens.split(8):
+        _, cache = shipped().run_with_cache(part, names_filter=lambda name: name.endswith("mlp.hook_post"))
+        post.append(torch.stack([cache["post", layer] for layer in range(2)]))
+    return windows, torch.cat(post, 1)
+
+
+def some_windows(rng):
+    """Three quarters of them, drawn at random."""
+    return torch.randperm(N_WINDOWS, generator=rng)[: 3 * N_WINDOWS // 4]
+
+
+def whole(x, n, what):
+    try:
+        number = int(x)
+    except (TypeError, ValueError):
+        fail(f"{what} should be a whole number; yours is {x!r}.")
+    require(0 <= number < n, f"{what} should be from 0 to {n - 1}; yours is {number}.")
+    return number
+
+
+def measured_f1(entry, rng):
+    """The F1 on fresh text of (layer, neuron, description, threshold), and a sentence on it."""
+    try:
+        layer, neuron, description, threshold = entry
+        threshold = float(threshold)
+    except (TypeError, ValueError):
+        fail(f"Each entry should be (layer, neuron, description, threshold); one of yours is {entry!r}.")
+    windows, post = fresh_text()
+    layer, neuron = whole(layer, 2, "A layer"), whole(neuron, 1024, "A neuron")
+    try:
+        inside = windows.where(str(description))
+    except ValueError as error:
+        fail(str(error))
+    at = some_windows(rng)
+    f1 = slow_f1((post[layer][at, :, neuron] > threshold).flatten(), inside[at].flatten())
+    return (layer, neuron), f1, f"neuron {neuron} of layer {layer} has an F1 of {f1:.2f} for {description!r} above {threshold:g}"
+
+
+def check_named(submission, rng, n):
+    named = submission.named_neurons()
+    require(isinstance(named, list | tuple) and len(named) >= n, f"You name fewer than {n} neurons.")
+    good, said = {}, []
+    for entry in list(named)[:12]:
+        neuron, f1, sentence = measured_f1(entry, rng)
+        said.append(sentence)
+        if f1 > KEPT:
+            good[neuron] = f1
+    require(len(good) >= n, f"On fresh text {n - len(good)} too few are above {KEPT}: {'; '.join(said)}.")
+
+
+@exercise("named_neurons", points=1, prepare=fresh_text)
+def test_one_neuron_is_well_named(submission, rng):
+    check_named(submission, rng, 1)
+
+
+@exercise("named_neurons", points=1, prepare=fresh_text)
+def test_two_neurons_are_well_named(submission, rng):
+    check_named(submission, rng, 2)
+
+
+@exercise("named_neurons", points=1, prepare=fresh_text)
+def test_three_neurons_are_well_named(submission, rng):
+    check_named(submission, rng, 3)
+
+
+# opposed_pair -------------------------------------------------------------------------------
+
+
+def named_pair(submission):
+    got = submission.opposed_pair()
+    require(isinstance(got, list | tuple) and len(got) == 3, f"Return (layer, neuron, neuron); yours is {got!r}.")
+    layer = whole(got[0], 2, "The layer")
+    first, second = (whole(n, 1024, "A neuron") for n in got[1:])
+    require(first != second, "A neuron is no pair with itself.")
+    return layer, first, second
+
+
+@exercise("opposed_pair", points=1)
+def test_their_values_point_apart(submission, rng):
+    layer, *pair = named_pair(submission)
+    value = shipped().blocks[layer].mlp.W_out[pair].double()
+    value = value - value.mean(-1, keepdim=True)
+    cosine = float(torch.nn.functional.cosine_similarity(*value, dim=0))
+    require(cosine < -0.4, f"The cosine of your neurons' centred values is {cosine:.2f}; it should be below -0.4.")
+
+
+@exercise("opposed_pair", points=1, prepare=fresh_text)
+def test_they_fire_together_more_than_by_chance(submission, rng):
+    layer, *pair = named_pair(submission)
+    fires = fresh_text()[1][layer][some_windows(rng)][..., pair].flatten(0, 1) > 0
+    shares = fires.double().mean(0)
+    both = float(fires.all(-1).double().mean())
+    chance = float(shares.prod())
+    require(
+        both > 2 * chance,
+        f"On fresh text your neurons fire together at {both:.2%} of the tokens; by chance it would be {chance:.2%}. "
+        "It should be at least twice as often.",
+    )
+
+
+@exercise("opposed_pair", points=1, prepare=fresh_text)
+def test_what_one_writes_the_other_takes_back(submission, rng):
+    layer, *pair = named_pair(submission)
+    post = fresh_text()[1][layer][some_windows(rng)][..., pair].flatten(0, 1)
+    post = post[(post > 0).all(-1)].double()
+    require(len(post) >= 20, f"Your neurons fire together at {len(post)} tokens of fresh text: too few to tell.")
+    value = shipped().blocks[layer].mlp.W_out[pair].double()
+    value = value - value.mean(-1, keepdim=True)
+    written = post[..., None] * value  # [place 2 d_model]
+    ratio = float(written.sum(1).pow(2).sum() / written.pow(2).sum())
+    require(
+        ratio < 0.8,
+        f"Where both fire, what they write together has {ratio:.0%} of the squared length that two vectors at right "
+        "angles would have; it should be below 80%.",
+    )

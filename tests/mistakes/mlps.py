@@ -898,3 +898,81 @@ def mean_correlation(a, b):
 @mistake("neuron_partners", hint="NaN comes from neurons that never change: their norm is 0. Clamp it, and their correlation is 0.")
 def nan_for_silent_neurons(a, b):
     return _partners(a, b, eps=0.0)
+
+
+# named_neurons ------------------------------------------------------------------------------
+
+
+NAMED = [(1, 593, "token 'test' & after token 'def'", 4.9), (0, 453, "token 'def' & keyword", 4.5), (1, 211, "after definition & before token 'self'", 5.6)]
+
+
+@mistake("named_neurons", hint="A threshold of 0 counts every faint activation. Most neurons of this model are faintly active at many tokens, and strongly where they mean it: raise the threshold until F1 is largest.")
+def fires_above_zero():
+    return [(layer, neuron, name, 0.0) for layer, neuron, name, _ in NAMED]
+
+
+@mistake("named_neurons", hint="Each of these has the right neuron and the wrong layer: layers count from 0.")
+def layers_exchanged():
+    return [(1 - layer, neuron, name, above) for layer, neuron, name, above in NAMED]
+
+
+@mistake("named_neurons", hint="These names are too wide: the neurons fire at a small part of `keyword` or `definition`. Recall counts, too. Narrow the description: a token, or what stands before it.")
+def names_too_wide():
+    return [(1, 593, "definition", 4.9), (0, 453, "keyword", 4.5), (1, 211, "open_bracket", 5.6)]
+
+
+@mistake("named_neurons", hint="Nothing is named. Look at F1 on the text of this chapter, narrow the names of the best, and write three of them down.")
+def names_nothing():
+    return []
+
+
+@mistake("named_neurons", hint="The same neuron three times counts once.")
+def one_neuron_three_times():
+    return NAMED[:1] * 3
+
+
+@mistake("named_neurons", hint="You name what comes *next*: a neuron fires at a token, and what its value promotes comes after it.")
+def names_what_comes_next():
+    return [(1, 593, "token '_' & after token 'test'", 4.9), (0, 453, "definition & after token 'def'", 4.5), (1, 211, "token 'self' & parameter", 5.6)]
+
+
+# opposed_pair -------------------------------------------------------------------------------
+
+
+@mistake("opposed_pair", hint="These values point the *same* way: their cosine is near 1. Look for the lowest cosine.")
+def most_alike():
+    return 1, *_extreme(1, 1)
+
+
+@mistake("opposed_pair", hint="Their values point apart, but they hardly ever fire together: they do not undo each other, they say different things of different places. Look at the next pairs of the list.")
+def apart_in_the_text():
+    return 1, 522, 524
+
+
+@mistake("opposed_pair", hint="This is the most opposed pair of layer 0, where no two values are much opposed. Look in the other layer.")
+def of_the_other_layer():
+    return 0, 235, 969
+
+
+@mistake("opposed_pair", hint="The layer is the wrong one: layers count from 0.")
+def pair_in_the_wrong_layer():
+    return 0, 253, 844
+
+
+@mistake("opposed_pair", hint="Return three numbers: the layer, and the two neurons.")
+def without_the_layer():
+    return 253, 844
+
+
+@mistake("opposed_pair", hint="The neuron has no opposite in itself: the second one must be another.")
+def a_neuron_and_itself():
+    return 1, 253, 253
+
+
+def _extreme(layer, sign):
+    from utils.pretrained import load_model
+
+    value = _centred(load_model("full_two_layer").W_out[layer].detach())
+    value = value / value.norm(dim=-1, keepdim=True)
+    cosines = sign * (value @ value.T).fill_diagonal_(-sign * 9.0 if sign > 0 else 9.0)
+    return divmod(int(cosines.argmax()), len(value))

@@ -472,3 +472,34 @@ def one_by_one(a, b):
             found.append(float(dx @ dy) / size if size > 1e-9 else 0.0)
         best.append(max(found))
     return torch.tensor(best)
+
+
+# named_neurons ------------------------------------------------------------------------------
+
+
+@variant("named_neurons")
+def others_are_fine():
+    return [(1, 953, "token '):' & after token 'self'", 6.25), (0, 453, "token 'def' & keyword", 4.4), (1, 593, "definition & token 'test'", 4.9)]
+
+
+@variant("named_neurons")
+def lists_and_more_than_three():
+    return [
+        [1, 593, "token 'test' & after token 'def'", 5.0],
+        [0, 453, "token 'def'", 4.5],
+        [0, 3, "string", 1.0],
+        [1, 211, "after definition & before token 'self'", 5.5],
+    ]
+
+
+# opposed_pair -------------------------------------------------------------------------------
+
+
+@variant("opposed_pair")
+def the_other_way_round():
+    return [1, 844, 253]
+
+
+@variant("opposed_pair")
+def another_pair():
+    return (1, 623, 719)
