@@ -8,6 +8,21 @@
 
 # %% [markdown]
 # # 5 · MLPs: neurons, keys and values
+#
+# We have left out the largest part of a transformer. After the attention of each layer stands an *MLP*, a *multi-layer
+# perceptron*, with twice as many weights: 1,024 small detectors, *neurons*, each of which looks at one position and adds a vector
+# to it. What do they look for, and what do they say?
+#
+# **After this chapter you can**
+#
+# - fold LayerNorm into the weights, and say what cannot be folded;
+# - write an MLP as a sum of keys and values, and every logit as a sum of paths through neurons;
+# - give a neuron a name, and measure how good the name is, against controls;
+# - test what others have claimed of neurons, and say where this model differs.
+#
+# **Time**: about three and a half hours. **Needs**: chapters 0 to 2; chapter 4 helps. **Follows**: *Transformer Feed-Forward Layers Are
+# Key-Value Memories* (Geva et al., 2021), *Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the
+# Vocabulary Space* (Geva et al., 2022), *Privileged Bases in the Transformer Residual Stream* (Elhage et al., 2023).
 
 # %% tags=["setup"]
 import copy
@@ -18,6 +33,87 @@ from torch import Tensor
 
 from circuits import check, hint, progress, reveal
 from utils import Transformer, get_act_name
+
+# %% [markdown]
+# The model is new: `full_two_layer` has two layers like `two_layer`, and besides MLPs with ReLU, LayerNorm and biases. It was trained on the
+# same text. So were the two others below: the same recipe from another random start, and the same recipe with another optimizer. The text to look
+# at is held-out code, in windows of 256 tokens; `utils.labels` says of every token what Python takes it for.
+
+# %%
+from utils import load_corpus, load_model
+from utils.figures import plots
+from utils.figures.neurons import cards, place
+from utils.figures.views import named, short_name
+from utils.labels import CLASSES, label_library
+
+names = ("two_layer", "full_two_layer", "full_two_layer_1", "full_two_layer_adamw")
+two, full, second_seed, by_adamw = (load_model(name).requires_grad_(False) for name in names)
+layers = range(full.cfg.n_layers)
+looking = label_library(0).windows(128, 256, torch.Generator().manual_seed(0))
+tokens = looking.tokens
+
+def losses(model: Transformer, tokens: Tensor) -> Tensor:
+    """The loss at each position but the last, in nats, a few texts at a time."""
+    parts = [
+        torch.nn.functional.cross_entropy(
+            model(part)[:, :-1].transpose(1, 2), part[:, 1:], reduction="none"
+        )
+        for part in tokens.split(16)
+    ]
+    return torch.cat(parts)
+
+def activations(model: Transformer, tokens: Tensor, *kinds: str) -> list[list[Tensor]]:
+    """Some kinds of activation, and of each every layer's, `[row pos ...]`."""
+    names = [[get_act_name(kind, layer) for layer in range(model.cfg.n_layers)] for kind in kinds]
+    wanted = sum(names, [])
+    caches = [model.run_with_cache(part, names_filter=wanted)[1] for part in tokens.split(16)]
+    return [[torch.cat([cache[name] for cache in caches]) for name in row] for row in names]
+
+pres, mids = activations(full, tokens, "pre", "resid_mid")
+posts = [pre.relu() for pre in pres]
+print(f"{tokens.numel():,} tokens of {looking.n_files} held-out files", end="")
+print(f" ({looking.n_left_out} left out: it does not parse)." if looking.n_left_out else ".")
+print("loss on 32 of the windows, nats per token:")
+for name, model in zip(names, (two, full, second_seed, by_adamw), strict=True):
+    print(f"  {name:<22} {losses(model, tokens[:32]).mean():.3f}")
+n_mlp = sum(W.numel() for name, W in full.named_parameters() if ".mlp." in name)
+n_attn = sum(W.numel() for name, W in full.named_parameters() if ".attn." in name)
+print(f"weights of full_two_layer: {n_mlp:,} in MLPs, {n_attn:,} in attention")
+
+# %% [markdown]
+# ### Where this chapter ends
+#
+# A neuron of each layer, its strongest places in real text with the firing token marked, what its value promotes, and how
+# well the name in its title fits: $F_1$, which is 1 for a perfect name. Below, the same for a random direction in its place.
+
+# %%
+def best_f1(activation: Tensor, inside: Tensor) -> tuple[float, float]:
+    """The best F1 over thresholds from 0 up to the largest activation, and its threshold."""
+    thresholds = torch.linspace(0, 0.95, 20) * activation.max()
+    fires = activation.flatten() > thresholds[:, None]
+    both = (fires & inside.flatten()).sum(1)
+    f1 = 2 * both / (fires.sum(1) + inside.sum()).clamp(min=1)
+    return f1.max().item(), thresholds[f1.argmax()].item()
+
+opening = [(0, 453, "token 'def' & keyword"), (1, 211, "after definition & before token 'self'")]
+generator = torch.Generator().manual_seed(0)
+shown = []
+for layer, neuron, name in opening:
+    activation, inside = posts[layer][..., neuron], looking.where(name)
+    W = full.ln_final.w[:, None] * full.W_U
+    says = named(full, full.W_out[layer, neuron] @ (W - W.mean(0)), 6)
+    direction = torch.randn(full.cfg.d_model, generator=generator)
+    chance = best_f1((full.blocks[layer].ln2(mids[layer]) @ direction).relu(), inside)[0]
+    spots, rows = [], set()
+    for i in activation.flatten().argsort(descending=True).tolist():
+        row, position = divmod(i, tokens.shape[1])
+        if row not in rows and len(spots) < 4:  # one place of each window
+            rows.add(row)
+            spots.append(place(full, tokens, row, position, activation[row, position]))
+    title = f"Neuron {layer}.{neuron}: {name}"
+    f1 = f"F1 {best_f1(activation, inside)[0]:.2f} (a random direction: {chance:.2f})"
+    shown.append((title, spots, [f"promotes  {says}", f1]))
+cards(shown);
 
 # %% [markdown]
 # ## LayerNorm: one number per position that no weight can hold
@@ -60,6 +156,17 @@ def layer_norm(
 
 # %% check="layer_norm"
 check("layer_norm")
+
+# %%
+_, cache = full.run_with_cache(tokens[:8])
+for layer in layers:
+    ln2, mid = full.blocks[layer].ln2, cache["resid_mid", layer]
+    difference = (layer_norm(mid, ln2.w, ln2.b, full.cfg.eps) - ln2(mid)).abs().max()
+    scale = mid.std(-1, unbiased=False).flatten()
+    print(
+        f"before the MLP of layer {layer}: largest difference to the model's own {difference:.1e}; "
+        f"scale from {scale.min():.2f} to {scale.max():.2f}, mean {scale.mean():.2f}"
+    )
 
 # %% [markdown]
 # ## What folds away
@@ -166,6 +273,32 @@ def fold_layer_norm(model: Transformer) -> Transformer:
 # %% check="fold_layer_norm"
 check("fold_layer_norm")
 
+# %%
+folded = fold_layer_norm(full)
+with torch.no_grad():
+    before, after = full(tokens[:8]), folded(tokens[:8])
+    _, cache = folded.run_with_cache(tokens[:8])
+print(f"logits between {before.min():.1f} and {before.max():.1f}; folding moves them by at most "
+      f"{(before - after).abs().max():.1e}")
+final = cache["resid_post", -1]
+print(f"largest mean of a stream: {final.mean(-1).abs().max():.1e}")
+streams = {f"before the MLP of layer {i}": cache["resid_mid", i] for i in layers}
+scales = {
+    where: x.pow(2).mean(-1).sqrt().flatten()
+    for where, x in (streams | {"before the unembedding": final}).items()
+}
+plots.histogram(
+    {f"{where}: mean {s.mean():.2f}": s / s.mean() for where, s in scales.items()},
+    {},
+    "What is left of LayerNorm: one scale per position",
+    "scale (root mean square of the stream), relative to its mean",
+    "positions",
+);
+
+# %% [markdown]
+# **What to see here.** The folded model is the same to rounding. What the weights cannot hold is one number for each position and
+# reader, and it does vary: where the stream is long, each part of it counts for less. From here on we read weights off `folded`.
+
 # %% [markdown]
 # ## Hold the scale, and the sum is back
 #
@@ -214,6 +347,36 @@ def frozen_scale_logits(
 # %% check="frozen_scale_logits"
 check("frozen_scale_logits")
 
+# %%
+some = tokens[:4]
+parts = frozen_scale_logits(full, some)
+written = [f"{kind} {layer}" for layer in layers for kind in ("attention", "MLP")]
+part_names = ["embedding", *written, "constant"]
+error = (parts.sum(0) - full(some)).abs().max()
+print(f"the parts sum to the logits: largest difference {error:.1e}")
+
+next_token = some[:, 1:]
+right = parts[:, :, :-1].gather(-1, next_token.expand(len(parts), -1, -1)[..., None])[..., 0]
+right = right - parts[:, :, :-1].mean(-1)  # against the average token
+_, cache = full.run_with_cache(some)
+raw = [cache["embed"]]
+raw += [cache[kind, layer] for layer in layers for kind in ("attn_out", "mlp_out")]
+forgot = torch.stack([x @ full.W_U for x in raw])[:, :, :-1]
+forgotten = forgot.gather(-1, next_token.expand(len(forgot), -1, -1)[..., None])[..., 0]
+forgotten = forgotten - forgot.mean(-1)
+width = max(map(len, part_names))
+print("\nadded to the logit of the right next token (above the average token): mean")
+print(f"{'':<{width}}  with the scale   without LayerNorm")
+for name, a, b in zip(part_names, right.mean((1, 2)), [*forgotten.mean((1, 2)), None], strict=True):
+    print(f"{name:<{width}}  {a:>14.2f}   {'' if b is None else f'{b:>17.2f}'}")
+share = (right[:-1].argmax(0) != forgotten.argmax(0)).float().mean()
+print(f"\nAt {share:.0%} of the places, another part comes first if LayerNorm is forgotten.")
+
+# %% [markdown]
+# **What to see here.** With the scale held, the parts add up. Without LayerNorm the numbers are in other units: they are too
+# large by the final scale, which differs from place to place, and lack $w$. On average the order of the parts may survive; at single
+# places it need not, and their sum is not the logits.
+
 # %% [markdown]
 # ## Neurons: keys and values
 #
@@ -252,6 +415,16 @@ def neuron_contributions(
 # %% check="neuron_contributions"
 check("neuron_contributions")
 
+# %%
+row = tokens[:1, :64]
+written = neuron_contributions(folded, row, 1)
+_, cache = folded.run_with_cache(row)
+error = (written.sum(2) + folded.blocks[1].mlp.b_out - cache["mlp_out", 1]).abs().max()
+sizes = written.norm(dim=-1).sort(descending=True).values.mean((0, 1))
+print(f"{written.shape[2]} vectors per position; sum and MLP differ by at most {error:.1e}")
+largest, tenth, hundredth = sizes[[0, 9, 99]].tolist()
+print(f"mean length: largest {largest:.2f}, tenth {tenth:.2f}, hundredth {hundredth:.2f}")
+
 # %% [markdown]
 # ### Exercise · what a value says    ●○○   5 min
 #
@@ -277,6 +450,18 @@ def neuron_logits(model: Transformer, layer: int, neuron: int) -> Float[Tensor, 
 
 # %% check="neuron_logits"
 check("neuron_logits")
+
+# %%
+for layer, neuron, _ in opening:
+    logits = neuron_logits(full, layer, neuron)
+    error = (logits - neuron_logits(folded, layer, neuron)).abs().max()
+    print(f"neuron {layer}.{neuron} (in the folded model the same up to {error:.1e})")
+    print(f"    promotes    {named(full, logits, 7)}")
+    print(f"    suppresses  {named(full, logits, 7, largest=False)}")
+
+# %% [markdown]
+# **What to see here.** A value speaks the language of the vocabulary: in the last layer one can often read off what it is for. In the
+# first layer less so, as its value is read by the second layer too.
 
 # %% [markdown]
 # ### Exercise · where a neuron fires    ●○○   6 min
@@ -305,6 +490,23 @@ def top_contexts(
 
 # %% check="top_contexts"
 check("top_contexts")
+
+# %%
+def show_places(model, tokens: Tensor, layer: int, neuron: int, k: int = 4) -> tuple:
+    """A card of a neuron: its k strongest places, in different windows, and what it says."""
+    spots, rows = [], set()
+    for row, position in top_contexts(model, tokens, layer, neuron, 200):
+        if row not in rows and len(spots) < k:
+            rows.add(row)
+            spots.append(place(model, tokens, row, position, posts[layer][row, position, neuron]))
+    says = named(model, neuron_logits(model, layer, neuron), 6)
+    return f"Neuron {layer}.{neuron}", spots, [f"promotes  {says}"]
+
+cards([show_places(full, tokens[:64], *which) for which in [(0, 702), (1, 953), (1, 844)]]);
+
+# %% [markdown]
+# **What to see here.** Some neurons need no explanation. But four strongest places are a small and flattering sample: a neuron that fires at
+# *everything*, and most at brackets, would look like this, too. Below we count all places.
 
 # %% [markdown]
 # ### Exercise · the strongest input    ●●○   12 min
@@ -348,6 +550,21 @@ def max_activating_input(
 # %% check="max_activating_input"
 check("max_activating_input")
 
+# %%
+start = full.to_tokens("import os")[0, :3]
+for layer, neuron in [(0, 453), (1, 593)]:
+    found = max_activating_input(full, start, layer, neuron)
+    _, cache = full.run_with_cache(found[None], names_filter=get_act_name("pre", layer))
+    most = posts[layer][..., neuron].max()
+    text = " ".join(short_name(full, int(t)) for t in found[1:])
+    drive = cache["pre", layer][0, -1, neuron]
+    print(f"neuron {layer}.{neuron}: driven to {drive:.2f} by  {text}   (real text: {most:.2f})")
+
+# %% [markdown]
+# **What to see here.** Two tokens, chosen freely, drive a neuron harder than thirty thousand of real text, and need not look like
+# any. The last one is what the neuron is about; the other pushes it through attention. That is why we look at
+# real text for what a neuron *does*, and search for what it *could* do.
+
 # %% [markdown]
 # ## A name for a neuron, and how good it is
 #
@@ -389,6 +606,103 @@ def pattern_f1(
 check("pattern_f1")
 
 # %% [markdown]
+# Now every neuron, every class. Besides the syntax of the token itself, ask for the commonest single tokens, and for what
+# stands before. A neuron "fires" where it is above a threshold, some share of its largest activation; the best threshold and the best name are
+# chosen on one half of the windows and measured on the other, so that choosing among many does not flatter.
+#
+# A class that covers a share $p$ of the text is cheap: a neuron that always fires has an $F_1$ of $2p / (1 + p)$ for it. So names
+# that cover more than a fifth are left out.
+#
+# The controls get the same choices: random directions in the neurons' place, biased so that they fire as often; and the neurons
+# of a model with the same shape and random weights.
+
+# %%
+common = torch.bincount(tokens.flatten(), minlength=full.cfg.d_vocab).topk(120).indices.tolist()
+kinds = {
+    "syntax": {name: looking[name] for name in CLASSES},
+    "token": {f"token {full.to_string(t)!r}": tokens == t for t in common},
+    "place": {f"{side} {name}": looking.where(f"{side} {name}") for name in CLASSES for side in ("after", "before")}
+    | {f"indented by {n}": looking["indent"] == n for n in (0, 4, 8, 12, 16)}
+    | {f"in {n} or more brackets": looking["bracket_depth"] >= n for n in (1, 2, 3)},
+}
+every = [
+    (kind, name, inside)
+    for kind, group in kinds.items()
+    for name, inside in group.items()
+    if inside.float().mean() < 0.2
+]
+kind_of, class_names = [kind for kind, *_ in every], [name for _, name, _ in every]
+labels = torch.stack([inside[:96].flatten() for *_, inside in every], dim=1)
+
+def best_names(activation: Tensor) -> tuple[Tensor, Tensor]:
+    """The F1 of each neuron for the name that fits it best, on the second half of the text, and that name."""
+    first, second = activation[:96].flatten(0, 1).chunk(2)
+    first_labels, second_labels = labels.chunk(2)
+    fitted = torch.zeros(activation.shape[-1], labels.shape[1])
+    tested = fitted.clone()
+    for share in (0, 0.15, 0.3, 0.45, 0.6):
+        threshold = share * first.amax(0)
+        f1 = pattern_f1(first > threshold, first_labels)
+        better = f1 > fitted
+        fitted[better] = f1[better]
+        tested[better] = pattern_f1(second > threshold, second_labels)[better]
+    name = fitted.argmax(1)
+    return tested.gather(1, name[:, None])[:, 0], name
+
+def random_directions(layer: int) -> Tensor:
+    """As many random readers of the same stream, each firing as often as one of the neurons."""
+    x = full.blocks[layer].ln2(mids[layer][:96])
+    generator = torch.Generator().manual_seed(layer)
+    drive = x @ torch.randn(x.shape[-1], full.cfg.d_mlp, generator=generator) / x.shape[-1] ** 0.5
+    silent = (posts[layer][:96] == 0).float().mean((0, 1))
+    ranked = drive[::4].flatten(0, 1).sort(0).values
+    start = ranked.gather(0, (silent * (len(ranked) - 1)).long()[None])
+    return (drive - start).relu()
+
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    untrained = Transformer(full.cfg, full.tokenizer).requires_grad_(False)
+scores = {}
+for layer in layers:
+    scores[f"layer {layer}"] = best_names(posts[layer])
+    scores[f"layer {layer}, random directions"] = best_names(random_directions(layer))
+for layer, post in enumerate(activations(untrained, tokens[:96], "post")[0]):
+    scores[f"layer {layer}, random model"] = best_names(post)
+
+print(f"{'':<27}  above 0.5  above 0.8  median   best names are of kind")
+for what, (f1, name) in scores.items():
+    named_so = [kind_of[i] for i, x in zip(name.tolist(), f1.tolist(), strict=True) if x > 0.5]
+    counts = ", ".join(f"{kind} {named_so.count(kind)}" for kind in kinds if kind in named_so)
+    half, most = ((f1 > bar).float().mean() for bar in (0.5, 0.8))
+    print(f"{what:<27}  {half:>9.1%}  {most:>9.1%}  {f1.median():>6.2f}   {counts}")
+print()
+for layer in layers:
+    f1, name = scores[f"layer {layer}"]
+    best = f1.topk(9)
+    print(f"layer {layer}:")
+    for x, neuron in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        print(f"  {x:.2f}  neuron {neuron:<5} {class_names[name[neuron]]}")
+
+# %%
+quantiles = torch.linspace(0, 1, 513)
+ax = plots.lines(
+    {what: (f1.quantile(quantiles), 1 - quantiles) for what, (f1, _) in scores.items()},
+    "How many neurons have a name, and how good is it?",
+    "F1 of the best name, on text that it was not chosen on",
+    "share of the neurons that reach it",
+    ax=plots.axes(size=(7.5, 3.8)),
+)
+ax.set_yscale("log")
+ax.set_ylim(1e-3, 1);
+
+# %% [markdown]
+# **What to see here.** A few neurons have a name that fits, far more than among random directions, where none does. But they are
+# *few*: most neurons of this model have no name in our list, at any threshold. In layer 0 good names are mostly single
+# tokens; in layer 1 more of them say what stands *before* or comes *next*, which one position cannot know alone. A
+# neuron without a name need not be without meaning: our list may lack it, or the meaning may be spread over many neurons (chapter
+# 6). What surprised us: no whole syntax class, such as "comment", has a neuron of its own.
+
+# %% [markdown]
 # ### Exercise · find three neurons with a name    ●●●   20 min
 #
 # Find three neurons that fire where *you* say, with an $F_1$ above 0.8. Write each as `(layer, neuron, description, threshold)`: the
@@ -425,6 +739,15 @@ def named_neurons() -> list[tuple[int, int, str, float]]:
 
 # %% check="named_neurons"
 check("named_neurons")
+
+# %%
+for layer, neuron, description, threshold in named_neurons():
+    inside = looking.where(description)
+    fires = posts[layer][..., neuron] > threshold
+    f1 = pattern_f1(fires.flatten()[:, None], inside.flatten()[:, None]).item()
+    precision, recall = ((fires & inside).sum() / x.sum().clamp(min=1) for x in (fires, inside))
+    print(f"{layer}.{neuron:<5} {description:<42} at {int(inside.sum())} places")
+    print(f"        F1 {f1:.2f}  precision {precision:.2f}  recall {recall:.2f}")
 
 # %% [markdown]
 # ## Geva's questions
@@ -489,6 +812,37 @@ def value_agreement(
 # %% check="value_agreement"
 check("value_agreement")
 
+# %%
+shares = active_share(full, tokens[:32])
+generator = torch.Generator().manual_seed(0)
+shuffled = tokens.flatten()[torch.randperm(tokens.numel(), generator=generator)].view_as(tokens)
+commonest = torch.bincount(tokens.flatten()).max() / tokens.numel()
+W = full.ln_final.w[:, None] * full.W_U
+W = W - W.mean(0)  # vectors times this are logits at a final scale of 1
+
+def agreement(layer: int, following: Tensor, k: int) -> float:
+    """The same, counting a hit if any of a value's k top tokens comes next."""
+    best = pres[layer][:, :-1].flatten(0, 1).argmax(0)
+    tops = (full.W_out[layer] @ W).topk(k).indices
+    return (following[:, 1:].flatten()[best][:, None] == tops).any(1).float().mean().item()
+
+print("                                                   layer 0   layer 1")
+rows = {
+    "active neurons per token": shares.tolist(),
+    "the value's top token comes next": [value_agreement(full, tokens, i).float().mean() for i in layers],
+    "one of its ten top tokens comes next": [agreement(i, tokens, 10) for i in layers],
+    "control: top token, another place's next token": [agreement(i, shuffled, 1) for i in layers],
+    "control: ten top tokens, the same": [agreement(i, shuffled, 10) for i in layers],
+}
+for what, values in rows.items():
+    print(f"{what:<48}  {values[0]:>8.2%}  {values[1]:>8.2%}")
+print(f"one token in {full.cfg.d_vocab:,} by chance: {1 / full.cfg.d_vocab:.3%}; the commonest token: {commonest:.2%}")
+
+# %% [markdown]
+# **What to see here.** Geva and others report agreement near 0% in layers 1 to 10 of 16, rising to 3.5% in the last, against 0.0004% by
+# chance. In our last layer it is higher, in the first one it is at the controls. That fits their claim that *upper* layers predict. But ours is
+# a weak test of it: with two layers, "upper" means "last", and the last layer is also the one whose values go nowhere but to the logits.
+
 # %% [markdown]
 # ### Exercise · one memory's word, or nobody's?    ●●○   10 min
 #
@@ -522,12 +876,32 @@ def composed_share(model: Transformer, tokens: Int[Tensor, "batch pos"], layer: 
 # %% check="composed_share"
 check("composed_share")
 
+# %%
+for layer in layers:
+    share = composed_share(full, tokens[:16], layer)
+    print(f"layer {layer}: at {share:.0%} of the places its top token is no active neuron's own (Geva: at least 68%)")
+
+# Promotion against suppression: what do neurons do to the token that comes next, and to all others?
+right = W[:, tokens[:16, 1:]].movedim(0, -1) - W.mean(1)  # [row pos d_model], against the average
+for layer in layers:
+    push = posts[layer][:16, :-1] * (right @ full.W_out[layer].T)  # [row pos d_mlp]
+    up, down = push.clamp(min=0).sum(-1).mean(), push.clamp(max=0).sum(-1).mean()
+    strongest = push.gather(-1, push.abs().argmax(-1, keepdim=True))
+    raises = (strongest > 0).float().mean()
+    print(f"layer {layer}: neurons raise the right next token by {up:.1f} in all, lower it by {-down:.1f};")
+    print(f"         the strongest one raises it at {raises:.0%} of the places")
+
+# %% [markdown]
+# **What to see here.** A prediction is a compromise here, too. (Logits before the final scale, so only the ratio counts.) Where Geva and others (2021) count
+# at least two thirds of the predictions as nobody's own, we count about half, from far fewer tokens to choose among. Geva and others (2022) describe what MLPs write as
+# *promotion* rather than suppression. For the token that comes next that holds here: the pushes up outweigh those down.
+
 # %% [markdown]
 # ### Exercise · find an opposed pair    ●●○   10 min
 #
 # If two neurons fire together and their values point apart, one takes back what the other writes. Find such a pair: the cosine of the
 # centred values below -0.4, both firing (`post` above 0) together at least twice as often as by chance (the product of their
-# shares), and where they do, what they write together with less than 80% of the squared length that it would have at right
+# shares), and where they do, what they write together with less than 85% of the squared length that it would have at right
 # angles. The check measures on other files. Return `(layer, neuron, neuron)`.
 #
 # <details><summary>Hint 1</summary>
@@ -548,6 +922,28 @@ def opposed_pair() -> tuple[int, int, int]:
 
 # %% check="opposed_pair"
 check("opposed_pair")
+
+# %%
+layer, *pair = opposed_pair()
+values = full.W_out[layer]
+values = values - values.mean(-1, keepdim=True)
+values = values / values.norm(dim=-1, keepdim=True)
+fires = posts[layer][..., pair] > 0
+both, chance = fires.all(-1).float().mean(), fires.float().mean((0, 1)).prod()
+for neuron in pair:
+    print(f"neuron {layer}.{neuron} promotes  {named(full, neuron_logits(full, layer, neuron), 5)}")
+print(f"cosine of the values {values[pair[0]] @ values[pair[1]]:.2f}")
+print(f"both fire at {both:.2%} of the tokens; by chance it would be {chance:.2%}")
+noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+print("\nlowest and highest cosine of two values")
+for what, x in [*((f"layer {i}", full.W_out[i]) for i in layers), ("random", noise)]:
+    x = torch.nn.functional.normalize(x - x.mean(-1, keepdim=True), dim=-1)
+    cosines = (x @ x.T)[~torch.eye(len(x), dtype=torch.bool)]
+    print(f"  {what:<8} {cosines.min():.2f}  {cosines.max():.2f}")
+
+# %% [markdown]
+# **What to see here.** No two values are opposites; a cosine of -1 would cancel. The most opposed pairs fire in the same places and vote for
+# different answers to one question: how far is the next line indented?
 
 # %% [markdown]
 # ## Paths through neurons
@@ -616,6 +1012,44 @@ def mlp_path_expansion(
 check("mlp_path_expansion")
 
 # %% [markdown]
+# One prediction that a Python programmer understands at sight:
+
+# %%
+prompt = full.to_tokens("class Stack:\n    def push(self, item):\n        self.items.append(item)\n\n    def pop(")
+logits = folded(prompt)[0, -1]
+target = logits.argmax()[None]
+direct, through = mlp_path_expansion(folded, prompt, target)
+error = (direct.sum() + through.sum() - logits[target]).abs().item()
+print(f"{full.to_string(prompt[0, 1:])}·{full.to_string(target)}·\n")
+print(f"logit {logits[target].item():.3f}, sum of {direct.numel() + through.numel():,} paths, error {error:.1e}")
+print(f"probability {logits.softmax(-1)[target].item():.0%}\n")
+
+# All that every token gets alike says nothing of this one: subtract the mean over the whole vocabulary.
+centred = copy.deepcopy(folded)
+with torch.no_grad():
+    centred.unembed.W_U -= centred.unembed.W_U.mean(1, keepdim=True)
+    centred.unembed.b_U -= centred.unembed.b_U.mean()
+direct, through = (part[:, 0] for part in mlp_path_expansion(centred, prompt, target))
+heads = [f"head {i}.{h}" for i in layers for h in range(full.cfg.n_heads)]
+sources = ["embedding", *heads, "MLP of layer 0", "constant"]
+paths = {source: x for source, x in zip(sources, direct.tolist(), strict=True)}
+for n in through.abs().sum(0).nonzero()[:, 0].tolist():
+    paths |= {f"{s} -> neuron 1.{n}": x for s, x in zip(sources, through[:, n].tolist(), strict=True)}
+print(f"above the average token: {sum(paths.values()):.2f}. The largest paths:")
+for path in sorted(paths, key=lambda path: -abs(paths[path]))[:14]:
+    print(f"  {paths[path]:+.2f}  {path}")
+ranked = torch.tensor(list(paths.values())).abs().sort(descending=True).values
+half = int((ranked.cumsum(0) < ranked.sum() / 2).sum()) + 1
+print(f"Half of the sum of sizes is in {half} paths of {len(ranked):,} through open gates.")
+print(f"Of the neurons of layer 1, {int((through.abs().sum(0) > 0).sum())} are open here.")
+
+# %% [markdown]
+# **What to see here.** The expansion is exact, and it names who said it. Some of it is plain: what layer 0 has written about this place goes straight to
+# the answer. But the rest is spread over many small paths with both signs. An exact sum is not yet a short explanation. And a large positive path
+# through a neuron with a negative one from another source through the *same* neuron is no disagreement: the neuron
+# adds them before it decides.
+
+# %% [markdown]
 # ### Exercise · whom does a head drive?    ●●○   8 min
 #
 # A head writes into the stream just before its layer's MLP reads it. Which neuron of the layer does it move most? In a
@@ -644,6 +1078,28 @@ def driven_neuron(model: Transformer, tokens: Int[Tensor, "batch pos"], layer: i
 
 # %% check="driven_neuron"
 check("driven_neuron")
+
+# %%
+repeats = torch.randint(1, full.cfg.d_vocab, (16, 50), generator=torch.Generator().manual_seed(0))
+repeats = torch.cat([torch.zeros(16, 1, dtype=torch.long), repeats, repeats], dim=1)
+_, cache = full.run_with_cache(repeats)
+stripes = {
+    "looks at the token before": [cache["pattern", i].diagonal(-1, 2, 3).mean((0, 2)) for i in layers],
+    "looks behind the previous occurrence": [
+        cache["pattern", i].diagonal(1 - 50, 2, 3).mean((0, 2)) for i in layers
+    ],
+}
+for what, weight in stripes.items():
+    head = torch.stack(weight).argmax().item()
+    layer, head = divmod(head, full.cfg.n_heads)
+    neuron = driven_neuron(folded, tokens[:32], layer, head)
+    print(f"head {layer}.{head} {what} (weight {weight[layer][head]:.2f}); it drives neuron {layer}.{neuron} most,")
+    print(f"    which promotes  {named(full, neuron_logits(full, layer, neuron), 6)}")
+
+# %% [markdown]
+# **What to see here.** The paper that gave us circuits ends where MLPs begin. This is how one goes on: heads move something to a place, and
+# the neurons that read it there can be listed. Most heads drive many neurons about equally; the largest is only the first of a
+# list.
 
 # %% [markdown]
 # ## Which basis is real?
@@ -689,6 +1145,53 @@ def rotate_hidden(model: Transformer, R: Float[Tensor, "d_mlp d_mlp"]) -> Transf
 # %% check="rotate_hidden"
 check("rotate_hidden")
 
+# %%
+R = torch.linalg.qr(torch.randn(full.cfg.d_mlp, full.cfg.d_mlp, generator=torch.Generator().manual_seed(0)))[0]
+some = tokens[:8]
+
+def rotate_stream(model: Transformer, R: Tensor) -> tuple[Transformer, list]:
+    """A folded model with its stream rotated by R, and hooks that give it its positions."""
+    new = copy.deepcopy(model)
+    with torch.no_grad():
+        for block in new.blocks:
+            attn, mlp, w = block.attn, block.mlp, block.ln1.w[:, None]
+            for W in (attn.W_Q, attn.W_K, attn.W_V):
+                W.copy_(R.T @ (w * W))
+            mlp.W_in.copy_(R.T @ mlp.W_in)
+            for W in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out):
+                W.copy_(W @ R)
+            block.ln1.w.fill_(1.0)
+        new.embed.W_E.copy_(new.W_E @ R)
+        new.unembed.W_U.copy_(R.T @ new.W_U)
+        new.pos_embed.W_pos.zero_()
+    places = torch.arange(some.shape[1])
+
+    def with_position(x, hook):  # positions come in behind the LayerNorm, where nothing is rotated
+        W = getattr(model, f"W_{hook.name[-1].upper()}")[hook.layer()]
+        return x + torch.einsum("pd,hde->phe", model.W_pos[places], W)
+
+    hooks = [(get_act_name(kind, layer), with_position) for kind in "qk" for layer in layers]
+    return new, hooks
+
+# A rotation that leaves the direction (1, 1, ..., 1) alone: LayerNorm subtracts what lies along it.
+d = full.cfg.d_model
+Q = torch.linalg.qr(torch.cat([torch.ones(d, 1), torch.randn(d, d - 1, generator=torch.Generator().manual_seed(1))], 1))[0]
+inner = torch.linalg.qr(torch.randn(d - 1, d - 1, generator=torch.Generator().manual_seed(2)))[0]
+turned, hooks = rotate_stream(folded, Q @ torch.block_diag(torch.ones(1, 1), inner) @ Q.T)
+with turned.hooks(hooks):
+    stream_loss = losses(turned, some).mean()
+print(f"loss as it is                     {losses(folded, some).mean():.4f} nats per token")
+print(f"with the residual stream rotated  {stream_loss:.4f}")
+print(f"with the neurons rotated          {losses(rotate_hidden(folded, R), some).mean():.4f}")
+silent = copy.deepcopy(folded)
+for block in silent.blocks:
+    block.mlp.W_out.data.zero_()
+print(f"without MLPs (only their biases)  {losses(silent, some).mean():.4f}")
+
+# %% [markdown]
+# **What to see here.** The stream can be turned as one likes, neurons cannot. (Two footnotes. LayerNorm subtracts a mean, so the
+# rotation must leave the direction of all ones alone. And positions enter behind it, so they must be handed in by hooks.)
+
 # %% [markdown]
 # ### Exercise · kurtosis    ●○○   5 min
 #
@@ -718,6 +1221,35 @@ def kurtosis(x: Float[Tensor, "n d"]) -> float:
 
 # %% check="kurtosis"
 check("kurtosis")
+
+# %%
+def kurtoses(model: Transformer, tokens: Tensor) -> dict[str, float]:
+    """The kurtosis of stream and neurons of each layer, and of both after a random rotation."""
+    (pre, post, stream), found = activations(model, tokens, "pre", "post", "resid_post"), {}
+    generator = torch.Generator().manual_seed(0)
+    for i in range(model.cfg.n_layers):
+        for what, x in (("stream", stream[i]), ("pre", pre[i]), ("neurons (post)", post[i])):
+            x = x[:, 1:].flatten(0, 1)  # without <|bos|> and the window's first token
+            turn = torch.linalg.qr(torch.randn(x.shape[1], x.shape[1], generator=generator))[0]
+            found[f"{what}, layer {i}"] = kurtosis(x)
+            found[f"{what}, layer {i}, rotated"] = kurtosis(x @ turn)
+    return found
+
+models = {"Muon and AdamW": full, "the same, seed 1": second_seed, "AdamW alone": by_adamw, "random": untrained}
+table = {what: kurtoses(model, tokens[:12]) for what, model in models.items()}
+print(f"{'':<30}" + "".join(f"{what:>18}" for what in table))
+for what in table["random"]:
+    print(f"{what:<30}" + "".join(f"{values[what]:>18.2f}" for values in table.values()))
+
+# %% [markdown]
+# **What to see here.** After a random rotation everything looks like a bell curve, kurtosis 3: that is the control. Neurons are far from
+# it, as a ReLU makes them: even with random weights they are above 3. The stream is nearer to 3, but not at it. So it
+# is *nearly* without a preferred basis, as Elhage and others (2023) found. They blame Adam, whose steps are
+# taken coordinate by coordinate. Here is an experiment of our own, with two runs and one, so read it with care: our attention
+# matrices are trained by Muon, which treats a matrix as a whole, the rest by AdamW; and once all by AdamW. If Adam on the attention
+# matrices were the cause, the third column should stand out in the rows of the stream. Compare it with the difference between the first two, which
+# is chance. (In all three AdamW trains the embeddings and the MLPs, which write into the stream, too. And LayerNorm's own $w$ acts on
+# coordinates. The experiment does not clear Adam.)
 
 # %% [markdown]
 # ## Vectors as tokens
@@ -755,6 +1287,38 @@ def vocabulary_space(
 # %% check="vocabulary_space"
 check("vocabulary_space")
 
+# %%
+E = folded.W_E
+gram = E.T @ E
+nearness = (gram.trace() / (gram.norm() * len(gram) ** 0.5)).item()
+noise = torch.randn(E.shape, generator=torch.Generator().manual_seed(0))
+control = ((noise.T @ noise).trace() / ((noise.T @ noise).norm() * len(gram) ** 0.5)).item()
+print(f"cosine of EᵀE with the identity: {nearness:.2f}; for random embeddings {control:.2f}\n")
+
+for layer, neuron in [(0, 453), (0, 702), (1, 593), (1, 953)]:
+    key = folded.W_in[layer, :, neuron][None]
+    print(f"key of neuron {layer}.{neuron}")
+    for way, inverse in (("transpose", False), ("pseudo-inverse", True)):
+        weights = vocabulary_space(E, key, inverse)[0]
+        print(f"    {way:<15} {named(full, weights / weights.std(), 6)}")
+
+# How often does the first token of a key's list be among those that really drive the neuron most?
+kept = torch.arange(full.cfg.d_mlp)
+top_tokens = {}
+for layer in layers:
+    best = pres[layer].flatten(0, 1).argmax(0)
+    at = tokens.flatten()[best]
+    for way, inverse in (("transpose", False), ("pseudo-inverse", True)):
+        lists = vocabulary_space(E, folded.W_in[layer].T, inverse).topk(10).indices
+        shuffled_at = at[torch.randperm(len(at), generator=torch.Generator().manual_seed(0))]
+        hit, chance = ((lists == x[:, None]).any(1).float().mean() for x in (at, shuffled_at))
+        print(f"layer {layer}, {way}: the token that drives a neuron most is in its key's top ten for {hit:.1%} (shuffled {chance:.1%})")
+
+# %% [markdown]
+# **What to see here.** $E^\top E$ is not far from a multiple of the identity, and not near it: with random embeddings it would be nearer. The two ways agree on much, not on all. For
+# layer 0 a key's list of tokens says a good deal about what drives the neuron, and for layer 1 little: by then the stream holds mostly what
+# layer 0 has written, and a token's embedding is a small part of it. Read in vocabulary space what stands next to the vocabulary.
+
 # %% [markdown]
 # ## Another seed
 #
@@ -789,3 +1353,83 @@ def neuron_partners(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"]) -> Flo
 
 # %% check="neuron_partners"
 check("neuron_partners")
+
+# %%
+others = activations(second_seed, tokens[:64], "post")[0]
+quantiles = torch.linspace(0, 1, 201)
+curves = {}
+for layer in layers:
+    ours, theirs = (x[layer][:64].flatten(0, 1) for x in (posts, others))
+    turned = theirs @ R  # a rotated baseline: the same space, other axes
+    found = neuron_partners(ours, theirs)
+    control = neuron_partners(ours, turned)
+    curves |= {f"layer {layer}": found, f"layer {layer}, rotated": control}
+    print(
+        f"layer {layer}: a partner with correlation above 0.5 for {(found > 0.5).float().mean():.1%} of the neurons; "
+        f"if the other's neurons are rotated {(control > 0.5).float().mean():.1%}"
+    )
+plots.lines(
+    {what: (x.quantile(quantiles), 1 - quantiles) for what, x in curves.items()},
+    "Are the same neurons found from another random start?",
+    "largest correlation with a neuron of the second seed",
+    "share of the neurons that reach it",
+    ax=plots.axes(size=(7.5, 3.8)),
+)
+for layer, neuron, description, _ in named_neurons():
+    print(f"neuron {layer}.{neuron} ({description}): partner with {curves[f'layer {layer}'][neuron]:.2f}")
+
+# %% [markdown]
+# **What to see here.** Some neurons are found again, most are not; and the rotated baseline shows that a correlation of 0.3 or so means nothing. Gurnee and others (2024)
+# found 1 to 5% of the neurons of GPT-2 models from five seeds universal by a stricter measure. The neurons that you named are mostly among those found
+# again: what has a name tends to be what a second run finds, too.
+
+# %% [markdown]
+# ## What you have shown
+
+# %%
+rows = [
+    ("folding LayerNorm moves a logit by at most", f"{(before - after).abs().max():.1e}", "-"),
+    ("path expansion of a logit: error", f"{error:.1e}", "-"),
+    ("active neurons per token, layer 0 and 1", "  ".join(f"{x:.0%}" for x in shares), "10 to 50%"),
+    *(
+        (f"value's top token comes next, layer {i}", f"{value_agreement(full, tokens, i).float().mean():.1%}",
+         "near 0%" if i == 0 else "3.5%")
+        for i in layers
+    ),
+    ("nobody's own word, layer 1", f"{composed_share(full, tokens[:16], 1):.0%}", "68% and more"),
+    *(
+        (f"F1 above 0.5, layer {i}: neurons, random directions",
+         "  ".join(f"{(scores[f'layer {i}{w}'][0] > 0.5).float().mean():.1%}" for w in ("", ", random directions")), "-")
+        for i in layers
+    ),
+    ("kurtosis of the last stream, three trainings",
+     "  ".join(f"{table[m]['stream, layer 1']:.1f}" for m in list(models)[:3]), "above 3 by Adam"),
+    *(
+        (f"partner in the second seed, layer {i}", f"{(curves[f'layer {i}'] > 0.5).float().mean():.0%}", "few")
+        for i in layers
+    ),
+]
+print(f"{'':<52} {'here':>14}   {'papers'}")
+for what, here, there in rows:
+    print(f"{what:<52} {here:>14}   {there}")
+
+# %% [markdown]
+# | claim | where it is from | what to compare |
+# |---|---|---|
+# | An MLP is a sum of keys and values | Geva et al., 2021 | your identities, exact |
+# | Upper layers' values say what comes next | the same | agreement by layer, beside its control. Two layers are too few for "upper" |
+# | A layer's word is mostly a compromise | the same | the share that is nobody's own |
+# | What MLPs write promotes, rather than suppresses | Geva et al., 2022 | pushes up and down on the right token |
+# | LayerNorm folds away but for a scale | TransformerLens; Elhage et al., 2021 | logits before and after |
+# | Neurons are privileged, the stream is nearly not | Elhage et al., 2023 | rotation, kurtosis beside the rotated control |
+# | and Adam is why | the same | one experiment, three trainings, not conclusive |
+# | Keys and values can be read as tokens | Dar et al., 2022 | hits by layer, transpose and pseudo-inverse, shuffled |
+# | Some neurons are universal | Gurnee et al., 2024 | partners beside the rotated baseline |
+#
+# **Read on.** Mor Geva and others, *Transformer Feed-Forward Layers Are Key-Value Memories* (2021) and *Transformer Feed-Forward Layers
+# Build Predictions by Promoting Concepts in the Vocabulary Space* (2022). Nelson Elhage and others, *Privileged Bases in the Transformer
+# Residual Stream* (2023). Guy Dar and others, *Analyzing Transformers in Embedding Space* (2022). Wes Gurnee and others, *Universal Neurons
+# in GPT2 Language Models* (2024). Most neurons here have no name: the next chapter asks whether they are the right thing to look at.
+
+# %%
+progress()
