@@ -201,7 +201,7 @@ for layer in layers:
 
 # %% exercise="folds_away"
 def folds_away(step: str) -> bool:
-    """Whether a step, "layer mean", "layer scale", ..., "batch bias", can be folded into weights."""
+    """Whether a step, "layer mean", "layer scale", ..., "batch bias", folds into weights."""
     ### BEGIN SOLUTION
     return step != "layer scale"
     ### END SOLUTION
@@ -331,11 +331,12 @@ plots.histogram(
 def frozen_scale_logits(
     model: Transformer, tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "n_parts batch pos d_vocab"]:
-    """What each part adds to the logits at the final scale of this run; last, what does not depend on the text."""
+    """What each part adds to the logits at this run's final scale; last, a constant."""
     ### BEGIN SOLUTION
     _, cache = model.run_with_cache(tokens)
     layers = range(model.cfg.n_layers)
-    parts = [cache["embed"], *(cache[name, layer] for layer in layers for name in ("attn_out", "mlp_out"))]
+    written = [cache[name, layer] for layer in layers for name in ("attn_out", "mlp_out")]
+    parts = [cache["embed"], *written]
     final = cache["resid_post", -1]
     scale = (final.var(-1, unbiased=False, keepdim=True) + model.cfg.eps).sqrt()
     ln, W_U = model.ln_final, model.W_U
@@ -374,8 +375,8 @@ print(f"\nAt {share:.0%} of the places, another part comes first if LayerNorm is
 
 # %% [markdown]
 # **What to see here.** With the scale held, the parts add up. Without LayerNorm the numbers are in other units: they are too
-# large by the final scale, which differs from place to place, and lack $w$. On average the order of the parts may survive; at single
-# places it need not, and their sum is not the logits.
+# large by about the final scale, which differs from place to place, and lack $w$. In this model the order of the parts mostly survives that; their sizes and their
+# sum do not. And notice who speaks: the MLP of layer 0 adds most, and attention in layer 0 nearly nothing by itself. It works through others.
 
 # %% [markdown]
 # ## Neurons: keys and values
@@ -442,7 +443,7 @@ print(f"mean length: largest {largest:.2f}, tenth {tenth:.2f}, hundredth {hundre
 
 # %% exercise="neuron_logits"
 def neuron_logits(model: Transformer, layer: int, neuron: int) -> Float[Tensor, "d_vocab"]:
-    """What a neuron's value adds to the logits, per unit of its activation, at a final scale of 1."""
+    """What a neuron's value adds to the logits, per unit of activation, at a final scale of 1."""
     ### BEGIN SOLUTION
     value = model.W_out[layer, neuron]
     return (value - value.mean()) * model.ln_final.w @ model.W_U
@@ -460,8 +461,9 @@ for layer, neuron, _ in opening:
     print(f"    suppresses  {named(full, logits, 7, largest=False)}")
 
 # %% [markdown]
-# **What to see here.** A value speaks the language of the vocabulary: in the last layer one can often read off what it is for. In the
-# first layer less so, as its value is read by the second layer too.
+# **What to see here.** In the last layer one can often read off what a value is for: behind the name of a method comes `self`. In the first
+# layer less so, as its values are read by the second layer too. And what a value *suppresses* is often an odd mixture, such as bytes that
+# occur in no ordinary text.
 
 # %% [markdown]
 # ### Exercise · where a neuron fires    ●○○   6 min
@@ -528,7 +530,7 @@ cards([show_places(full, tokens[:64], *which) for which in [(0, 702), (1, 953), 
 def max_activating_input(
     model: Transformer, tokens: Int[Tensor, "pos"], layer: int, neuron: int
 ) -> Int[Tensor, "pos"]:
-    """Tokens of which no single one (but the first) can be changed to drive the neuron more at the end."""
+    """Tokens of which no single one (but the first) can be changed to drive the neuron more."""
     ### BEGIN SOLUTION
     def drive(batch):
         _, cache = model.run_with_cache(batch, names_filter=get_act_name("pre", layer))
@@ -621,7 +623,8 @@ common = torch.bincount(tokens.flatten(), minlength=full.cfg.d_vocab).topk(120).
 kinds = {
     "syntax": {name: looking[name] for name in CLASSES},
     "token": {f"token {full.to_string(t)!r}": tokens == t for t in common},
-    "place": {f"{side} {name}": looking.where(f"{side} {name}") for name in CLASSES for side in ("after", "before")}
+    "place": {f"after {name}": looking.where(f"after {name}") for name in CLASSES}
+    | {f"before {name}": looking.where(f"before {name}") for name in CLASSES}
     | {f"indented by {n}": looking["indent"] == n for n in (0, 4, 8, 12, 16)}
     | {f"in {n} or more brackets": looking["bracket_depth"] >= n for n in (1, 2, 3)},
 }
@@ -635,7 +638,7 @@ kind_of, class_names = [kind for kind, *_ in every], [name for _, name, _ in eve
 labels = torch.stack([inside[:96].flatten() for *_, inside in every], dim=1)
 
 def best_names(activation: Tensor) -> tuple[Tensor, Tensor]:
-    """The F1 of each neuron for the name that fits it best, on the second half of the text, and that name."""
+    """The F1 of each neuron for its best name, on the second half of the text, and that name."""
     first, second = activation[:96].flatten(0, 1).chunk(2)
     first_labels, second_labels = labels.chunk(2)
     fitted = torch.zeros(activation.shape[-1], labels.shape[1])
@@ -696,11 +699,14 @@ ax.set_yscale("log")
 ax.set_ylim(1e-3, 1);
 
 # %% [markdown]
-# **What to see here.** A few neurons have a name that fits, far more than among random directions, where none does. But they are
-# *few*: most neurons of this model have no name in our list, at any threshold. In layer 0 good names are mostly single
-# tokens; in layer 1 more of them say what stands *before* or comes *next*, which one position cannot know alone. A
-# neuron without a name need not be without meaning: our list may lack it, or the meaning may be spread over many neurons (chapter
-# 6). What surprised us: no whole syntax class, such as "comment", has a neuron of its own.
+# **What to see here.** In layer 1 a twentieth of the neurons has a name with an $F_1$ above 0.5, ten times as many as among random
+# directions. In layer 0 there is hardly a difference: what its MLP reads is little more than the embedding of the token, and a
+# random direction singles out some token, too. Only the very best names are the neurons' own. (With random weights in *all* of the model, no name fits: so random
+# directions in a trained stream are the harder control, and the fair one.)
+#
+# And they are *few*. Most neurons have no name in our list, at any threshold. The best names are single tokens; a place or a class comes seldom, and no
+# whole class such as "comment" has a neuron of its own. A neuron without a name need not be without meaning: our list may
+# lack it, or a meaning may be spread over many neurons (chapter 6).
 
 # %% [markdown]
 # ### Exercise · find three neurons with a name    ●●●   20 min
@@ -728,7 +734,7 @@ ax.set_ylim(1e-3, 1);
 
 # %% exercise="named_neurons"
 def named_neurons() -> list[tuple[int, int, str, float]]:
-    """Three neurons (layer, neuron, description, threshold) that fire where the description holds."""
+    """Three neurons (layer, neuron, description, threshold) that fire where it holds."""
     ### BEGIN SOLUTION
     return [
         (0, 453, "token 'def' & keyword", 4.5),
@@ -771,8 +777,8 @@ for layer, neuron, description, threshold in named_neurons():
 def active_share(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "n_layers"]:
     """The mean share of each layer's neurons whose activation is above 0."""
     ### BEGIN SOLUTION
-    _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("mlp.hook_post"))
     layers = range(model.cfg.n_layers)
+    _, cache = model.run_with_cache(tokens, names_filter=[get_act_name("post", i) for i in layers])
     return torch.stack([(cache["post", layer] > 0).float().mean() for layer in layers])
     ### END SOLUTION
 
@@ -800,7 +806,7 @@ check("active_share")
 def value_agreement(
     model: Transformer, tokens: Int[Tensor, "batch pos"], layer: int
 ) -> Bool[Tensor, "d_mlp"]:
-    """For each neuron, whether its value's top token comes next in the context that drives it most."""
+    """For each neuron, whether its value's top token comes next where it is driven most."""
     ### BEGIN SOLUTION
     _, cache = model.run_with_cache(tokens, names_filter=get_act_name("pre", layer))
     best = cache["pre", layer][:, :-1].flatten(0, 1).argmax(0)
@@ -827,21 +833,23 @@ def agreement(layer: int, following: Tensor, k: int) -> float:
     return (following[:, 1:].flatten()[best][:, None] == tops).any(1).float().mean().item()
 
 print("                                                   layer 0   layer 1")
+agree = [value_agreement(full, tokens, i).float().mean() for i in layers]
 rows = {
     "active neurons per token": shares.tolist(),
-    "the value's top token comes next": [value_agreement(full, tokens, i).float().mean() for i in layers],
+    "the value's top token comes next": agree,
     "one of its ten top tokens comes next": [agreement(i, tokens, 10) for i in layers],
     "control: top token, another place's next token": [agreement(i, shuffled, 1) for i in layers],
     "control: ten top tokens, the same": [agreement(i, shuffled, 10) for i in layers],
 }
 for what, values in rows.items():
     print(f"{what:<48}  {values[0]:>8.2%}  {values[1]:>8.2%}")
-print(f"one token in {full.cfg.d_vocab:,} by chance: {1 / full.cfg.d_vocab:.3%}; the commonest token: {commonest:.2%}")
+print(f"one token of {full.cfg.d_vocab:,}: {1 / full.cfg.d_vocab:.3%}; the commonest: {commonest:.2%}")
 
 # %% [markdown]
 # **What to see here.** Geva and others report agreement near 0% in layers 1 to 10 of 16, rising to 3.5% in the last, against 0.0004% by
-# chance. In our last layer it is higher, in the first one it is at the controls. That fits their claim that *upper* layers predict. But ours is
-# a weak test of it: with two layers, "upper" means "last", and the last layer is also the one whose values go nowhere but to the logits.
+# chance. In our last layer it is higher, with 2,048 tokens to choose from instead of a quarter of a million; in the first one lower, yet above its
+# control. That fits their claim that *upper* layers predict. But ours is a weak test of it: with two layers, "upper" means
+# "last", and the last layer is also the one whose values go nowhere but to the logits.
 
 # %% [markdown]
 # ### Exercise · one memory's word, or nobody's?    ●●○   10 min
@@ -879,7 +887,7 @@ check("composed_share")
 # %%
 for layer in layers:
     share = composed_share(full, tokens[:16], layer)
-    print(f"layer {layer}: at {share:.0%} of the places its top token is no active neuron's own (Geva: at least 68%)")
+    print(f"layer {layer}: at {share:.0%} of the places its top token is no active neuron's own")
 
 # Promotion against suppression: what do neurons do to the token that comes next, and to all others?
 right = W[:, tokens[:16, 1:]].movedim(0, -1) - W.mean(1)  # [row pos d_model], against the average
@@ -987,14 +995,15 @@ for what, x in [*((f"layer {i}", full.W_out[i]) for i in layers), ("random", noi
 def mlp_path_expansion(
     model: Transformer, tokens: Int[Tensor, "batch pos"], target: Int[Tensor, "batch"]
 ) -> tuple[Float[Tensor, "n_sources batch"], Float[Tensor, "n_sources batch d_mlp"]]:
-    """The logit of each text's target at the last position as a sum over paths: direct, and through neurons."""
+    """The logit of each text's target at the end as a sum over paths: direct, and through neurons."""
     ### BEGIN SOLUTION
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     _, cache = model.run_with_cache(tokens)
     attns, mlps = [block.attn for block in model.blocks], [block.mlp for block in model.blocks]
-    embed, mid, final = (cache[name][:, -1] for name in ("embed", ("resid_mid", -1), ("resid_post", -1)))
-    heads = [cache["result", layer][:, -1, head] for layer in range(n_layers) for head in range(n_heads)]
-    earlier = [cache["post", layer][:, -1] @ mlps[layer].W_out for layer in range(n_layers - 1)]
+    embed, mid, final = cache["embed"], cache["resid_mid", -1], cache["resid_post", -1]
+    embed, mid, final = (x[:, -1] for x in (embed, mid, final))
+    heads = [cache["result", i][:, -1, head] for i in range(n_layers) for head in range(n_heads)]
+    earlier = [cache["post", i][:, -1] @ mlps[i].W_out for i in range(n_layers - 1)]
     constant = sum(attn.b_O for attn in attns) + sum(mlp.b_out for mlp in mlps[:-1])
     sources = torch.stack([embed, *heads, *earlier, constant.expand_as(embed)])
 
@@ -1015,13 +1024,15 @@ check("mlp_path_expansion")
 # One prediction that a Python programmer understands at sight:
 
 # %%
-prompt = full.to_tokens("class Stack:\n    def push(self, item):\n        self.items.append(item)\n\n    def pop(")
+text = "class Stack:\n    def push(self, item):\n        self.items.append(item)\n\n    def pop("
+prompt = full.to_tokens(text)
 logits = folded(prompt)[0, -1]
 target = logits.argmax()[None]
 direct, through = mlp_path_expansion(folded, prompt, target)
-error = (direct.sum() + through.sum() - logits[target]).abs().item()
+path_error = (direct.sum() + through.sum() - logits[target]).abs().item()
 print(f"{full.to_string(prompt[0, 1:])}·{full.to_string(target)}·\n")
-print(f"logit {logits[target].item():.3f}, sum of {direct.numel() + through.numel():,} paths, error {error:.1e}")
+n_paths = direct.numel() + through.numel()
+print(f"logit {logits[target].item():.3f}, sum of {n_paths:,} paths, error {path_error:.1e}")
 print(f"probability {logits.softmax(-1)[target].item():.0%}\n")
 
 # All that every token gets alike says nothing of this one: subtract the mean over the whole vocabulary.
@@ -1034,7 +1045,8 @@ heads = [f"head {i}.{h}" for i in layers for h in range(full.cfg.n_heads)]
 sources = ["embedding", *heads, "MLP of layer 0", "constant"]
 paths = {source: x for source, x in zip(sources, direct.tolist(), strict=True)}
 for n in through.abs().sum(0).nonzero()[:, 0].tolist():
-    paths |= {f"{s} -> neuron 1.{n}": x for s, x in zip(sources, through[:, n].tolist(), strict=True)}
+    values = zip(sources, through[:, n].tolist(), strict=True)
+    paths |= {f"{source} -> neuron 1.{n}": x for source, x in values}
 print(f"above the average token: {sum(paths.values()):.2f}. The largest paths:")
 for path in sorted(paths, key=lambda path: -abs(paths[path]))[:14]:
     print(f"  {paths[path]:+.2f}  {path}")
@@ -1044,10 +1056,11 @@ print(f"Half of the sum of sizes is in {half} paths of {len(ranked):,} through o
 print(f"Of the neurons of layer 1, {int((through.abs().sum(0) > 0).sum())} are open here.")
 
 # %% [markdown]
-# **What to see here.** The expansion is exact, and it names who said it. Some of it is plain: what layer 0 has written about this place goes straight to
-# the answer. But the rest is spread over many small paths with both signs. An exact sum is not yet a short explanation. And a large positive path
-# through a neuron with a negative one from another source through the *same* neuron is no disagreement: the neuron
-# adds them before it decides.
+# **What to see here.** The expansion is exact, and it names who said it. What layer 0 has written about this place (an opening
+# bracket) goes straight to the answer: behind `(` often comes `self`. A head of layer 1 looks back, and with layer 0 it opens neurons of layer 1, among
+# them 1.211, which fires behind the name of a method. The rest is spread over many small paths with both signs: an exact sum is not yet
+# a short explanation. (A positive and a negative path through the *same* neuron are no disagreement. A
+# neuron adds up what it reads, with its bias among the constants, before it fires.)
 
 # %% [markdown]
 # ### Exercise · whom does a head drive?    ●●○   8 min
@@ -1066,8 +1079,10 @@ print(f"Of the neurons of layer 1, {int((through.abs().sum(0) > 0).sum())} are o
 # </details>
 
 # %% exercise="driven_neuron"
-def driven_neuron(model: Transformer, tokens: Int[Tensor, "batch pos"], layer: int, head: int) -> int:
-    """The neuron of a folded model's layer whose pre-activation a head of that layer moves most."""
+def driven_neuron(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], layer: int, head: int
+) -> int:
+    """The neuron of a folded model's layer whose `pre` a head of that layer moves most."""
     ### BEGIN SOLUTION
     names = [get_act_name("result", layer), get_act_name("resid_mid", layer)]
     _, cache = model.run_with_cache(tokens, names_filter=names)
@@ -1083,18 +1098,17 @@ check("driven_neuron")
 repeats = torch.randint(1, full.cfg.d_vocab, (16, 50), generator=torch.Generator().manual_seed(0))
 repeats = torch.cat([torch.zeros(16, 1, dtype=torch.long), repeats, repeats], dim=1)
 _, cache = full.run_with_cache(repeats)
+offsets = {"looks at the token before": -1, "looks behind the previous occurrence": 1 - 50}
 stripes = {
-    "looks at the token before": [cache["pattern", i].diagonal(-1, 2, 3).mean((0, 2)) for i in layers],
-    "looks behind the previous occurrence": [
-        cache["pattern", i].diagonal(1 - 50, 2, 3).mean((0, 2)) for i in layers
-    ],
+    what: [cache["pattern", i].diagonal(offset, 2, 3).mean((0, 2)) for i in layers]
+    for what, offset in offsets.items()
 }
 for what, weight in stripes.items():
     head = torch.stack(weight).argmax().item()
     layer, head = divmod(head, full.cfg.n_heads)
     neuron = driven_neuron(folded, tokens[:32], layer, head)
-    print(f"head {layer}.{head} {what} (weight {weight[layer][head]:.2f}); it drives neuron {layer}.{neuron} most,")
-    print(f"    which promotes  {named(full, neuron_logits(full, layer, neuron), 6)}")
+    print(f"head {layer}.{head} {what} (weight {weight[layer][head]:.2f})")
+    print(f"    and drives neuron {layer}.{neuron} most, which promotes  {named(full, neuron_logits(full, layer, neuron), 6)}")
 
 # %% [markdown]
 # **What to see here.** The paper that gave us circuits ends where MLPs begin. This is how one goes on: heads move something to a place, and
@@ -1130,7 +1144,7 @@ for what, weight in stripes.items():
 
 # %% exercise="rotate_hidden"
 def rotate_hidden(model: Transformer, R: Float[Tensor, "d_mlp d_mlp"]) -> Transformer:
-    """A copy of the model whose MLPs' hidden layers are rotated by R before the ReLU, and back after it."""
+    """A copy of the model whose neurons are rotated by R before the ReLU, and back after it."""
     ### BEGIN SOLUTION
     new = copy.deepcopy(model)
     with torch.no_grad():
@@ -1146,8 +1160,10 @@ def rotate_hidden(model: Transformer, R: Float[Tensor, "d_mlp d_mlp"]) -> Transf
 check("rotate_hidden")
 
 # %%
-R = torch.linalg.qr(torch.randn(full.cfg.d_mlp, full.cfg.d_mlp, generator=torch.Generator().manual_seed(0)))[0]
-some = tokens[:8]
+def random_rotation(n: int, seed: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(seed)))[0]
+
+R, some = random_rotation(full.cfg.d_mlp, 0), tokens[:8]
 
 def rotate_stream(model: Transformer, R: Tensor) -> tuple[Transformer, list]:
     """A folded model with its stream rotated by R, and hooks that give it its positions."""
@@ -1175,9 +1191,9 @@ def rotate_stream(model: Transformer, R: Tensor) -> tuple[Transformer, list]:
 
 # A rotation that leaves the direction (1, 1, ..., 1) alone: LayerNorm subtracts what lies along it.
 d = full.cfg.d_model
-Q = torch.linalg.qr(torch.cat([torch.ones(d, 1), torch.randn(d, d - 1, generator=torch.Generator().manual_seed(1))], 1))[0]
-inner = torch.linalg.qr(torch.randn(d - 1, d - 1, generator=torch.Generator().manual_seed(2)))[0]
-turned, hooks = rotate_stream(folded, Q @ torch.block_diag(torch.ones(1, 1), inner) @ Q.T)
+Q = torch.linalg.qr(torch.cat([torch.ones(d, 1), random_rotation(d, 1)[:, 1:]], dim=1))[0]
+inner = torch.block_diag(torch.ones(1, 1), random_rotation(d - 1, 2))
+turned, hooks = rotate_stream(folded, Q @ inner @ Q.T)
 with turned.hooks(hooks):
     stream_loss = losses(turned, some).mean()
 print(f"loss as it is                     {losses(folded, some).mean():.4f} nats per token")
@@ -1235,11 +1251,12 @@ def kurtoses(model: Transformer, tokens: Tensor) -> dict[str, float]:
             found[f"{what}, layer {i}, rotated"] = kurtosis(x @ turn)
     return found
 
-models = {"Muon and AdamW": full, "the same, seed 1": second_seed, "AdamW alone": by_adamw, "random": untrained}
+models = {"Muon and AdamW": full, "seed 1": second_seed, "AdamW alone": by_adamw}
+models["random"] = untrained
 table = {what: kurtoses(model, tokens[:12]) for what, model in models.items()}
-print(f"{'':<30}" + "".join(f"{what:>18}" for what in table))
+print(f"{'':<32}" + "".join(f"{what:>16}" for what in table))
 for what in table["random"]:
-    print(f"{what:<30}" + "".join(f"{values[what]:>18.2f}" for values in table.values()))
+    print(f"{what:<32}" + "".join(f"{values[what]:>16.2f}" for values in table.values()))
 
 # %% [markdown]
 # **What to see here.** After a random rotation everything looks like a bell curve, kurtosis 3: that is the control. Neurons are far from
@@ -1247,9 +1264,9 @@ for what in table["random"]:
 # is *nearly* without a preferred basis, as Elhage and others (2023) found. They blame Adam, whose steps are
 # taken coordinate by coordinate. Here is an experiment of our own, with two runs and one, so read it with care: our attention
 # matrices are trained by Muon, which treats a matrix as a whole, the rest by AdamW; and once all by AdamW. If Adam on the attention
-# matrices were the cause, the third column should stand out in the rows of the stream. Compare it with the difference between the first two, which
-# is chance. (In all three AdamW trains the embeddings and the MLPs, which write into the stream, too. And LayerNorm's own $w$ acts on
-# coordinates. The experiment does not clear Adam.)
+# matrices were the cause, the third column should stand out in the rows of the stream. It does not: the first two, which differ by chance alone, are further
+# apart. But that does not clear Adam. In all three it trains the embeddings and the MLPs, which write into the stream, too; and
+# LayerNorm's own $w$ acts on coordinates. (The third model is also the worst of the three: it has no induction head.)
 
 # %% [markdown]
 # ## Vectors as tokens
@@ -1277,9 +1294,11 @@ for what in table["random"]:
 
 # %% exercise="vocabulary_space"
 def vocabulary_space(
-    W_E: Float[Tensor, "d_vocab d_model"], vectors: Float[Tensor, "n d_model"], pseudo_inverse: bool
+    W_E: Float[Tensor, "d_vocab d_model"],
+    vectors: Float[Tensor, "n d_model"],
+    pseudo_inverse: bool,
 ) -> Float[Tensor, "n d_vocab"]:
-    """Vectors of the stream as weights over tokens: dot products, or the smallest mixture that gives them."""
+    """Vectors as weights over tokens: dot products, or the smallest mixture that gives them."""
     ### BEGIN SOLUTION
     return vectors @ (torch.linalg.pinv(W_E) if pseudo_inverse else W_E.T)
     ### END SOLUTION
@@ -1303,8 +1322,7 @@ for layer, neuron in [(0, 453), (0, 702), (1, 593), (1, 953)]:
         print(f"    {way:<15} {named(full, weights / weights.std(), 6)}")
 
 # How often does the first token of a key's list be among those that really drive the neuron most?
-kept = torch.arange(full.cfg.d_mlp)
-top_tokens = {}
+print("\nthe token at which a neuron is driven most is among the ten first of its key")
 for layer in layers:
     best = pres[layer].flatten(0, 1).argmax(0)
     at = tokens.flatten()[best]
@@ -1312,12 +1330,13 @@ for layer in layers:
         lists = vocabulary_space(E, folded.W_in[layer].T, inverse).topk(10).indices
         shuffled_at = at[torch.randperm(len(at), generator=torch.Generator().manual_seed(0))]
         hit, chance = ((lists == x[:, None]).any(1).float().mean() for x in (at, shuffled_at))
-        print(f"layer {layer}, {way}: the token that drives a neuron most is in its key's top ten for {hit:.1%} (shuffled {chance:.1%})")
+        print(f"layer {layer}, by the {way:<14}: {hit:>5.1%} of the neurons (shuffled {chance:.1%})")
 
 # %% [markdown]
-# **What to see here.** $E^\top E$ is not far from a multiple of the identity, and not near it: with random embeddings it would be nearer. The two ways agree on much, not on all. For
-# layer 0 a key's list of tokens says a good deal about what drives the neuron, and for layer 1 little: by then the stream holds mostly what
-# layer 0 has written, and a token's embedding is a small part of it. Read in vocabulary space what stands next to the vocabulary.
+# **What to see here.** $E^\top E$ is not far from a multiple of the identity, and not near it: with random embeddings it would be nearer. Still the transpose does better than the pseudo-inverse,
+# which gives more weight to rare directions. For layer 0 a key's list of tokens says a good deal about what drives the neuron; for layer 1
+# nearly nothing: by then the stream holds mostly what layer 0 has written, and a token's embedding is a small part of it. Read in
+# vocabulary space what stands next to the vocabulary.
 
 # %% [markdown]
 # ## Another seed
@@ -1364,10 +1383,8 @@ for layer in layers:
     found = neuron_partners(ours, theirs)
     control = neuron_partners(ours, turned)
     curves |= {f"layer {layer}": found, f"layer {layer}, rotated": control}
-    print(
-        f"layer {layer}: a partner with correlation above 0.5 for {(found > 0.5).float().mean():.1%} of the neurons; "
-        f"if the other's neurons are rotated {(control > 0.5).float().mean():.1%}"
-    )
+    share, chance = ((x > 0.5).float().mean() for x in (found, control))
+    print(f"layer {layer}: a partner above 0.5 for {share:.1%} of the neurons (rotated {chance:.1%})")
 plots.lines(
     {what: (x.quantile(quantiles), 1 - quantiles) for what, x in curves.items()},
     "Are the same neurons found from another random start?",
@@ -1376,37 +1393,33 @@ plots.lines(
     ax=plots.axes(size=(7.5, 3.8)),
 )
 for layer, neuron, description, _ in named_neurons():
-    print(f"neuron {layer}.{neuron} ({description}): partner with {curves[f'layer {layer}'][neuron]:.2f}")
+    correlation = curves[f"layer {layer}"][neuron]
+    print(f"neuron {layer}.{neuron} ({description}): its partner {correlation:.2f}")
 
 # %% [markdown]
-# **What to see here.** Some neurons are found again, most are not; and the rotated baseline shows that a correlation of 0.3 or so means nothing. Gurnee and others (2024)
-# found 1 to 5% of the neurons of GPT-2 models from five seeds universal by a stricter measure. The neurons that you named are mostly among those found
-# again: what has a name tends to be what a second run finds, too.
+# **What to see here.** In layer 1 a fifth of the neurons is found again, in layer 0 hardly any; most are not. The rotated baseline shows that a correlation of 0.3
+# or so means nothing: among a thousand axes one always fits a little. Gurnee and others (2024) found 1 to 5% of the neurons of GPT-2
+# models from five seeds universal, by a stricter measure. (Ours are two seeds on the same batches of text but for their order.)
 
 # %% [markdown]
 # ## What you have shown
 
 # %%
+def share_above(f1: Tensor) -> str:
+    return f"{(f1 > 0.5).float().mean():.1%}"
+
 rows = [
     ("folding LayerNorm moves a logit by at most", f"{(before - after).abs().max():.1e}", "-"),
-    ("path expansion of a logit: error", f"{error:.1e}", "-"),
+    ("path expansion of a logit: error", f"{path_error:.1e}", "-"),
     ("active neurons per token, layer 0 and 1", "  ".join(f"{x:.0%}" for x in shares), "10 to 50%"),
-    *(
-        (f"value's top token comes next, layer {i}", f"{value_agreement(full, tokens, i).float().mean():.1%}",
-         "near 0%" if i == 0 else "3.5%")
-        for i in layers
-    ),
+    ("value's top token comes next, layer 0", f"{agree[0]:.1%}", "near 0%"),
+    ("value's top token comes next, layer 1", f"{agree[1]:.1%}", "3.5%"),
     ("nobody's own word, layer 1", f"{composed_share(full, tokens[:16], 1):.0%}", "68% and more"),
+    *((f"F1 above 0.5, {what}", share_above(f1), "-") for what, (f1, _) in scores.items()),
+    *((f"partner in the second seed, {what}", share_above(x), "-") for what, x in curves.items()),
     *(
-        (f"F1 above 0.5, layer {i}: neurons, random directions",
-         "  ".join(f"{(scores[f'layer {i}{w}'][0] > 0.5).float().mean():.1%}" for w in ("", ", random directions")), "-")
-        for i in layers
-    ),
-    ("kurtosis of the last stream, three trainings",
-     "  ".join(f"{table[m]['stream, layer 1']:.1f}" for m in list(models)[:3]), "above 3 by Adam"),
-    *(
-        (f"partner in the second seed, layer {i}", f"{(curves[f'layer {i}'] > 0.5).float().mean():.0%}", "few")
-        for i in layers
+        (f"kurtosis of the last stream, {what}", f"{values['stream, layer 1']:.1f}", "-")
+        for what, values in table.items()
     ),
 ]
 print(f"{'':<52} {'here':>14}   {'papers'}")
