@@ -843,7 +843,7 @@ rows = {
 }
 for what, values in rows.items():
     print(f"{what:<48}  {values[0]:>8.2%}  {values[1]:>8.2%}")
-print(f"one token of {full.cfg.d_vocab:,}: {1 / full.cfg.d_vocab:.3%}; the commonest: {commonest:.2%}")
+print(f"one token of all: {1 / full.cfg.d_vocab:.3%}; the commonest token: {commonest:.2%}")
 
 # %% [markdown]
 # **What to see here.** Geva and others report agreement near 0% in layers 1 to 10 of 16, rising to 3.5% in the last, against 0.0004% by
@@ -896,7 +896,7 @@ for layer in layers:
     up, down = push.clamp(min=0).sum(-1).mean(), push.clamp(max=0).sum(-1).mean()
     strongest = push.gather(-1, push.abs().argmax(-1, keepdim=True))
     raises = (strongest > 0).float().mean()
-    print(f"layer {layer}: neurons raise the right next token by {up:.1f} in all, lower it by {-down:.1f};")
+    print(f"layer {layer}: neurons raise the right token by {up:.1f}, lower it by {-down:.1f};")
     print(f"         the strongest one raises it at {raises:.0%} of the places")
 
 # %% [markdown]
@@ -995,7 +995,7 @@ for what, x in [*((f"layer {i}", full.W_out[i]) for i in layers), ("random", noi
 def mlp_path_expansion(
     model: Transformer, tokens: Int[Tensor, "batch pos"], target: Int[Tensor, "batch"]
 ) -> tuple[Float[Tensor, "n_sources batch"], Float[Tensor, "n_sources batch d_mlp"]]:
-    """The logit of each text's target at the end as a sum over paths: direct, and through neurons."""
+    """Each text's logit of its target at the end, as terms of paths: direct, through neurons."""
     ### BEGIN SOLUTION
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     _, cache = model.run_with_cache(tokens)
@@ -1054,10 +1054,14 @@ ranked = torch.tensor(list(paths.values())).abs().sort(descending=True).values
 half = int((ranked.cumsum(0) < ranked.sum() / 2).sum()) + 1
 print(f"Half of the sum of sizes is in {half} paths of {len(ranked):,} through open gates.")
 print(f"Of the neurons of layer 1, {int((through.abs().sum(0) > 0).sum())} are open here.")
+_, cache = folded.run_with_cache(prompt)
+for head in (2, 6):
+    weight, at = cache["pattern", 1][0, head, -1].max(0)
+    print(f"Head 1.{head} looks from here at {short_name(full, int(prompt[0, at]))}, weight {weight:.2f}.")
 
 # %% [markdown]
 # **What to see here.** The expansion is exact, and it names who said it. What layer 0 has written about this place (an opening
-# bracket) goes straight to the answer: behind `(` often comes `self`. A head of layer 1 looks back, and with layer 0 it opens neurons of layer 1, among
+# bracket) goes straight to the answer: behind `(` often comes `self`. Head 1.6 looks back at the `def`, and both together open neurons of layer 1, among
 # them 1.211, which fires behind the name of a method. The rest is spread over many small paths with both signs: an exact sum is not yet
 # a short explanation. (A positive and a negative path through the *same* neuron are no disagreement. A
 # neuron adds up what it reads, with its bias among the constants, before it fires.)
@@ -1108,7 +1112,8 @@ for what, weight in stripes.items():
     layer, head = divmod(head, full.cfg.n_heads)
     neuron = driven_neuron(folded, tokens[:32], layer, head)
     print(f"head {layer}.{head} {what} (weight {weight[layer][head]:.2f})")
-    print(f"    and drives neuron {layer}.{neuron} most, which promotes  {named(full, neuron_logits(full, layer, neuron), 6)}")
+    says = named(full, neuron_logits(full, layer, neuron), 5)
+    print(f"    and drives neuron {layer}.{neuron} most, which promotes  {says}")
 
 # %% [markdown]
 # **What to see here.** The paper that gave us circuits ends where MLPs begin. This is how one goes on: heads move something to a place, and
@@ -1330,7 +1335,7 @@ for layer in layers:
         lists = vocabulary_space(E, folded.W_in[layer].T, inverse).topk(10).indices
         shuffled_at = at[torch.randperm(len(at), generator=torch.Generator().manual_seed(0))]
         hit, chance = ((lists == x[:, None]).any(1).float().mean() for x in (at, shuffled_at))
-        print(f"layer {layer}, by the {way:<14}: {hit:>5.1%} of the neurons (shuffled {chance:.1%})")
+        print(f"layer {layer}, {way:<14}: {hit:>5.1%} of the neurons (shuffled {chance:.1%})")
 
 # %% [markdown]
 # **What to see here.** $E^\top E$ is not far from a multiple of the identity, and not near it: with random embeddings it would be nearer. Still the transpose does better than the pseudo-inverse,
@@ -1384,7 +1389,7 @@ for layer in layers:
     control = neuron_partners(ours, turned)
     curves |= {f"layer {layer}": found, f"layer {layer}, rotated": control}
     share, chance = ((x > 0.5).float().mean() for x in (found, control))
-    print(f"layer {layer}: a partner above 0.5 for {share:.1%} of the neurons (rotated {chance:.1%})")
+    print(f"layer {layer}: a partner above 0.5 for {share:.1%} of all (control {chance:.1%})")
 plots.lines(
     {what: (x.quantile(quantiles), 1 - quantiles) for what, x in curves.items()},
     "Are the same neurons found from another random start?",
@@ -1399,7 +1404,7 @@ for layer, neuron, description, _ in named_neurons():
 # %% [markdown]
 # **What to see here.** In layer 1 a fifth of the neurons is found again, in layer 0 hardly any; most are not. The rotated baseline shows that a correlation of 0.3
 # or so means nothing: among a thousand axes one always fits a little. Gurnee and others (2024) found 1 to 5% of the neurons of GPT-2
-# models from five seeds universal, by a stricter measure. (Ours are two seeds on the same batches of text but for their order.)
+# models from five seeds universal, by a stricter measure. (Ours are trained on the same text, in other windows.)
 
 # %% [markdown]
 # ## What you have shown
