@@ -18,7 +18,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 def names() -> list[str]:
     """The shipped models, fewest layers first."""
     found = [file.stem for file in CHECKPOINTS.glob("*.safetensors")]
-    full = ["full_two_layer", "full_two_layer_1", "full_two_layer_adamw"]
+    full = ["full_two_layer", "full_two_layer_1", "full_two_layer_adamw", "full_four_layer"]
     order = ["zero_layer", "one_layer", "two_layer", *full]
     return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
 

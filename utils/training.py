@@ -24,9 +24,6 @@ from utils.files import write_file
 from utils.model import Config, Transformer
 
 FULL: dict[str, Any] = dict(attn_only=False, act_fn="relu", normalization_type="LN", biases=True)
-# LayerNorm makes content as large as 1, and positions, of 0.7, are lost beside it: from the usual start of 1, two
-# layers formed no previous-token head and no induction head in 8,000 steps. From here they do.
-LN1_START = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,10 @@ class Recipe:
     n_heads: int = 8
     n_ctx: int = N_CTX
     full: bool = False  # with ReLU MLPs of 4 * d_model neurons, LayerNorm and biases (from chapter 5 on)
+    # Where `w` of a full model's LayerNorms before attention starts. They make content as large as 1, and positions,
+    # of 0.7, are lost beside it: from the usual 1, two layers formed no previous-token and no induction head in
+    # 8,000 steps. From here they do.
+    ln1_start: float = 0.1
     batch: int = 8
     lr_embed: float = 2e-3  # AdamW, for W_E, W_U and everything that is not attention
     lr_attn: float = 0.02  # Muon, for W_Q, W_K, W_V, W_O as matrices
@@ -66,7 +67,7 @@ class Recipe:
         if self.full:
             with torch.no_grad():
                 for block in model.blocks:
-                    block.ln1.w.fill_(LN1_START)
+                    block.ln1.w.fill_(self.ln1_start)
         return model
 
 
@@ -77,6 +78,9 @@ RECIPES = {
     "full_two_layer": Recipe(n_layers=2, steps=8_000, full=True, evaluate_every=100),
     "full_two_layer_1": Recipe(n_layers=2, steps=8_000, full=True, evaluate_every=100, seed=1),
     "full_two_layer_adamw": Recipe(n_layers=2, steps=8_000, full=True, evaluate_every=100, muon=False),
+    "full_four_layer": Recipe(
+        n_layers=4, steps=8_000, d_model=192, full=True, ln1_start=1.0, evaluate_every=100
+    ),
 }
 
 # Small enough to train while one watches, and still to form induction heads (chapter 3). Its learning

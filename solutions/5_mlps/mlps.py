@@ -36,7 +36,8 @@ from utils import Transformer, get_act_name
 
 # %% [markdown]
 # The model is new: `full_two_layer` has two layers like `two_layer`, and besides MLPs with ReLU, LayerNorm and biases. It was trained on the
-# same text. So were the two others below: the same recipe from another random start, and the same recipe with another optimizer. The text to look
+# same text. So were the others below: the same recipe from another random start, the same with another optimizer, and a narrower
+# model of four layers, to compare with. The text to look
 # at is held-out code, in windows of 256 tokens; `utils.labels` says of every token what Python takes it for.
 
 # %%
@@ -46,8 +47,14 @@ from utils.figures.neurons import cards, place
 from utils.figures.views import named, short_name
 from utils.labels import CLASSES, label_library
 
-names = ("two_layer", "full_two_layer", "full_two_layer_1", "full_two_layer_adamw")
-two, full, second_seed, by_adamw = (load_model(name).requires_grad_(False) for name in names)
+shipped = {
+    name: load_model(name).requires_grad_(False)
+    for name in (
+        *("two_layer", "full_two_layer", "full_two_layer_1"),
+        *("full_two_layer_adamw", "full_four_layer"),
+    )
+}
+two, full, second_seed, by_adamw, four = shipped.values()
 layers = range(full.cfg.n_layers)
 looking = label_library(0).windows(128, 256, torch.Generator().manual_seed(0))
 tokens = looking.tokens
@@ -74,7 +81,7 @@ posts = [pre.relu() for pre in pres]
 print(f"{tokens.numel():,} tokens of {looking.n_files} held-out files", end="")
 print(f" ({looking.n_left_out} left out: it does not parse)." if looking.n_left_out else ".")
 print("loss on 32 of the windows, nats per token:")
-for name, model in zip(names, (two, full, second_seed, by_adamw), strict=True):
+for name, model in shipped.items():
     print(f"  {name:<22} {losses(model, tokens[:32]).mean():.3f}")
 n_mlp = sum(W.numel() for name, W in full.named_parameters() if ".mlp." in name)
 n_attn = sum(W.numel() for name, W in full.named_parameters() if ".attn." in name)
@@ -652,12 +659,12 @@ def best_names(activation: Tensor) -> tuple[Tensor, Tensor]:
     name = fitted.argmax(1)
     return tested.gather(1, name[:, None])[:, 0], name
 
-def random_directions(layer: int) -> Tensor:
+def random_directions(model: Transformer, layer: int, mid: Tensor, post: Tensor) -> Tensor:
     """As many random readers of the same stream, each firing as often as one of the neurons."""
-    x = full.blocks[layer].ln2(mids[layer][:96])
+    x = model.blocks[layer].ln2(mid)
     generator = torch.Generator().manual_seed(layer)
-    drive = x @ torch.randn(x.shape[-1], full.cfg.d_mlp, generator=generator) / x.shape[-1] ** 0.5
-    silent = (posts[layer][:96] == 0).float().mean((0, 1))
+    drive = x @ torch.randn(x.shape[-1], post.shape[-1], generator=generator) / x.shape[-1] ** 0.5
+    silent = (post == 0).float().mean((0, 1))
     ranked = drive[::4].flatten(0, 1).sort(0).values
     start = ranked.gather(0, (silent * (len(ranked) - 1)).long()[None])
     return (drive - start).relu()
@@ -668,16 +675,20 @@ with torch.random.fork_rng():
 scores = {}
 for layer in layers:
     scores[f"layer {layer}"] = best_names(posts[layer])
-    scores[f"layer {layer}, random directions"] = best_names(random_directions(layer))
+    directions = random_directions(full, layer, mids[layer][:96], posts[layer][:96])
+    scores[f"layer {layer}, random directions"] = best_names(directions)
 for layer, post in enumerate(activations(untrained, tokens[:96], "post")[0]):
     scores[f"layer {layer}, random model"] = best_names(post)
 
-print(f"{'':<27}  above 0.5  above 0.8  median   best names are of kind")
-for what, (f1, name) in scores.items():
-    named_so = [kind_of[i] for i, x in zip(name.tolist(), f1.tolist(), strict=True) if x > 0.5]
-    counts = ", ".join(f"{kind} {named_so.count(kind)}" for kind in kinds if kind in named_so)
-    half, most = ((f1 > bar).float().mean() for bar in (0.5, 0.8))
-    print(f"{what:<27}  {half:>9.1%}  {most:>9.1%}  {f1.median():>6.2f}   {counts}")
+def show_scores(scores: dict[str, tuple[Tensor, Tensor]]) -> None:
+    print(f"{'':<27}  above 0.5  above 0.8  median   kinds of the names above 0.5")
+    for what, (f1, name) in scores.items():
+        good = [kind_of[i] for i, x in zip(name.tolist(), f1.tolist(), strict=True) if x > 0.5]
+        counts = ", ".join(f"{kind} {good.count(kind)}" for kind in kinds if kind in good)
+        half, most = ((f1 > bar).float().mean() for bar in (0.5, 0.8))
+        print(f"{what:<27}  {half:>9.1%}  {most:>9.1%}  {f1.median():>6.2f}   {counts}")
+
+show_scores(scores)
 print()
 for layer in layers:
     f1, name = scores[f"layer {layer}"]
@@ -707,6 +718,26 @@ ax.set_ylim(1e-3, 1);
 # And they are *few*. Most neurons have no name in our list, at any threshold. The best names are single tokens; a place or a class comes seldom, and no
 # whole class such as "comment" has a neuron of its own. A neuron without a name need not be without meaning: our list may
 # lack it, or a meaning may be spread over many neurons (chapter 6).
+
+# %% [markdown]
+# Is that so in every model? The same measurement on the model with four layers, 768 neurons each:
+
+# %%
+four_pre, four_mid = activations(four, tokens[:96], "pre", "resid_mid")
+four_scores = {}
+for layer, (pre, mid) in enumerate(zip(four_pre, four_mid, strict=True)):
+    four_scores[f"layer {layer}"] = best_names(pre.relu())
+    directions = random_directions(four, layer, mid, pre.relu())
+    four_scores[f"layer {layer}, random directions"] = best_names(directions)
+del four_pre, four_mid
+show_scores(four_scores)
+
+# %% [markdown]
+# **What to see here.** A quarter of the neurons of layer 0 has a good name, and one in twenty an excellent one: a fine result, had we not asked
+# random directions. They do as well. In this model the MLP of layer 0 reads a stream that is nearly the token's embedding, so *every* direction singles out
+# tokens, and their names say nothing of neurons. What is the neurons' own shows in two places: in layers 1 and 2, at several times
+# the control, and in the kind of name. Whole classes of syntax, of many different tokens, are named by neurons in layers 0 to 2, and hardly ever by random
+# directions. A claim about neurons needs that row beside it.
 
 # %% [markdown]
 # ### Exercise · find three neurons with a name    ●●●   20 min
@@ -1057,7 +1088,8 @@ print(f"Of the neurons of layer 1, {int((through.abs().sum(0) > 0).sum())} are o
 _, cache = folded.run_with_cache(prompt)
 for head in (2, 6):
     weight, at = cache["pattern", 1][0, head, -1].max(0)
-    print(f"Head 1.{head} looks from here at {short_name(full, int(prompt[0, at]))}, weight {weight:.2f}.")
+    seen = short_name(full, int(prompt[0, at]))
+    print(f"Head 1.{head} looks from here at {seen}, weight {weight:.2f}.")
 
 # %% [markdown]
 # **What to see here.** The expansion is exact, and it names who said it. What layer 0 has written about this place (an opening

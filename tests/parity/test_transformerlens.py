@@ -32,6 +32,7 @@ pytestmark = [
 
 STANDARD = dict(positional_embedding_type="standard")
 FULL = dict(attn_only=False, normalization_type="LN", biases=True)
+FULL_RELU = FULL | dict(n_layers=2, act_fn="relu")
 KINDS = {
     "zero layers": dict(n_layers=0),
     "one layer": dict(n_layers=1),
@@ -126,7 +127,7 @@ def test_same_logits_and_activations(model):
     assert_same_activations(model)
 
 
-@pytest.mark.parametrize("name", ["zero_layer", "one_layer", "two_layer"])
+@pytest.mark.parametrize("name", ["zero_layer", "one_layer", "two_layer", "full_two_layer"])
 def test_same_logits_and_activations_at_the_start_of_training(name):
     assert_same_activations(recipe(name).build())
 
@@ -136,11 +137,22 @@ def test_same_logits_and_activations_of_shipped_models(name):
     assert_same_activations(pretrained.load_model(name) if name else small(n_layers=2))
 
 
+@pytest.mark.parametrize("name", [None, "full_two_layer"])
+def test_same_logits_and_activations_with_layer_norm_folded(answers, name):
+    model = pretrained.load_model(name) if name else small(**FULL_RELU)
+    folded = answers["fold_layer_norm"](model)
+    assert_same_activations(folded)
+    with torch.no_grad():
+        theirs = hooked(model)(tokens_for(model))
+        assert_same(folded(tokens_for(model)), theirs, "logits of the folded model, and theirs not folded")
+
+
 def test_same_weights(model):
     twin = hooked(model)
     names = ["W_E", "W_pos", "W_U"]
     if model.cfg.n_layers:  # TransformerLens cannot stack nothing
         names += ["W_Q", "W_K", "W_V", "W_O"]
+        names += [] if model.cfg.attn_only else ["W_in", "W_out"]
     for name in names:
         ours, theirs = getattr(model, name), getattr(twin, name)
         assert ours.shape == theirs.shape and torch.equal(ours, theirs), name
@@ -261,15 +273,20 @@ def test_same_patching():
         assert_same(sweep(ours), sweep(theirs), "patched logits")
 
 
-@pytest.mark.parametrize("name", ["resid_pre", *IN_A_HEAD])
-@pytest.mark.parametrize("kind", [{}, STANDARD, dict(biases=True)], ids=str)
+STREAM = {name: f"get_act_patch_{name}" for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out")}
+
+
+@pytest.mark.parametrize("name", [*STREAM, *IN_A_HEAD])
+@pytest.mark.parametrize("kind", [{}, STANDARD, dict(biases=True), FULL], ids=str)
 def test_sweep_is_what_transformer_lens_patches(kind, name):
     """Its own functions, one forward pass per cell, on the same weights."""
+    if name in ("resid_mid", "mlp_out") and kind != FULL:
+        pytest.skip("there is none without MLPs")
     ours, theirs = both(small(n_layers=2, **kind))
     clean, corrupted = tokens_for(ours, seed=1), tokens_for(ours, seed=2)
     metric = LogitDiff(clean[:, 0], corrupted[:, 0])
-    head = {"z": "head_out", "resid_pre": "resid_pre"}.get(name, f"head_{name}")
-    attn = "" if name == "resid_pre" else "attn_"
+    head = {"z": "head_out"}.get(name, name if name in STREAM else f"head_{name}")
+    attn = "" if name in STREAM else "attn_"
     with torch.no_grad():
         _, cache = theirs.run_with_cache(clean)
         for by_pos in (True, False) if attn else (False,):
@@ -318,6 +335,11 @@ def _answers_of(model) -> tuple[Tensor, Tensor]:
 def _pairs(model) -> tuple[Tensor, ...]:
     """Clean and corrupted prompts, with their answers."""
     return tokens_for(model, seed=1), tokens_for(model, seed=2), *_answers_of(model)
+
+
+def _rotation(model) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.linalg.qr(torch.randn(model.cfg.d_mlp, model.cfg.d_mlp, generator=generator))[0]
 
 
 def _edges(edge_attribution: Callable, model) -> list:
@@ -387,6 +409,21 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "term_importance": (2, lambda answer, m: answer(m, tokens_for(m))),
     "ablated_loss": (2, lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2)])),
 }
+# The same, of a model with ReLU MLPs, LayerNorm and biases.
+FULL_CALLS: dict[str, Callable] = {
+    "fold_layer_norm": lambda answer, m: [*answer(m).named_parameters()],
+    "frozen_scale_logits": lambda answer, m: answer(m, tokens_for(m)),
+    "neuron_contributions": lambda answer, m: answer(m, tokens_for(m), 1),
+    "neuron_logits": lambda answer, m: answer(m, 1, 7),
+    "top_contexts": lambda answer, m: answer(m, tokens_for(m), 1, 7, 5),
+    "max_activating_input": lambda answer, m: answer(m, tokens_for(m)[0, :4], 0, 7),
+    "active_share": lambda answer, m: answer(m, tokens_for(m)),
+    "value_agreement": lambda answer, m: answer(m, tokens_for(m), 1),
+    "composed_share": lambda answer, m: answer(m, tokens_for(m), 1),
+    "mlp_path_expansion": lambda answer, m: list(answer(m, tokens_for(m), _answers_of(m)[0])),
+    "driven_neuron": lambda answer, m: answer(m, tokens_for(m), 1, 2),
+    "rotate_hidden": lambda answer, m: answer(m, _rotation(m))(tokens_for(m)),
+}
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
@@ -418,7 +455,13 @@ def test_reference_answer_is_the_same_on_both(answers, name):
     assert_same(ours, theirs, name)
 
 
+@pytest.mark.parametrize("name", FULL_CALLS)
+def test_reference_answer_is_the_same_on_both_full_models(answers, name):
+    ours, theirs = (FULL_CALLS[name](answers[name], m) for m in both(small(**FULL_RELU)))
+    assert_same(ours, theirs, name)
+
+
 def test_every_answer_that_takes_a_model_is_compared(answers):
     takes_model = {n for n, f in answers.items() if "model" in inspect.signature(f).parameters}
-    new = takes_model - CALLS.keys() - OURS_ONLY.keys()
+    new = takes_model - CALLS.keys() - FULL_CALLS.keys() - OURS_ONLY.keys()
     assert not new, f"add to CALLS how to call {', '.join(sorted(new))}"

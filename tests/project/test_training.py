@@ -77,9 +77,9 @@ def assert_same(a: Training, b: Training):
 def test_recipes_of_the_shipped_models():
     assert list(RECIPES) == [
         *("zero_layer", "one_layer", "two_layer"),
-        *("full_two_layer", "full_two_layer_1", "full_two_layer_adamw"),
+        *("full_two_layer", "full_two_layer_1", "full_two_layer_adamw", "full_four_layer"),
     ]
-    assert [r.n_layers for r in RECIPES.values()] == [0, 1, 2]
+    assert [r.n_layers for r in RECIPES.values()] == [0, 1, 2, 2, 2, 2, 4]
     for name, r in RECIPES.items():
         assert recipe(name) is r
         cfg = replace(r, d_model=32).build().cfg
