@@ -84,7 +84,9 @@ def test_recipes_of_the_shipped_models():
         assert recipe(name) is r
         cfg = replace(r, d_model=32).build().cfg
         assert (cfg.d_vocab, cfg.n_layers, cfg.n_ctx) == (2_048, r.n_layers, 256)
-        assert cfg.attn_only and not cfg.biases and cfg.normalization_type is None
+        full = name.startswith("full")
+        assert (cfg.attn_only, cfg.biases) == (not full, full)
+        assert cfg.normalization_type == ("LN" if full else None)
 
 
 def test_unknown_recipe():
