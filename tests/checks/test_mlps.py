@@ -52,8 +52,8 @@ COINCIDENCES = {}
 
 
 def full_model(rng, **shape):
-    """A small model with ReLU MLPs, LayerNorm and biases, in which no weight is at its start."""
-    kind = dict(attn_only=False, d_mlp=13, act_fn="relu", normalization_type="LN", biases=True)
+    """A small model with ReLU MLPs, LayerNorm and biases, in which no weight is at its start, and eps counts."""
+    kind = dict(attn_only=False, d_mlp=13, act_fn="relu", normalization_type="LN", biases=True, eps=0.1)
     return random_model(rng, **kind | shape)
 
 

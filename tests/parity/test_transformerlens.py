@@ -84,21 +84,21 @@ def tokens_for(model, batch: int = 2, seed: int = 1) -> Tensor:
     return torch.randint(model.cfg.d_vocab, (batch, model.cfg.n_ctx), generator=generator)
 
 
-def assert_same(ours: Any, theirs: Any, what: str) -> None:
+def assert_same(ours: Any, theirs: Any, what: str, rounding: float = 1e-5) -> None:
     """Equal, but for the rounding of float32: about 80 units in the last place of the largest."""
     if isinstance(ours, Tensor) and ours.is_floating_point():
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype, what
         finite = theirs[theirs.isfinite()]
         scale = finite.abs().max().item() if len(finite) else 0.0
         torch.testing.assert_close(
-            ours, theirs, rtol=0, atol=1e-5 * scale, msg=lambda m: f"{what}: {m}"
+            ours, theirs, rtol=0, atol=rounding * scale, msg=lambda m: f"{what}: {m}"
         )
     elif isinstance(ours, Tensor):
         assert torch.equal(ours, theirs), what
     elif isinstance(ours, list | tuple):
         assert len(ours) == len(theirs), what
         for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            assert_same(a, b, f"{what}[{i}]")
+            assert_same(a, b, f"{what}[{i}]", rounding)
     elif isinstance(ours, float):
         assert ours == pytest.approx(theirs, rel=1e-5), what
     else:
@@ -107,15 +107,17 @@ def assert_same(ours: Any, theirs: Any, what: str) -> None:
 
 def assert_same_activations(model: Transformer) -> None:
     twin, tokens = hooked(model), tokens_for(model)
+    # In a trained model with MLPs and LayerNorm, sums are longer and attention sharper: more is rounded.
+    rounding = 1e-5 if model.cfg.attn_only or model.cfg.d_model < 100 else 4e-5
     with torch.no_grad():
-        assert_same(model(tokens), twin(tokens), "logits")
+        assert_same(model(tokens), twin(tokens), "logits", rounding)
         logits, cache = model.run_with_cache(tokens)
         their_logits, their_cache = twin.run_with_cache(tokens)
-    assert_same(logits, their_logits, "logits with a cache")
+    assert_same(logits, their_logits, "logits with a cache", rounding)
     compared = [name for name in model.hook_names() if name in their_cache]
     assert compared == model.hook_names() == list(cache)
     for name in compared:
-        assert_same(cache[name], their_cache[name], name)
+        assert_same(cache[name], their_cache[name], name, rounding)
 
 
 @pytest.fixture(params=KINDS)
@@ -144,7 +146,8 @@ def test_same_logits_and_activations_with_layer_norm_folded(answers, name):
     assert_same_activations(folded)
     with torch.no_grad():
         theirs = hooked(model)(tokens_for(model))
-        assert_same(folded(tokens_for(model)), theirs, "logits of the folded model, and theirs not folded")
+        what = "logits of the folded model, and theirs not folded"
+        assert_same(folded(tokens_for(model)), theirs, what, rounding=4e-5)
 
 
 def test_same_weights(model):
@@ -337,6 +340,11 @@ def _pairs(model) -> tuple[Tensor, ...]:
     return tokens_for(model, seed=1), tokens_for(model, seed=2), *_answers_of(model)
 
 
+def _weights(model) -> list:
+    """Names and weights, without the masks that TransformerLens keeps among them."""
+    return [[n, W] for n, W in sorted(model.state_dict().items()) if not n.endswith(("mask", "IGNORE"))]
+
+
 def _rotation(model) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     return torch.linalg.qr(torch.randn(model.cfg.d_mlp, model.cfg.d_mlp, generator=generator))[0]
@@ -411,7 +419,7 @@ CALLS: dict[str, tuple[int, Callable]] = {
 }
 # The same, of a model with ReLU MLPs, LayerNorm and biases.
 FULL_CALLS: dict[str, Callable] = {
-    "fold_layer_norm": lambda answer, m: [*answer(m).named_parameters()],
+    "fold_layer_norm": lambda answer, m: _weights(answer(m)),
     "frozen_scale_logits": lambda answer, m: answer(m, tokens_for(m)),
     "neuron_contributions": lambda answer, m: answer(m, tokens_for(m), 1),
     "neuron_logits": lambda answer, m: answer(m, 1, 7),
