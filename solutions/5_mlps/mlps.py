@@ -37,22 +37,19 @@ from utils import Transformer, get_act_name
 # %% [markdown]
 # The model is new: `full_two_layer` has two layers like `two_layer`, and besides MLPs with ReLU, LayerNorm and biases. It was trained on the
 # same text. So were the others below: the same recipe from another random start, the same with another optimizer, and a narrower
-# model of four layers, to compare with. The text to look
-# at is held-out code, in windows of 256 tokens; `utils.labels` says of every token what Python takes it for.
+# model of four layers, to compare with. The text to look at is held-out code, in windows of 256 tokens; `utils.labels` says of every token what Python takes it for.
 
 # %%
-from utils import load_corpus, load_model
+from utils import load_model
 from utils.figures import plots
 from utils.figures.neurons import cards, place
 from utils.figures.views import named, short_name
 from utils.labels import CLASSES, label_library
 
+others = ["full_two_layer_1", "full_two_layer_adamw", "full_four_layer"]
 shipped = {
     name: load_model(name).requires_grad_(False)
-    for name in (
-        *("two_layer", "full_two_layer", "full_two_layer_1"),
-        *("full_two_layer_adamw", "full_four_layer"),
-    )
+    for name in ["two_layer", "full_two_layer", *others]
 }
 two, full, second_seed, by_adamw, four = shipped.values()
 layers = range(full.cfg.n_layers)
@@ -745,7 +742,7 @@ show_scores(four_scores)
 # Find three neurons that fire where *you* say, with an $F_1$ above 0.8. Write each as `(layer, neuron, description, threshold)`: the
 # neuron counts as firing where its `post` is above the threshold. A description is a class, such as `"newline"`, or a token's text, such as
 # `"token 'def'"` (any blanks around it), each also of the token before (`"after parameter"`) or the next one (`"before
-# definition"`), and several joined by ` & `. The check measures on files that this chapter does not look at, and asks for 0.75 there: a
+# definition"`), and several joined by ` & `. The check measures on files that this chapter does not look at, and asks for 0.7 there: a
 # name that was fitted to one text loses a little on another. A point for each neuron.
 #
 # `looking.where(description)` says where a description holds, `[row pos]`; `posts[layer][:, :, neuron]` are the activations there. Work in a
@@ -759,8 +756,8 @@ show_scores(four_scores)
 # For a neuron and a description, try thresholds from a tenth to eight tenths of its largest activation, and keep the best F1.
 # </details>
 # <details><summary>Hint 3</summary>
-# Neuron 453 of layer 0 likes one keyword. Neuron 593 of layer 1 fires at the beginning of the names of certain functions, 211 behind the
-# name of a method, 953 at the end of a method's head.
+# Neuron 453 of layer 0 likes one keyword. In layer 1, neuron 211 fires behind the name of a method, 953 at the end of a method's
+# head, and 593 (if your Python comes with its tests) at the beginning of certain names.
 # </details>
 
 # %% exercise="named_neurons"
@@ -769,8 +766,8 @@ def named_neurons() -> list[tuple[int, int, str, float]]:
     ### BEGIN SOLUTION
     return [
         (0, 453, "token 'def' & keyword", 4.5),
-        (1, 593, "token 'test' & after token 'def'", 4.9),
         (1, 211, "after definition & before token 'self'", 5.6),
+        (1, 953, "token '):' & after token 'self'", 6.2),
     ]
     ### END SOLUTION
 

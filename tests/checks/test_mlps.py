@@ -857,7 +857,7 @@ def test_a_neuron_that_never_changes_has_no_partner(submission, rng):
 # named_neurons ------------------------------------------------------------------------------
 
 N_WINDOWS, N_CTX = 128, 256
-KEPT = 0.75  # of an F1 of 0.8 on one text, on another
+KEPT = 0.7  # of an F1 of 0.8 on one text, on another
 
 
 @functools.lru_cache(maxsize=1)

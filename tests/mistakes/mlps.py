@@ -903,7 +903,7 @@ def nan_for_silent_neurons(a, b):
 # named_neurons ------------------------------------------------------------------------------
 
 
-NAMED = [(1, 593, "token 'test' & after token 'def'", 4.9), (0, 453, "token 'def' & keyword", 4.5), (1, 211, "after definition & before token 'self'", 5.6)]
+NAMED = [(1, 953, "token '):' & after token 'self'", 6.2), (0, 453, "token 'def' & keyword", 4.5), (1, 211, "after definition & before token 'self'", 5.6)]
 
 
 @mistake("named_neurons", hint="A threshold of 0 counts every faint activation. Most neurons of this model are faintly active at many tokens, and strongly where they mean it: raise the threshold until F1 is largest.")
@@ -918,7 +918,7 @@ def layers_exchanged():
 
 @mistake("named_neurons", hint="These names are too wide: the neurons fire at a small part of `keyword` or `definition`. Recall counts, too. Narrow the description: a token, or what stands before it.")
 def names_too_wide():
-    return [(1, 593, "definition", 4.9), (0, 453, "keyword", 4.5), (1, 211, "open_bracket", 5.6)]
+    return [(1, 953, "close_bracket", 6.2), (0, 453, "keyword", 4.5), (1, 211, "open_bracket", 5.6)]
 
 
 @mistake("named_neurons", hint="Nothing is named. Look at F1 on the text of this chapter, narrow the names of the best, and write three of them down.")
@@ -933,7 +933,7 @@ def one_neuron_three_times():
 
 @mistake("named_neurons", hint="You name what comes *next*: a neuron fires at a token, and what its value promotes comes after it.")
 def names_what_comes_next():
-    return [(1, 593, "token '_' & after token 'test'", 4.9), (0, 453, "definition & after token 'def'", 4.5), (1, 211, "token 'self' & parameter", 5.6)]
+    return [(1, 953, "newline & after token '):'", 6.2), (0, 453, "definition & after token 'def'", 4.5), (1, 211, "token 'self' & parameter", 5.6)]
 
 
 # opposed_pair -------------------------------------------------------------------------------

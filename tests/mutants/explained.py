@@ -58,6 +58,7 @@ SAME_SHAPE = "All of them have the same shape."
 ONE_FIRING = "A denominator of 1 has one firing or one token of the class, and nothing in common: F1 is 0 with either."
 ORDER_NAMES = "The cache holds what is named, in whatever order."
 SCALE_EPS = "Nearly the same factor everywhere: it leaves the order as it is."
+MARGIN = "A better drive is better by far more than this margin, which only keeps rounding from going on for ever."
 
 EXPLAINED = {
     # 0_foundations
@@ -333,4 +334,11 @@ EXPLAINED = {
     ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=0).clamp(min=2e-08)'): FLOOR,
     ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=-2).clamp(min=1e-08)'): AXIS,
     ("opposed_pair", 'return (1, 253, 844) -> return (1, 844, 253)'): ORDER,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most + 2e-05:'): MARGIN,
+    ("max_activating_input", 'best, most, better = (tries[drives.argmax()].clone(), drives.max().item(), True) -> best, most, better = (tries[drives.argmax()], drives.max().item(), True)'): FRESH,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most:'): MARGIN,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most + 5e-06:'): MARGIN,
+    ("max_activating_input", 'best, most = (tokens.clone(), drive(tokens[None]).item()) -> best, most = (tokens, drive(tokens[None]).item())'): FRESH,
+    ("max_activating_input", 'best, most = (tokens.clone(), drive(tokens[None]).item()) -> best, most = (tokens.clone(), drive(tokens).item())'): MODEL_BATCH,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() >= most + 1e-05:'): MARGIN,
 }

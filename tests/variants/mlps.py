@@ -479,13 +479,13 @@ def one_by_one(a, b):
 
 @variant("named_neurons")
 def others_are_fine():
-    return [(1, 953, "token '):' & after token 'self'", 6.25), (0, 453, "token 'def' & keyword", 4.4), (1, 593, "definition & token 'test'", 4.9)]
+    return [(1, 953, "close_bracket & after token 'self'", 6.2), (0, 453, "token 'def'", 4.6), (1, 211, "after definition & before token 'self'", 5.3)]
 
 
 @variant("named_neurons")
 def lists_and_more_than_three():
     return [
-        [1, 593, "token 'test' & after token 'def'", 5.0],
+        [1, 953, "token '):' & after token 'self'", 6.3],
         [0, 453, "token 'def'", 4.5],
         [0, 3, "string", 1.0],
         [1, 211, "after definition & before token 'self'", 5.5],
