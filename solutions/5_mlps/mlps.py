@@ -707,7 +707,7 @@ ax.set_yscale("log")
 ax.set_ylim(1e-3, 1);
 
 # %% [markdown]
-# **What to see here.** In layer 1 a twentieth of the neurons has a name with an $F_1$ above 0.5, ten times as many as among random
+# **What to see here.** In layer 1 a twentieth of the neurons has a name with an $F_1$ above 0.5, more than ten times as many as among random
 # directions. In layer 0 there is hardly a difference: what its MLP reads is little more than the embedding of the token, and a
 # random direction singles out some token, too. Only the very best names are the neurons' own. (With random weights in *all* of the model, no name fits: so random
 # directions in a trained stream are the harder control, and the fair one.)
