@@ -41,6 +41,7 @@ benchmarks: .venv/lab .venv-parity/done  ## the speed claims, as ratios
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/grading_speed.py
 	.venv-parity/bin/python benchmarks/patching_speed.py
+	.venv-parity/bin/python benchmarks/patching_speed.py --full --layers 2 4
 
 constraints:  ## constraints.txt anew, from the ranges in pyproject.toml
 	tools/constraints $(PYTHON)

@@ -1,6 +1,6 @@
 """What not recomputing is worth: `utils.patching.sweep` next to TransformerLens's own patching.
 
-    .venv-parity/bin/python benchmarks/patching_speed.py [--layers 2 4 6] [--rounds 1] [--batch 1]
+    .venv-parity/bin/python benchmarks/patching_speed.py [--layers 2 4 6] [--full] [--rounds 1] [--batch 1]
 
 Same weights, same prompts of 64 random tokens, 8 heads, same metric; head outputs of two layers are
 1,024 patches. Two layers are the shipped model; four and six have random weights of its shape.
@@ -12,6 +12,12 @@ moves them, and the passes are so small that more threads slow both sides down. 
 sides run once (ours five times, of which the median counts); a ratio is the median over rounds.
 Targets for head outputs of two layers: 100 for a logit difference at the last position, 10 for
 metrics that read every position. (`sweep` knows nothing of the last one, and gives it all logits.)
+
+With `--full` the models have ReLU MLPs, LayerNorm and biases. Target: 5 for head outputs and a logit
+difference at the last position. Why not 100: a head's patch goes through the MLP of its own layer and, at
+every later position, through whole later layers but the last. A LayerNorm is not linear, so nothing of that
+can be read off the change alone; MLPs hold two thirds of a layer's weights. What is left to save is the
+layers before the patch, the positions before it, and most of the last layer and the unembedding.
 """
 
 import argparse
@@ -30,6 +36,7 @@ from torch import Tensor
 from utils.model import Config, Transformer
 from utils.patching import CrossEntropy, LogitDiff, Metric, sweep
 from utils.pretrained import load_model
+from utils.training import FULL
 
 N_POS = 64
 BY_POS = {
@@ -42,13 +49,14 @@ BY_POS = {
 }
 
 
-def build(n_layers: int) -> Transformer:
+def build(n_layers: int, full: bool) -> Transformer:
     if n_layers == 2:
-        return load_model("two_layer")
+        return load_model("full_two_layer" if full else "two_layer")
     torch.manual_seed(0)
     # Larger embeddings than at the start of training, so that attention tells tokens apart; at 1.0
     # rounding alone would reach the tolerance in six layers.
-    return Transformer(Config(d_vocab=2048, d_model=256, n_layers=n_layers, init_range=0.3)).eval()
+    kind = FULL if full else {}
+    return Transformer(Config(d_vocab=2048, d_model=256, n_layers=n_layers, init_range=0.3, **kind)).eval()
 
 
 def seconds(run: Callable[[], Tensor], times: int = 1) -> tuple[float, Tensor]:
@@ -73,11 +81,11 @@ def metrics(batch: int, d_vocab: int) -> dict[str, Metric]:
     }
 
 
-def compare(n_layers: int, names: list[str], batch: int, rounds: int) -> None:
+def compare(n_layers: int, full: bool, names: list[str], batch: int, rounds: int) -> None:
     import transformer_lens.patching as theirs
 
     theirs.tqdm = list  # no progress bar
-    model = build(n_layers)
+    model = build(n_layers, full)
     twin = transformer_lens_twin(model)
     torch.manual_seed(1)
     clean, corrupted = torch.randint(model.cfg.d_vocab, (2, batch, N_POS)).unbind()
@@ -111,6 +119,7 @@ def compare(n_layers: int, names: list[str], batch: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 6], help="default: 2 4 6")
+    parser.add_argument("--full", action="store_true", help="with MLPs, LayerNorm and biases")
     parser.add_argument("--names", nargs="+", choices=BY_POS, default=["z"], help="default: z")
     parser.add_argument("--batch", type=int, default=1, help="prompts (default 1)")
     parser.add_argument("--rounds", type=int, default=1, help="default 1")
@@ -127,7 +136,7 @@ def main() -> None:
         f"{'theirs s':>8} {'ours s':>8} {'ratio':>7}   largest difference"
     )
     for n_layers in args.layers:
-        compare(n_layers, args.names, args.batch, args.rounds)
+        compare(n_layers, args.full, args.names, args.batch, args.rounds)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,8 @@ def random(leaf: Any) -> Any:
     """Random numbers, whole ones from 0 to 7 or more, or a new model."""
     if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
         return torch.randn_like(leaf)
+    if isinstance(leaf, Tensor) and leaf.dtype == torch.bool:
+        return torch.rand(leaf.shape) < 0.5
     if isinstance(leaf, Tensor):
         return torch.randint_like(leaf, max(8, 1 + int(leaf.max())) if leaf.numel() else 8)
     if isinstance(leaf, torch.nn.Module):

@@ -1,8 +1,9 @@
-"""What cannot matter to an answer: five ways to write down the same model, or the same text, otherwise.
+"""What cannot matter to an answer: six ways to write down the same model, or the same text, otherwise.
 
     regauge     W_Q M and W_K M^-T for W_Q and W_K, W_V N and N^-1 W_O for W_V and W_O, head by head
     rotate      every vector of the residual stream, and all that reads or writes one, rotated
     heads       the heads of each layer in another order
+    neurons     the neurons of each layer's MLP in another order
     vocabulary  the tokens numbered in another order
     constant    one number added to all logits of a position, for a model one vector to all columns of W_U
 
@@ -30,7 +31,8 @@ from torch import Tensor
 from circuits.copies import copied
 from circuits.inputs import normal, orthogonal, shuffle
 
-ALL = "regauge rotate heads vocabulary constant"
+ALL = "regauge rotate heads vocabulary constant"  # of attention-only models
+FULL = "regauge heads neurons vocabulary constant"  # LayerNorm knows the basis of the stream
 
 # Of each change, "depends on ...: after ..., which changes ..., the answer was". To regauge is two of them.
 CHANGES = {
@@ -42,6 +44,8 @@ CHANGES = {
                "the residual stream was rotated in all that reads or writes it", "nothing that a model does"),
     "heads": ("the order of the heads",
               "the heads of each layer were put in another order", "nothing but their numbers"),
+    "neurons": ("the order of the neurons",
+                "the neurons of each layer were put in another order", "nothing but their numbers"),
     "vocabulary": ("the numbers of the tokens",
                    "the tokens were numbered in another order", "nothing but their numbers"),
     "constant": ("a number that all logits share",
@@ -55,6 +59,8 @@ WEIGHTS = {
     "W_Q": "n_heads d_model d_q", "W_K": "n_heads d_model d_k",
     "W_V": "n_heads d_model d_v", "W_O": "n_heads d_o d_model",
     "W_in": "d_model d_mlp", "W_out": "d_mlp d_model",
+    "b_Q": "n_heads d_q", "b_K": "n_heads d_k", "b_V": "n_heads d_v", "b_O": "d_model",
+    "b_in": "d_mlp", "b_out": "d_model", "b_U": "d_vocab", "w": "d_model", "b": "d_model",
 }  # fmt: skip
 STREAM = ("embed", "pos_embed", "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 CACHE = dict.fromkeys(STREAM, "batch pos d_model") | {
@@ -66,7 +72,7 @@ CACHE = dict.fromkeys(STREAM, "batch pos d_model") | {
 LOGITS = ("logits", "scores")  # arguments to which a constant may be added
 WIDEST = 512  # dimensions; to draw a rotation of more takes a check too long
 
-# What a value is made of: dimensions ("pos d_model"), "token", "head 1" (its number in layer 1), "(layer, head)",
+# What a value is made of: dimensions ("pos d_model"), "token", "head 1" or "neuron 1" (its number in layer 1), "(layer, head)",
 # "edge" (text such as "0.4->1.3.k"), "model", "layer"; by part for a tuple, by name for activations; None for
 # what never changes; or a function of the arguments that says which.
 Kind = str | tuple | dict | None | Callable[[dict[str, Any]], Any]
@@ -82,7 +88,7 @@ class Symmetric:
 
 def symmetric(names: str, **kinds: Kind) -> Symmetric:
     """An entry of the table: symmetries by name, and kinds of arguments by name, of the answer by `returns`."""
-    unknown = set(names.split()) - set(ALL.split())
+    unknown = set(names.split()) - {*ALL.split(), *FULL.split()}
     if unknown or not names:
         raise ValueError(f"No symmetry is called {', '.join(unknown) or names!r}.")
     return Symmetric(tuple(names.replace("regauge", "QK OV").split()), kinds)
@@ -126,10 +132,11 @@ class Change:
     def __init__(self, names: tuple[str, ...], rng: torch.Generator, kinds: dict[str, Kind], arguments: dict[str, Any]):
         self.names, self.rng, self.kinds, self.arguments = names, rng, kinds, arguments
         self.drawn: dict[tuple, Any] = {}
-        self.sizes = {"n_heads": 1, "d_vocab": arguments.get("d_vocab")}
+        self.sizes = {"n_heads": 1, "d_mlp": 1, "d_vocab": arguments.get("d_vocab")}
         for name, value in arguments.items():
             if kinds[name] == "model":
-                self.sizes |= {"n_heads": value.cfg.n_heads, "d_vocab": value.cfg.d_vocab}
+                cfg = value.cfg
+                self.sizes |= {"n_heads": cfg.n_heads, "d_mlp": cfg.d_mlp or 1, "d_vocab": cfg.d_vocab}
             elif isinstance(kinds[name], str) and isinstance(value, Tensor):
                 self.sizes |= {dim: n for dim, n in zip(kinds[name].split(), value.shape) if dim in self.sizes}
 
@@ -155,7 +162,7 @@ class Change:
             return new
         if kind == "model":
             return self.model(x)
-        if kind in ("token", "(layer, head)", "edge") or kind.startswith("head "):
+        if kind in ("token", "(layer, head)", "edge") or kind.startswith(("head ", "neuron ")):
             return self.numbers(x, kind)
         layer = self.arguments.get("layer")
         return self.tensor(torch.as_tensor(x), kind.split(), layer if isinstance(layer, int) else 0)
@@ -174,17 +181,19 @@ class Change:
             return type(x)(self.numbers(item, kind) for item in x)
         if kind == "edge":
             return re.sub(r"(\d+)\.(\d+)", lambda m: f"{m[1]}.{self.numbers(int(m[2]), f'head {m[1]}')}", x)
-        order = self.order("d_vocab") if kind == "token" else self.order("n_heads", int(kind.split()[1]))
-        return order[int(x)]
+        if kind == "token":
+            return self.order("d_vocab")[int(x)]
+        what, layer = kind.split()
+        return self.order({"head": "n_heads", "neuron": "d_mlp"}[what], int(layer))[int(x)]
 
     def order(self, dim: str, layer: int = 0) -> list[int]:
-        """The new number of each token, or of each head of a layer."""
+        """The new number of each token, or of each head or neuron of a layer."""
         n = self.sizes[dim]
         if n is None:
             raise LookupError("nothing tells how many tokens there are")
-        if n == 1 or {"d_vocab": "vocabulary", "n_heads": "heads"}[dim] not in self.names:
+        if n == 1 or {"d_vocab": "vocabulary", "n_heads": "heads", "d_mlp": "neurons"}[dim] not in self.names:
             return list(range(n))
-        return self.draw((dim, layer if dim == "n_heads" else 0), lambda: shuffle(self.rng, n))
+        return self.draw((dim, 0 if dim == "d_vocab" else layer), lambda: shuffle(self.rng, n))
 
     def draw(self, what: tuple, draw: Callable[[], Any]) -> Any:
         """The same thing each time it is asked for."""
@@ -212,7 +221,7 @@ class Change:
             x = torch.stack([self.tensor(part, rest, *p) for part, p in zip(x.unbind(dim), places)], dim)
             dims = [] if by_layer else [d if d == "n_heads" else "" for d in dims]  # the rest is done
         for i, dim in enumerate(dims):
-            if dim == "d_vocab" or dim in ("n_heads", "n_heads+1"):
+            if dim in ("d_vocab", "d_mlp", "n_heads", "n_heads+1"):
                 order = self.order(dim.removesuffix("+1"), layer)
                 order = [0, *(1 + new for new in order)] if dim.endswith("+1") else order
                 x = x.index_select(i, torch.tensor(order).argsort())

@@ -421,25 +421,35 @@ class Transformer(nn.Module):
     def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
         return self.unembed.W_U
 
-    def _stack(self, name: str, *empty: int) -> Tensor:
-        weights = [getattr(block.attn, name) for block in self.blocks]
+    def _stack(self, part: str, name: str, *empty: int) -> Tensor:
+        weights = [getattr(getattr(block, part), name) for block in self.blocks]
         return torch.stack(weights) if weights else torch.empty(0, *empty)
 
     @property
     def W_Q(self) -> Float[Tensor, "n_layers n_heads d_model d_head"]:
-        return self._stack("W_Q", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
+        return self._stack("attn", "W_Q", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
 
     @property
     def W_K(self) -> Float[Tensor, "n_layers n_heads d_model d_head"]:
-        return self._stack("W_K", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
+        return self._stack("attn", "W_K", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
 
     @property
     def W_V(self) -> Float[Tensor, "n_layers n_heads d_model d_head"]:
-        return self._stack("W_V", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
+        return self._stack("attn", "W_V", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
 
     @property
     def W_O(self) -> Float[Tensor, "n_layers n_heads d_head d_model"]:
-        return self._stack("W_O", self.cfg.n_heads, self.cfg.d_head, self.cfg.d_model)
+        return self._stack("attn", "W_O", self.cfg.n_heads, self.cfg.d_head, self.cfg.d_model)
+
+    @property
+    def W_in(self) -> Float[Tensor, "n_layers d_model d_mlp"]:
+        """Of a model with MLPs: column n is what neuron n looks for."""
+        return self._stack("mlp", "W_in", self.cfg.d_model, self.cfg.d_mlp or 0)
+
+    @property
+    def W_out(self) -> Float[Tensor, "n_layers d_mlp d_model"]:
+        """Of a model with MLPs: row n is what neuron n writes."""
+        return self._stack("mlp", "W_out", self.cfg.d_mlp or 0, self.cfg.d_model)
 
     # Text ----------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ Chapter 4 patches one activation at a time and runs the whole model for each. `s
 same numbers without the work that a patch cannot change:
 
 1. Layers below the patch, and the other heads of its layer, are taken from the corrupted run.
-2. In a model without LayerNorm and MLPs (the only kind `sweep` takes) queries, keys and values are
-   linear in the residual stream: only the *change* of the stream goes through the weights.
+2. Queries, keys and values are linear in what the attention reads: only the *change* of it goes
+   through the weights. (Behind a LayerNorm that change is worked out from the stream before and after,
+   and MLPs are run anew, at the positions that moved.)
 3. A token is never seen from before it: what is patched at a position leaves earlier ones alone.
 4. Only what the metric reads is computed in the last layer and the unembedding: for `LogitDiff`
    at the last position that is one query per head and one direction per prompt, for
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.model import Transformer, get_act_name
 
@@ -80,6 +81,7 @@ class CrossEntropy:
 
 Metric = Callable[[Float[Tensor, "batch pos d_vocab"]], Float[Tensor, ""]]
 IN_A_HEAD = ("z", "q", "k", "v", "pattern")
+IN_THE_STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out")  # the last two with MLPs only
 _MOST = 4_000_000  # numbers in one tensor: patches are taken together as long as they stay in cache
 _MOST_LOGITS = 1_000_000  # the same for logits, of which the metric makes copies
 
@@ -96,20 +98,20 @@ def sweep(
     """The metric of the corrupted run with one activation taken from the clean run, for every such
     activation `name`:
 
-    - `"resid_pre"`: the stream entering a layer, at one position: `[n_layers pos]`;
+    - `"resid_pre"`: the stream entering a layer, at one position: `[n_layers pos]`; so too what a layer's
+      attention or MLP adds, `"attn_out"`, `"mlp_out"`, and the stream between them, `"resid_mid"`;
     - `"z"` (a head's output), `"q"`, `"k"`, `"v"`, `"pattern"`: of one head, at all positions
       `[n_layers n_heads]`, or with `by_pos` at one of them `[n_layers pos n_heads]` (of a pattern:
       the row of one destination).
 
     For the other direction ("noising": corrupted into clean), swap the two. Any metric of the
     logits will do; `LogitDiff` is the fast case, `CrossEntropy` the next. Raises ValueError for a
-    model with LayerNorm or MLPs and for other names (patch those with hooks, one by one), for
-    prompts of different shapes, and inside `model.hooks(...)`, of which only full forward passes
-    would know.
+    model without layers, for other names (patch those with hooks, one by one), for prompts of
+    different shapes, and inside `model.hooks(...)`, of which only full forward passes would know.
     """
     cfg = model.cfg
-    if not cfg.n_layers or not cfg.attn_only or cfg.normalization_type is not None:
-        raise ValueError("`sweep` takes models with attention layers, without LayerNorm and MLPs.")
+    if not cfg.n_layers:
+        raise ValueError("`sweep` takes models with layers: in this one there is nothing to patch.")
     if model._hooks:
         raise ValueError("`sweep` would not see the hooks on this model: leave their context first.")
     if clean.ndim != 2 or clean.shape != corrupted.shape:
@@ -117,8 +119,10 @@ def sweep(
             "Clean and corrupted prompts are tokens [batch pos] of the same shape; got "
             f"{list(clean.shape)} and {list(corrupted.shape)}."
         )
-    if name not in ("resid_pre", *IN_A_HEAD):
-        raise ValueError(f"`sweep` patches resid_pre, {', '.join(IN_A_HEAD)}; not {name!r}.")
+    in_the_stream = IN_THE_STREAM[: 2 if cfg.attn_only else None]
+    if name not in (*in_the_stream, *IN_A_HEAD):
+        names = ", ".join((*in_the_stream, *IN_A_HEAD))
+        raise ValueError(f"`sweep` patches in this model {names}; not {name!r}.")
     n_pos = corrupted.shape[1]
     run = _Run(model, corrupted)
     readout = _Readout(run, metric)
@@ -127,18 +131,22 @@ def sweep(
     _, source = model.run_with_cache(clean, names_filter=names)
     values = []
     for layer in range(cfg.n_layers):
-        if name == "resid_pre":
+        if name in IN_THE_STREAM:
             news = (source[name, layer] - run.cache[name, layer]).transpose(0, 1)  # [pos batch d_model]
-            values.append(rest.change_at(layer, news, torch.arange(n_pos)))
+            at = torch.arange(n_pos)
+            if name in ("attn_out", "resid_mid"):
+                values.append(rest.middle_change_at(layer, news, at))
+            else:
+                values.append(rest.change_at(layer + (name == "mlp_out"), news, at))
             continue
-        # From here on, a patch changes one head of `layer`, which adds `news` to the stream after it.
+        # From here on, a patch changes one head of `layer`, whose attention adds `news` to the stream.
         W_O = run.weights["O"][layer]
         if by_pos and name in ("k", "v"):
             cells = readout.value.new_empty(n_pos, cfg.n_heads)
             for start, dz in run.dz_of_one_key(layer, name, source[name, layer]):
                 news = torch.einsum("nbphe,hed->nhbpd", dz, W_O)
-                cells[start : start + len(dz)] = rest.change_from(
-                    layer + 1, news.flatten(0, 1), start
+                cells[start : start + len(dz)] = rest.middle_change_from(
+                    layer, news.flatten(0, 1), start
                 ).view(len(dz), -1)
             values.append(cells)
             continue
@@ -147,9 +155,9 @@ def sweep(
             # Row p of a head's output depends on row p of its query or pattern and on no other.
             # So one pass with all rows patched holds the outcome of each row's own patch.
             at = torch.arange(n_pos).repeat_interleave(cfg.n_heads)
-            values.append(rest.change_at(layer + 1, news.flatten(0, 1), at).view(n_pos, -1))
+            values.append(rest.middle_change_at(layer, news.flatten(0, 1), at).view(n_pos, -1))
         else:
-            values.append(rest.change_from(layer + 1, news.permute(1, 2, 0, 3), 0))
+            values.append(rest.middle_change_from(layer, news.permute(1, 2, 0, 3), 0))
     return readout.value + torch.stack(values)
 
 
@@ -163,7 +171,9 @@ class _Run:
 
     def __init__(self, model: Transformer, tokens: Int[Tensor, "batch pos"]):
         self.cfg, self.n_pos = model.cfg, tokens.shape[1]
-        wanted = ("resid_pre", *IN_A_HEAD)
+        self.blocks, self.ln_final = model.blocks, model.ln_final
+        streams = IN_THE_STREAM[: 2 if self.cfg.attn_only else None]
+        wanted = (*streams, "resid_post", *IN_A_HEAD)
         names = [get_act_name(name, layer) for layer in range(self.cfg.n_layers) for name in wanted]
         self.logits, self.cache = model.run_with_cache(tokens, names_filter=names)
         self.scale = self.cfg.d_head**-0.5
@@ -208,6 +218,20 @@ class _Run:
             z = torch.einsum("nbhps,bshe->nbphe", pattern, v)
             yield start, z - self.cache["z", layer][:, start:]
 
+    @staticmethod
+    def seen(ln: nn.Module, old: Float[Tensor, "*n d"], news: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """The change of what is read behind a LayerNorm (or behind none), if the stream changes by `news`."""
+        return news if isinstance(ln, nn.Identity) else ln(old + news) - ln(old)
+
+    def mlp(self, layer: int, news: Float[Tensor, "*n d"], rows: Callable[[Tensor], Tensor]) -> Tensor:
+        """`news` of the stream before a layer's MLP, and what it then writes otherwise; `rows` are the
+        positions of the corrupted run that `news` changes."""
+        block = self.blocks[layer]
+        if block.mlp is None:
+            return news
+        mid, out = (rows(self.cache[name, layer]) for name in ("resid_mid", "mlp_out"))
+        return news + block.mlp(block.ln2(mid + news), lambda name, x: x) - out
+
     def project(self, news: Float[Tensor, "*n d"], which: str, layer: int) -> Float[Tensor, "*n h e"]:
         W = self.weights[which][layer]
         return (news @ W.permute(1, 0, 2).flatten(1)).unflatten(-1, W.shape[::2])
@@ -225,6 +249,7 @@ class _Readout:
 
     def __init__(self, run: _Run, metric: Metric):
         self.run, self.metric, self.value = run, metric, metric(run.logits)
+        self.final = run.cache["resid_post", -1]
         # What the metric reads of the last stream. A logit difference is a product with one
         # direction per prompt (and position), so that no logits are needed.
         self.direction = None
@@ -240,14 +265,16 @@ class _Readout:
 
     def change_from(self, news: Float[Tensor, "n b p d"], start: int) -> Float[Tensor, "n"]:
         """The change of the metric if the last stream changes at the positions from `start` on."""
+        rows = max(start, self.first_row)
+        news, start = news[:, :, rows - start :], rows
         if self.direction is not None:
-            rows = max(start, self.first_row)
             direction = self.direction[:, rows - self.first_row :]
-            return torch.einsum("nbpd,bpd->n", news[:, :, rows - start :], direction)
+            seen = self.run.seen(self.run.ln_final, self.final[:, rows:], news)
+            return torch.einsum("nbpd,bpd->n", seen, direction)
         changes = []
         size = max(1, _MOST_LOGITS // (news[0, ..., 0].numel() * self.run.cfg.d_vocab))
         for part in news.split(size):
-            moves = part @ self.run.weights["U"]
+            moves = self.run.seen(self.run.ln_final, self.final[:, rows:], part) @ self.run.weights["U"]
             if isinstance(self.metric, CrossEntropy):
                 changes.append(self._more_loss(moves, lambda x: x[:, start:]))
             else:
@@ -256,6 +283,7 @@ class _Readout:
 
     def change_at(self, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The same if patch n changes it at position `at[n]` alone."""
+        news = self.run.seen(self.run.ln_final, self.final[:, at].transpose(0, 1), news)
         if self.direction is None:
             moves = (news @ self.run.weights["U"])[:, :, None]
             if isinstance(self.metric, CrossEntropy):
@@ -291,6 +319,26 @@ class _Rest:
     def __init__(self, run: _Run, readout: _Readout):
         self.run, self.readout, self.n_layers = run, readout, run.cfg.n_layers
 
+    def middle_change_at(
+        self, layer: int, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        """The change of the metric if, in patch n, the stream between attention and MLP of `layer` changes
+        by `news[n]` at position `at[n]` alone."""
+        parts = zip(*(x.split(self._together(news.shape[1], 1)) for x in (news, at)), strict=True)
+        after = [self.run.mlp(layer, part, lambda x, at=at: x[:, at].transpose(0, 1)) for part, at in parts]
+        return self.change_at(layer + 1, torch.cat(after), at)
+
+    def middle_change_from(
+        self, layer: int, news: Float[Tensor, "n b p d"], start: int
+    ) -> Float[Tensor, "n"]:
+        """The same if it changes by `news` at the positions from `start` on."""
+        rows = max(start, self._rows(layer))
+        parts = news[:, :, rows - start :].split(self._together(news.shape[1], self.run.n_pos - rows))
+        changes = [
+            self.change_from(layer + 1, self.run.mlp(layer, part, lambda x: x[:, rows:]), rows) for part in parts
+        ]
+        return torch.cat(changes)
+
     def change_at(
         self, layer: int, news: Float[Tensor, "n b d"], at: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
@@ -307,6 +355,7 @@ class _Rest:
             after = self._attend_to_one(layer, part, where, rows)
             n = (where >= rows).nonzero()[:, 0]  # what was patched is still there beside what was added
             after[n, :, where[n] - rows] += part[n]
+            after = self.run.mlp(layer, after, lambda x, rows=rows: x[:, rows:])
             changes.append(self.change_from(layer + 1, after, rows))
         return torch.cat(changes)
 
@@ -320,6 +369,7 @@ class _Rest:
         for part in news.split(self._together(*news.shape[1:3])):
             rows = max(start, self._rows(layer))
             after = self._attend(layer, part, start, rows) + part[:, :, rows - start :]
+            after = self.run.mlp(layer, after, lambda x, rows=rows: x[:, rows:])
             changes.append(self.change_from(layer + 1, after, rows))
         return torch.cat(changes)
 
@@ -333,12 +383,14 @@ class _Rest:
     ) -> Float[Tensor, "n b p d"]:
         """The change of what `layer` adds at the positions from `rows` on, if its input changes at one
         position per patch. All patches share the corrupted run's keys and values but for one."""
-        dq, dk, dv = (self.run.project(news, W, layer) for W in "QKV")  # [n b h e]
+        old = self.run.cache["resid_pre", layer][:, at].transpose(0, 1)
+        seen = self.run.seen(self.run.blocks[layer].ln1, old, news)
+        dq, dk, dv = (self.run.project(seen, W, layer) for W in "QKV")  # [n b h e]
         q, k, v = (self.run.cache[x, layer] for x in ("q", "k", "v"))
         n = torch.arange(len(at))
         q = q[:, rows:].expand(len(at), -1, -1, -1, -1).clone()
-        seen = (at >= rows).nonzero()[:, 0]
-        q[seen, :, at[seen] - rows] += dq[seen]
+        asks = (at >= rows).nonzero()[:, 0]
+        q[asks, :, at[asks] - rows] += dq[asks]
         q *= self.run.scale
         scores = torch.einsum("nbphe,bshe->nbhps", q, k)
         scores[n, ..., at] += torch.einsum("nbphe,nbhe->nbhp", q, dk)
@@ -352,6 +404,8 @@ class _Rest:
     ) -> Float[Tensor, "n b p d"]:
         """The same if its input changes at all positions from `start` on. Keys and values before
         them are the corrupted run's own; it is not looked up again what is seen there by whom."""
+        old = self.run.cache["resid_pre", layer][:, start:]
+        news = self.run.seen(self.run.blocks[layer].ln1, old, news)
         k, v = (
             torch.cat([old[:, :start].expand(len(news), -1, -1, -1, -1), old[:, start:] + d], dim=2)
             for old, d in (
@@ -369,5 +423,5 @@ class _Rest:
         """How many patches to work out at once, so that streams, scores and logits stay small."""
         cfg = self.run.cfg
         n_logits = cfg.d_vocab if self.readout.direction is None else 0
-        wide = max(cfg.d_model, cfg.n_heads * self.run.n_pos, n_logits)
+        wide = max(cfg.d_model, cfg.n_heads * self.run.n_pos, n_logits, cfg.d_mlp or 0)
         return max(1, _MOST // (n_batch * n_rows * wide))

@@ -18,7 +18,8 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 def names() -> list[str]:
     """The shipped models, fewest layers first."""
     found = [file.stem for file in CHECKPOINTS.glob("*.safetensors")]
-    order = ["zero_layer", "one_layer", "two_layer"]
+    full = ["full_two_layer", "full_two_layer_1", "full_two_layer_adamw", "full_four_layer"]
+    order = ["zero_layer", "one_layer", "two_layer", *full]
     return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
 
 
@@ -45,9 +46,9 @@ def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
 
 
 def load_model(name: str | Path) -> Transformer:
-    """A shipped model by name ("zero_layer", "one_layer", "two_layer"), or one that you trained,
+    """A shipped model by name ("two_layer", "full_two_layer", ...; see `names`), or one that you trained,
     by the path of its .safetensors file. It comes with its tokenizer, in evaluation mode, on the
-    CPU. Raises CourseError for an unknown name and for a missing or corrupt file."""
+    CPU, in float32 (some are stored in half precision). Raises CourseError for an unknown name and for a missing or corrupt file."""
     from safetensors import safe_open
 
     file = _file(name)

@@ -54,6 +54,12 @@ DOT = "The dot product of two vectors is the sum of their products."
 KEPT = "An axis of one entry, which changes nothing in what follows."
 EVEN = "The even numbers below 31 are those below 32."
 
+SAME_SHAPE = "All of them have the same shape."
+ONE_FIRING = "A denominator of 1 has one firing or one token of the class, and nothing in common: F1 is 0 with either."
+ORDER_NAMES = "The cache holds what is named, in whatever order."
+SCALE_EPS = "Nearly the same factor everywhere: it leaves the order as it is."
+MARGIN = "A better drive is better by far more than this margin, which only keeps rounding from going on for ever."
+
 EXPLAINED = {
     # 0_foundations
     ("residual_parts", "parts += cache['result', layer].unbind(dim=2) -> parts += cache['result', layer].unbind(dim=-2)"): AXIS,
@@ -293,4 +299,42 @@ EXPLAINED = {
     ("smallest_circuit", "through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')] -> through_each = [edge for head in ('0.7', '0.4') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')]"): ORDER,
     ("smallest_circuit", "through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')] -> through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.6.k', f'{head}->1.3.k')]"): ORDER,
     ("smallest_circuit", "through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')] -> through_each = [edge for head in ('0.4', '0.7') for edge in (f'{head}->1.3.k', f'embed->{head}.v', f'{head}->1.6.k')]"): ORDER,
+    # 5_mlps
+    ("fold_layer_norm", 'for W in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out): -> for W in (attn.W_O, mlp.W_out, attn.b_O, mlp.b_out):'): LOOP,
+    ("fold_layer_norm", 'for W in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out): -> for W in (attn.W_O, attn.b_O, mlp.b_out, mlp.W_out):'): LOOP,
+    ("fold_layer_norm", 'for W, b in ((attn.W_Q, attn.b_Q), (attn.W_K, attn.b_K), (attn.W_V, attn.b_V)): -> for W, b in ((attn.W_Q, attn.b_Q), (attn.W_V, attn.b_V), (attn.W_K, attn.b_K)):'): LOOP,
+    ("fold_layer_norm", 'new.embed.W_E -= new.W_E.mean(-1, keepdim=True) -> new.embed.W_E -= new.W_E.mean(1, keepdim=True)'): AXIS,
+    ("fold_layer_norm", 'for W in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out): -> for W in (attn.b_O, attn.W_O, mlp.W_out, mlp.b_out):'): LOOP,
+    ("fold_layer_norm", 'for W, b in ((attn.W_Q, attn.b_Q), (attn.W_K, attn.b_K), (attn.W_V, attn.b_V)): -> for W, b in ((attn.W_K, attn.b_K), (attn.W_Q, attn.b_Q), (attn.W_V, attn.b_V)):'): LOOP,
+    ("frozen_scale_logits", 'return torch.stack([*logits, constant.expand_as(logits[0])]) -> return torch.stack([*logits, constant.expand_as(logits[1])])'): SAME_SHAPE,
+    ("frozen_scale_logits", 'return torch.stack([*logits, constant.expand_as(logits[0])]) -> return torch.stack([*logits, constant.expand_as(logits[-1])])'): SAME_SHAPE,
+    ("pattern_f1", 'return 2 * both / (fires.sum(0)[:, None] + labels.sum(0)).clamp(min=1) -> return 2 * both / (fires.sum(-2)[:, None] + labels.sum(0)).clamp(min=1)'): AXIS,
+    ("pattern_f1", 'return 2 * both / (fires.sum(0)[:, None] + labels.sum(0)).clamp(min=1) -> return 2 * both / (fires.sum(0)[:, None] + labels.sum(0)).clamp(min=2)'): ONE_FIRING,
+    ("pattern_f1", 'return 2 * both / (fires.sum(0)[:, None] + labels.sum(0)).clamp(min=1) -> return 2 * both / (fires.sum(0)[:, None] + labels.sum(-2)).clamp(min=1)'): AXIS,
+    ("pattern_f1", 'return 2 * both / (fires.sum(0)[:, None] + labels.sum(0)).clamp(min=1) -> return 2 * both / (fires.sum(0)[:, None] + labels.sum(0, keepdim=True)).clamp(min=1)'): KEPT,
+    ("value_agreement", "best = cache['pre', layer][:, :-1].flatten(0, 1).argmax(0) -> best = cache['pre', layer][:, :-1].flatten(0, 1).argmax(-2)"): AXIS,
+    ("value_agreement", 'return tokens[:, 1:].flatten()[best] == values.argmax(-1) -> return tokens[:, 1:].flatten()[best] == values.argmax(1)'): AXIS,
+    ("value_agreement", 'values = (W_out - W_out.mean(-1, keepdim=True)) * model.ln_final.w @ model.W_U -> values = (W_out - W_out.mean(1, keepdim=True)) * model.ln_final.w @ model.W_U'): AXIS,
+    ("composed_share", 'return (~proposed.any(-1)).float().mean().item() -> return (~proposed.any(-1, keepdim=True)).float().mean().item()'): KEPT,
+    ("mlp_path_expansion", 's_mid, s = ((x.pow(2).mean(-1, keepdim=True) + model.cfg.eps).sqrt() for x in (mid, final)) -> s_mid, s = ((x.pow(2).mean(1, keepdim=True) + model.cfg.eps).sqrt() for x in (mid, final))'): AXIS,
+    ("driven_neuron", "names = [get_act_name('result', layer), get_act_name('resid_mid', layer)] -> names = [get_act_name('resid_mid', layer), get_act_name('result', layer)]"): ORDER_NAMES,
+    ("driven_neuron", "scale = (cache['resid_mid', layer].pow(2).mean(-1, keepdim=True) + model.cfg.eps).sqrt() -> scale = (cache['resid_mid', layer].pow(2).sum(-1, keepdim=True) + model.cfg.eps).sqrt()"): SCALE_EPS,
+    ("driven_neuron", "scale = (cache['resid_mid', layer].pow(2).mean(-1, keepdim=True) + model.cfg.eps).sqrt() -> scale = cache['resid_mid', layer].pow(2).mean(-1, keepdim=True).sqrt()"): SCALE_EPS,
+    ("kurtosis", 'c = x - x.mean(-1, keepdim=True) -> c = x - x.mean(1, keepdim=True)'): AXIS,
+    ("kurtosis", 'return (c.pow(4).mean(-1) / c.pow(2).mean(-1) ** 2).mean().item() -> return (c.pow(4).mean(-1) / c.pow(2).mean(1) ** 2).mean().item()'): AXIS,
+    ("kurtosis", 'return (c.pow(4).mean(-1) / c.pow(2).mean(-1) ** 2).mean().item() -> return (c.pow(4).mean(1) / c.pow(2).mean(-1) ** 2).mean().item()'): AXIS,
+    ("neuron_partners", 'c = x - x.mean(0) -> c = x - x.mean(-2)'): AXIS,
+    ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=0).clamp(min=5e-09)'): FLOOR,
+    ("neuron_partners", 'c = x - x.mean(0) -> c = x - x.mean(0, keepdim=True)'): KEPT,
+    ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=0, keepdim=True).clamp(min=1e-08)'): KEPT,
+    ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=0).clamp(min=2e-08)'): FLOOR,
+    ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=-2).clamp(min=1e-08)'): AXIS,
+    ("opposed_pair", 'return (1, 253, 844) -> return (1, 844, 253)'): ORDER,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most + 2e-05:'): MARGIN,
+    ("max_activating_input", 'best, most, better = (tries[drives.argmax()].clone(), drives.max().item(), True) -> best, most, better = (tries[drives.argmax()], drives.max().item(), True)'): FRESH,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most:'): MARGIN,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most + 5e-06:'): MARGIN,
+    ("max_activating_input", 'best, most = (tokens.clone(), drive(tokens[None]).item()) -> best, most = (tokens, drive(tokens[None]).item())'): FRESH,
+    ("max_activating_input", 'best, most = (tokens.clone(), drive(tokens[None]).item()) -> best, most = (tokens.clone(), drive(tokens).item())'): MODEL_BATCH,
+    ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() >= most + 1e-05:'): MARGIN,
 }

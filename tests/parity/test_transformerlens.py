@@ -32,6 +32,7 @@ pytestmark = [
 
 STANDARD = dict(positional_embedding_type="standard")
 FULL = dict(attn_only=False, normalization_type="LN", biases=True)
+FULL_RELU = FULL | dict(n_layers=2, act_fn="relu")
 KINDS = {
     "zero layers": dict(n_layers=0),
     "one layer": dict(n_layers=1),
@@ -83,21 +84,21 @@ def tokens_for(model, batch: int = 2, seed: int = 1) -> Tensor:
     return torch.randint(model.cfg.d_vocab, (batch, model.cfg.n_ctx), generator=generator)
 
 
-def assert_same(ours: Any, theirs: Any, what: str) -> None:
+def assert_same(ours: Any, theirs: Any, what: str, rounding: float = 1e-5) -> None:
     """Equal, but for the rounding of float32: about 80 units in the last place of the largest."""
     if isinstance(ours, Tensor) and ours.is_floating_point():
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype, what
         finite = theirs[theirs.isfinite()]
         scale = finite.abs().max().item() if len(finite) else 0.0
         torch.testing.assert_close(
-            ours, theirs, rtol=0, atol=1e-5 * scale, msg=lambda m: f"{what}: {m}"
+            ours, theirs, rtol=0, atol=rounding * scale, msg=lambda m: f"{what}: {m}"
         )
     elif isinstance(ours, Tensor):
         assert torch.equal(ours, theirs), what
     elif isinstance(ours, list | tuple):
         assert len(ours) == len(theirs), what
         for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-            assert_same(a, b, f"{what}[{i}]")
+            assert_same(a, b, f"{what}[{i}]", rounding)
     elif isinstance(ours, float):
         assert ours == pytest.approx(theirs, rel=1e-5), what
     else:
@@ -106,15 +107,17 @@ def assert_same(ours: Any, theirs: Any, what: str) -> None:
 
 def assert_same_activations(model: Transformer) -> None:
     twin, tokens = hooked(model), tokens_for(model)
+    # In a trained model with MLPs and LayerNorm, sums are longer and attention sharper: more is rounded.
+    rounding = 1e-5 if model.cfg.attn_only or model.cfg.d_model < 100 else 4e-5
     with torch.no_grad():
-        assert_same(model(tokens), twin(tokens), "logits")
+        assert_same(model(tokens), twin(tokens), "logits", rounding)
         logits, cache = model.run_with_cache(tokens)
         their_logits, their_cache = twin.run_with_cache(tokens)
-    assert_same(logits, their_logits, "logits with a cache")
+    assert_same(logits, their_logits, "logits with a cache", rounding)
     compared = [name for name in model.hook_names() if name in their_cache]
     assert compared == model.hook_names() == list(cache)
     for name in compared:
-        assert_same(cache[name], their_cache[name], name)
+        assert_same(cache[name], their_cache[name], name, rounding)
 
 
 @pytest.fixture(params=KINDS)
@@ -126,7 +129,7 @@ def test_same_logits_and_activations(model):
     assert_same_activations(model)
 
 
-@pytest.mark.parametrize("name", ["zero_layer", "one_layer", "two_layer"])
+@pytest.mark.parametrize("name", ["zero_layer", "one_layer", "two_layer", "full_two_layer"])
 def test_same_logits_and_activations_at_the_start_of_training(name):
     assert_same_activations(recipe(name).build())
 
@@ -136,11 +139,23 @@ def test_same_logits_and_activations_of_shipped_models(name):
     assert_same_activations(pretrained.load_model(name) if name else small(n_layers=2))
 
 
+@pytest.mark.parametrize("name", [None, "full_two_layer"])
+def test_same_logits_and_activations_with_layer_norm_folded(answers, name):
+    model = pretrained.load_model(name) if name else small(**FULL_RELU)
+    folded = answers["fold_layer_norm"](model)
+    assert_same_activations(folded)
+    with torch.no_grad():
+        theirs = hooked(model)(tokens_for(model))
+        what = "logits of the folded model, and theirs not folded"
+        assert_same(folded(tokens_for(model)), theirs, what, rounding=4e-5)
+
+
 def test_same_weights(model):
     twin = hooked(model)
     names = ["W_E", "W_pos", "W_U"]
     if model.cfg.n_layers:  # TransformerLens cannot stack nothing
         names += ["W_Q", "W_K", "W_V", "W_O"]
+        names += [] if model.cfg.attn_only else ["W_in", "W_out"]
     for name in names:
         ours, theirs = getattr(model, name), getattr(twin, name)
         assert ours.shape == theirs.shape and torch.equal(ours, theirs), name
@@ -261,15 +276,20 @@ def test_same_patching():
         assert_same(sweep(ours), sweep(theirs), "patched logits")
 
 
-@pytest.mark.parametrize("name", ["resid_pre", *IN_A_HEAD])
-@pytest.mark.parametrize("kind", [{}, STANDARD, dict(biases=True)], ids=str)
+STREAM = {name: f"get_act_patch_{name}" for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out")}
+
+
+@pytest.mark.parametrize("name", [*STREAM, *IN_A_HEAD])
+@pytest.mark.parametrize("kind", [{}, STANDARD, dict(biases=True), FULL], ids=str)
 def test_sweep_is_what_transformer_lens_patches(kind, name):
     """Its own functions, one forward pass per cell, on the same weights."""
+    if name in ("resid_mid", "mlp_out") and kind != FULL:
+        pytest.skip("there is none without MLPs")
     ours, theirs = both(small(n_layers=2, **kind))
     clean, corrupted = tokens_for(ours, seed=1), tokens_for(ours, seed=2)
     metric = LogitDiff(clean[:, 0], corrupted[:, 0])
-    head = {"z": "head_out", "resid_pre": "resid_pre"}.get(name, f"head_{name}")
-    attn = "" if name == "resid_pre" else "attn_"
+    head = {"z": "head_out"}.get(name, name if name in STREAM else f"head_{name}")
+    attn = "" if name in STREAM else "attn_"
     with torch.no_grad():
         _, cache = theirs.run_with_cache(clean)
         for by_pos in (True, False) if attn else (False,):
@@ -318,6 +338,16 @@ def _answers_of(model) -> tuple[Tensor, Tensor]:
 def _pairs(model) -> tuple[Tensor, ...]:
     """Clean and corrupted prompts, with their answers."""
     return tokens_for(model, seed=1), tokens_for(model, seed=2), *_answers_of(model)
+
+
+def _weights(model) -> list:
+    """Names and weights, without the masks that TransformerLens keeps among them."""
+    return [[n, W] for n, W in sorted(model.state_dict().items()) if not n.endswith(("mask", "IGNORE"))]
+
+
+def _rotation(model) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.linalg.qr(torch.randn(model.cfg.d_mlp, model.cfg.d_mlp, generator=generator))[0]
 
 
 def _edges(edge_attribution: Callable, model) -> list:
@@ -387,6 +417,21 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "term_importance": (2, lambda answer, m: answer(m, tokens_for(m))),
     "ablated_loss": (2, lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2)])),
 }
+# The same, of a model with ReLU MLPs, LayerNorm and biases.
+FULL_CALLS: dict[str, Callable] = {
+    "fold_layer_norm": lambda answer, m: _weights(answer(m)),
+    "frozen_scale_logits": lambda answer, m: answer(m, tokens_for(m)),
+    "neuron_contributions": lambda answer, m: answer(m, tokens_for(m), 1),
+    "neuron_logits": lambda answer, m: answer(m, 1, 7),
+    "top_contexts": lambda answer, m: answer(m, tokens_for(m), 1, 7, 5),
+    "max_activating_input": lambda answer, m: answer(m, tokens_for(m)[0, :4], 0, 7),
+    "active_share": lambda answer, m: answer(m, tokens_for(m)),
+    "value_agreement": lambda answer, m: answer(m, tokens_for(m), 1),
+    "composed_share": lambda answer, m: answer(m, tokens_for(m), 1),
+    "mlp_path_expansion": lambda answer, m: list(answer(m, tokens_for(m), _answers_of(m)[0])),
+    "driven_neuron": lambda answer, m: answer(m, tokens_for(m), 1, 2),
+    "rotate_hidden": lambda answer, m: answer(m, _rotation(m))(tokens_for(m)),
+}
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
@@ -418,7 +463,13 @@ def test_reference_answer_is_the_same_on_both(answers, name):
     assert_same(ours, theirs, name)
 
 
+@pytest.mark.parametrize("name", FULL_CALLS)
+def test_reference_answer_is_the_same_on_both_full_models(answers, name):
+    ours, theirs = (FULL_CALLS[name](answers[name], m) for m in both(small(**FULL_RELU)))
+    assert_same(ours, theirs, name)
+
+
 def test_every_answer_that_takes_a_model_is_compared(answers):
     takes_model = {n for n, f in answers.items() if "model" in inspect.signature(f).parameters}
-    new = takes_model - CALLS.keys() - OURS_ONLY.keys()
+    new = takes_model - CALLS.keys() - FULL_CALLS.keys() - OURS_ONLY.keys()
     assert not new, f"add to CALLS how to call {', '.join(sorted(new))}"

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from utils.model import Config, Transformer, get_act_name
-from utils.patching import IN_A_HEAD, CrossEntropy, LogitDiff, sweep
+from utils.patching import IN_A_HEAD, IN_THE_STREAM, CrossEntropy, LogitDiff, sweep
 from utils.pretrained import load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -18,7 +18,17 @@ KINDS = {
     "standard positions": dict(n_layers=2, positional_embedding_type="standard"),
     "biases": dict(n_layers=3, biases=True),
 }
-PATCHES = [("resid_pre", False), *((name, by_pos) for name in IN_A_HEAD for by_pos in (False, True))]
+FULL = dict(attn_only=False, d_mlp=17, normalization_type="LN", biases=True)
+FULL_KINDS = {
+    "MLPs": dict(n_layers=2, attn_only=False, d_mlp=17, act_fn="relu"),
+    "LayerNorm": dict(n_layers=2, normalization_type="LN"),
+    "MLPs, LayerNorm, biases": dict(n_layers=3, act_fn="relu") | FULL,
+    "and standard positions": dict(n_layers=2, positional_embedding_type="standard") | FULL,
+    "one layer with everything": dict(n_layers=1) | FULL,
+}
+IN_HEADS = [(name, by_pos) for name in IN_A_HEAD for by_pos in (False, True)]
+PATCHES = [("resid_pre", False), ("attn_out", False), *IN_HEADS]
+FULL_PATCHES = [*((name, False) for name in IN_THE_STREAM), *IN_HEADS]
 
 
 def small(**kind) -> Transformer:
@@ -56,7 +66,7 @@ def slow(model, clean, corrupted, metric, name, by_pos, cells=None) -> Tensor:
     """The definition: for every cell one forward pass, in which a hook copies the clean numbers."""
     cfg, n_pos = model.cfg, clean.shape[1]
     _, cache = model.run_with_cache(clean)
-    shape = (n_pos,) if name == "resid_pre" else (cfg.n_heads,)
+    shape = (n_pos,) if name in IN_THE_STREAM else (cfg.n_heads,)
     shape = (n_pos, cfg.n_heads) if by_pos else shape
     values = torch.full((cfg.n_layers, *shape), torch.nan, dtype=model.W_E.dtype)
     for cell in cells or torch.cartesian_prod(*map(torch.arange, values.shape)).tolist():
@@ -64,7 +74,7 @@ def slow(model, clean, corrupted, metric, name, by_pos, cells=None) -> Tensor:
 
         def put(x, hook, where=where):
             new = cache[hook.name]
-            if name == "resid_pre":
+            if name in IN_THE_STREAM:
                 x[:, where[0]] = new[:, where[0]]
             elif name == "pattern" and by_pos:  # [batch head dest src]
                 x[:, where[1], where[0]] = new[:, where[1], where[0]]
@@ -93,6 +103,30 @@ def test_every_cell_is_one_forward_pass(kind, name, by_pos, which):
     assert want.std() > 1e-3, "patches that change nothing test nothing"
 
 
+@pytest.mark.parametrize("which", ["last position", "every position", "loss", "any function of the logits"])
+@pytest.mark.parametrize("name, by_pos", FULL_PATCHES)
+@pytest.mark.parametrize("kind", FULL_KINDS)
+def test_every_cell_with_mlps_and_layer_norm(kind, name, by_pos, which):
+    if kind == "LayerNorm" and name in ("resid_mid", "mlp_out"):
+        pytest.skip("there are none without MLPs")
+    model = small(**FULL_KINDS[kind])
+    clean, corrupted, metric = tokens(model, 1), tokens(model, 2), metrics(model)[which]
+    want = slow(model, clean, corrupted, metric, name, by_pos)
+    got = sweep(model, clean, corrupted, metric, name, by_pos)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    assert want.std() > 1e-3, "patches that change nothing test nothing"
+
+
+@pytest.mark.parametrize("most", [1, 3_000])
+@pytest.mark.parametrize("name, by_pos", FULL_PATCHES)
+def test_taking_fewer_patches_of_a_full_model_together_changes_nothing(name, by_pos, most, monkeypatch):
+    model = small(n_layers=3, **FULL)
+    args = tokens(model, 1), tokens(model, 2), metrics(model)["last position"], name, by_pos
+    want = sweep(model, *args)
+    monkeypatch.setattr("utils.patching._MOST", most)
+    torch.testing.assert_close(sweep(model, *args), want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("most", [1, 3_000, 20_000])
 @pytest.mark.parametrize("name, by_pos", PATCHES)
 def test_taking_fewer_patches_together_changes_nothing(name, by_pos, most, monkeypatch):
@@ -103,10 +137,13 @@ def test_taking_fewer_patches_together_changes_nothing(name, by_pos, most, monke
     torch.testing.assert_close(sweep(model, *args), want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name, by_pos", PATCHES)
-def test_on_the_shipped_model(name, by_pos):
+@pytest.mark.parametrize(
+    "shipped, name, by_pos",
+    [("two_layer", *patch) for patch in PATCHES] + [("full_two_layer", *patch) for patch in FULL_PATCHES],
+)
+def test_on_the_shipped_models(shipped, name, by_pos):
     """At random cells, since all of them take minutes."""
-    model = load_model("two_layer")
+    model = load_model(shipped)
     clean, corrupted = tokens(model, 1, 2, 64), tokens(model, 2, 2, 64)
     metric = LogitDiff(clean[:, 0], corrupted[:, 0])
     got = sweep(model, clean, corrupted, metric, name, by_pos)
@@ -149,14 +186,10 @@ def test_leaves_no_gradient_and_no_hook_behind():
 
 
 def test_refuses_what_it_would_get_wrong():
-    full = small(n_layers=1, attn_only=False)
-    normed = small(n_layers=1, normalization_type="LN")
-    for model in (full, normed):
-        with pytest.raises(ValueError, match="LayerNorm"):
-            sweep(model, tokens(model, 1), tokens(model, 2), penalty, "z")
     model = small(n_layers=1)
-    with pytest.raises(ValueError, match="mlp_out"):
-        sweep(model, tokens(model, 1), tokens(model, 2), penalty, "mlp_out")
+    for name in ("mlp_out", "resid_mid", "resid_post"):
+        with pytest.raises(ValueError, match=name):
+            sweep(model, tokens(model, 1), tokens(model, 2), penalty, name)
     with pytest.raises(ValueError, match="same shape"):
         sweep(model, tokens(model, 1, n_pos=6), tokens(model, 2), penalty, "z")
     hooks = [("blocks.0.attn.hook_z", lambda z, hook: z * 0)]

@@ -16,9 +16,10 @@ from circuits.following import broken, difference, problems
 from circuits.grading.remote import RemoteSubmission
 from circuits.grading.sandbox import Sandbox
 from circuits.judging import run_checks
-from circuits.symmetries import ALL, CACHE, CHANGES, Change, symmetric
+from circuits.symmetries import ALL, CACHE, CHANGES, FULL, Change, symmetric
 from utils.model import Transformer
 
+FULL_CHANGES = FULL.replace("regauge", "QK OV").split()
 TABLES = {c.name: load_module(c.checks_file).SYMMETRIES for c in chapters()}
 
 
@@ -36,12 +37,19 @@ def test_a_changed_model_does_the_same(rng, names, shape):
     model, texts = inputs.random_model(rng, **shape), inputs.random_tokens(rng)
     change = Change(names, rng, {"model": "model", "tokens": "token"}, {"model": model, "tokens": texts})
     new, new_texts = change.all_arguments().values()
-    assert difference(new, model, "model")
+    assert difference(new, model, "model") or names == ("neurons",) and model.cfg.attn_only
     logits, cache = model.run_with_cache(texts)
     new_logits, new_cache = new.run_with_cache(new_texts)
     want = change.value(logits, "batch pos d_vocab")
     assert difference(new_logits, want, "batch pos d_vocab", "constant" in names) is None
     assert difference(dict(new_cache), dict(change.value(cache, CACHE)), CACHE) is None
+
+
+@pytest.mark.parametrize("names", [("QK", "OV"), ("heads",), ("neurons",), ("vocabulary",), ("constant",), tuple(FULL_CHANGES)])
+def test_a_changed_full_model_does_the_same(rng, names):
+    test_a_changed_model_does_the_same(
+        rng, names, dict(attn_only=False, d_mlp=13, normalization_type="LN", biases=True)
+    )
 
 
 def test_heads_tokens_and_edges_get_their_new_numbers(rng):
@@ -58,6 +66,15 @@ def test_heads_tokens_and_edges_get_their_new_numbers(rng):
     x = torch.arange(15.0).reshape(3, 5)
     got = change.value(x, "n_layers n_heads")
     assert got[0, first[2]] == x[0, 2] and got[1, second[2]] == x[1, 2]
+
+
+def test_neurons_get_their_new_numbers_layer_by_layer(rng):
+    model = inputs.random_model(rng, attn_only=False, d_mlp=13)
+    change = Change(("neurons",), rng, {"model": "model"}, {"model": model})
+    first, second = change.order("d_mlp", 0), change.order("d_mlp", 1)
+    assert sorted(first) == list(range(13)) and first != second
+    assert change.value([0, 12], "neuron 1") == [second[0], second[12]]
+    assert change.value(torch.arange(13.0), "d_mlp")[first[5]] == 5
 
 
 def test_a_pair_of_heads_is_of_two_layers(rng):

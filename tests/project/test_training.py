@@ -75,13 +75,18 @@ def assert_same(a: Training, b: Training):
 
 
 def test_recipes_of_the_shipped_models():
-    assert list(RECIPES) == ["zero_layer", "one_layer", "two_layer"]
-    assert [r.n_layers for r in RECIPES.values()] == [0, 1, 2]
+    assert list(RECIPES) == [
+        *("zero_layer", "one_layer", "two_layer"),
+        *("full_two_layer", "full_two_layer_1", "full_two_layer_adamw", "full_four_layer"),
+    ]
+    assert [r.n_layers for r in RECIPES.values()] == [0, 1, 2, 2, 2, 2, 4]
     for name, r in RECIPES.items():
         assert recipe(name) is r
         cfg = replace(r, d_model=32).build().cfg
         assert (cfg.d_vocab, cfg.n_layers, cfg.n_ctx) == (2_048, r.n_layers, 256)
-        assert cfg.attn_only and not cfg.biases and cfg.normalization_type is None
+        full = name.startswith("full")
+        assert (cfg.attn_only, cfg.biases) == (not full, full)
+        assert cfg.normalization_type == ("LN" if full else None)
 
 
 def test_unknown_recipe():
