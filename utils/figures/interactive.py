@@ -10,13 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-<<<<<<< HEAD
 from utils.figures.picture import DENSITY, PIXELS, WIDTH, description, picture
 from utils.figures.plots import COLORS, PALE, SEQUENTIAL, axes, head_name, label_text, legend, lines, pyplot, token_text
-=======
-from utils.figures.plots import COLORS, SEQUENTIAL, axes, head_name, lines, pyplot, token_text
 from utils.waiting import time_left
->>>>>>> s6-path
 
 
 class LiveCurve:
