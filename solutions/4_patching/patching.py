@@ -953,7 +953,8 @@ for what, values in [("logit difference", by_head), ("probability", in_probabili
 # Make it a procedure that works for any question. Call a head *overlooked* if its direct contribution changes, from the clean
 # to the corrupted run, by less than a twentieth of clean minus corrupted (both as means over the prompts, up or down). Among
 # these, return the `(layer, head)` that restores most when its output alone is patched, at all positions. The check asks
-# three kinds of question, on fresh names, and gives the heads of the model other numbers each time.
+# three kinds of question, on fresh names, gives the heads of the model other numbers each time, and lets some of them write a
+# little more or less than in the shipped model.
 #
 # <details><summary>Hint 1</summary>
 # You have both measurements: <code>direct_logit_attribution</code> on two caches, and <code>patch_sweep(..., "z")</code> (or
@@ -987,7 +988,7 @@ def overlooked_head(
         z = (here["z", layer] - there["z", layer])[:, -1]
         changes.append(torch.einsum("bhe,hed,bd->bh", z, model.W_O[layer], direction).mean(0))
     written = torch.stack(changes) / span
-    restored = sweep(model, clean, corrupted, metric, "z") - metric(model(corrupted))
+    restored = sweep(model, clean, corrupted, metric, "z")  # the most is the most, scaled or not
     restored[written.abs() >= 0.05] = -torch.inf
     layer, head = divmod(int(restored.argmax()), model.cfg.n_heads)
     return layer, head

@@ -756,9 +756,7 @@ def measured_heads(model, pairs):
     return shares
 
 
-def check_overlooked(submission, rng, change):
-    model = with_heads_moved(rng)
-    pairs = draw_pairs(model, 13, rng, change)
+def check_overlooked(submission, model, pairs):
     got = submission.overlooked_head(model, *pairs)
     try:
         layer, head = (int(i) for i in got)
@@ -778,24 +776,48 @@ def check_overlooked(submission, rng, change):
     best = max((at for at in shares if abs(shares[at][1]) < 0.05), key=lambda at: shares[at][0])
     require(
         restored > shares[best][0] - 1e-3,
-        f"Head {layer}.{head} writes nothing to the output that differs, and restores {restored:z.2f}. Another head that "
-        f"writes nothing restores {shares[best][0]:z.2f}.",
+        f"Head {layer}.{head} writes next to nothing to the output that differs, and restores {restored:z.2f}. Another such "
+        f"head restores {shares[best][0]:z.2f}.",
     )
 
 
-@exercise("overlooked_head", points=1)
-def test_finds_it_where_first_halves_change_places(submission, rng):
-    check_overlooked(submission, rng, "swap_first")
+def with_a_writer(rng, share, only):
+    """The shipped model, its heads in another order, and prompts that differ in the last token. The head of layer 0 that
+    restores most also writes about this share of clean minus corrupted to the output itself, all of it in the clean run (if
+    `only` is 0) or in the corrupted one (1)."""
+    model = with_heads_moved(rng)
+    pairs = draw_pairs(model, 13, rng, "new_query")
+    name = get_act_name("z", 0)
+    z = [model.run_with_cache(x, names_filter=name)[1][name][:, -1] for x in (pairs.clean, pairs.corrupted)]
+    end, start = (mean_diff(model(tokens), pairs.right, pairs.wrong) for tokens in (pairs.clean, pairs.corrupted))
+    change, direction = z[0] - z[1], (model.W_U[:, pairs.right] - model.W_U[:, pairs.wrong]).T
+    own = model.run_with_cache(pairs.clean)[1]["pattern", 0].diagonal(dim1=-2, dim2=-1).mean((0, 2))
+    head = int(own.argmax())  # it looks at its own token
+    silent = z[1 - only][:, head].mean(0)
+    z_way, stream_way = change[:, head].mean(0), direction.mean(0)
+    z_way = z_way - (z_way @ silent) / (silent @ silent) * silent
+    gain = ((change[:, head] @ z_way) * (direction @ stream_way)).mean()
+    with torch.no_grad():
+        model.blocks[0].attn.W_O[head] += share * (end - start) / gain * torch.outer(z_way, stream_way)
+    return model, pairs
 
 
 @exercise("overlooked_head", points=1)
-def test_finds_it_where_second_halves_change_places(submission, rng):
-    check_overlooked(submission, rng, "swap_second")
+def test_finds_it_where_halves_of_names_change_places(submission, rng):
+    for change in ("swap_first", "swap_second"):
+        model = with_heads_moved(rng)
+        check_overlooked(submission, model, draw_pairs(model, 13, rng, change))
 
 
 @exercise("overlooked_head", points=1)
-def test_finds_it_where_the_last_token_changes(submission, rng):
-    check_overlooked(submission, rng, "new_query")
+def test_counts_a_head_that_writes_a_little_and_not_one_that_writes_more(submission, rng):
+    for share in (0.032, 0.075):
+        check_overlooked(submission, *with_a_writer(rng, share, only=0))
+
+
+@exercise("overlooked_head", points=1)
+def test_counts_no_head_that_writes_against_the_answer(submission, rng):
+    check_overlooked(submission, *with_a_writer(rng, -0.075, only=1))
 
 
 # ways_that_find -----------------------------------------------------------------------------

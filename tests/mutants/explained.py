@@ -52,6 +52,8 @@ DETACH = "What is returned has the same numbers, with or without gradients to fo
 ALL_HOOKED = "Every q, k and v is set by a hook, and the logits of this run are not used: its tokens do not count."
 DOT = "The dot product of two vectors is the sum of their products."
 KEPT = "An axis of one entry, which changes nothing in what follows."
+BOTH_WAYS = "The two may exchange their roles: the formula is the same for both."
+EITHER_SIGN = "Only the size counts, and the difference has the same size either way round."
 EVEN = "The even numbers below 31 are those below 32."
 
 SAME_SHAPE = "All of them have the same shape."
@@ -69,6 +71,7 @@ EXPLAINED = {
     ("positions_reached", 'return A[:, source].nonzero()[:, 0].tolist() -> return A[:, source].nonzero()[:, -1].tolist()'): ALONE,
     ("truncate_rank", 'U, S, Vh = torch.linalg.svd(M, full_matrices=False) -> U, S, Vh = torch.linalg.svd(M)'): SVD_K,
     ("truncate_rank", 'U, S, Vh = torch.linalg.svd(M, full_matrices=False) -> U, S, Vh = torch.linalg.svd(M, full_matrices=True)'): SVD_K,
+    ("strength_ceiling", 's, t = (torch.linalg.svdvals(W_out), torch.linalg.svdvals(W_in)) -> s, t = (torch.linalg.svdvals(W_in), torch.linalg.svdvals(W_out))'): BOTH_WAYS,
     # 1_bigrams
     ("bigram_log_probs", 'return (smoothed / smoothed.sum(dim=-1, keepdim=True)).log() -> return (smoothed / smoothed.sum(dim=1, keepdim=True)).log()'): AXIS,
     ("conditional_entropy", 'p_next = counts / counts.sum(dim=-1, keepdim=True).clamp(min=1) -> p_next = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)'): AXIS,
@@ -294,11 +297,25 @@ EXPLAINED = {
     ("unexplained_effect", 'x = cache[hook.name].clone() -> x = cache[hook.name]'): FRESH,
     ("unexplained_effect", 'at_clean, at_circuit, at_corrupted = ((x[prompt, right] - x[prompt, wrong]).mean() for x in runs) -> at_clean, at_circuit, at_corrupted = ((x[prompt, right] - x[prompt, wrong]).sum() for x in runs)'): SCALE,
     ("unexplained_effect", 'prompt = torch.arange(len(clean)) -> prompt = torch.arange(len(corrupted))'): SAME_SIZE,
-    ("smallest_circuit", "return [*through_each, '1.3->logits', '1.6->logits'] -> return ['1.3->logits', *through_each, '1.6->logits']"): ORDER,
-    ("smallest_circuit", "return [*through_each, '1.3->logits', '1.6->logits'] -> return [*through_each, '1.6->logits', '1.3->logits']"): ORDER,
-    ("smallest_circuit", "through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')] -> through_each = [edge for head in ('0.7', '0.4') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')]"): ORDER,
-    ("smallest_circuit", "through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')] -> through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.6.k', f'{head}->1.3.k')]"): ORDER,
-    ("smallest_circuit", "through_each = [edge for head in ('0.4', '0.7') for edge in (f'embed->{head}.v', f'{head}->1.3.k', f'{head}->1.6.k')] -> through_each = [edge for head in ('0.4', '0.7') for edge in (f'{head}->1.3.k', f'embed->{head}.v', f'{head}->1.6.k')]"): ORDER,
+    ("k_fix", 'rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 2, 3))) -> rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 3, 2)))'): ORDER_OF_AXES,
+    ("k_fix", 'rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 2, 3))) -> rows.append(((new.softmax(-1) - pattern) * gradient).sum((2, 0, 3)))'): ORDER_OF_AXES,
+    ("k_fix", 'rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 2, 3))) -> rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, -2, 3)))'): AXIS,
+    ("k_fix", 'rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 2, 3))) -> rows.append(((new.softmax(-1) - pattern) * gradient).sum((0, 2, -1)))'): AXIS,
+    ("k_fix", "names = [get_act_name(kind, layer) for layer in layers for kind in ('q', 'k', 'attn_scores', 'pattern')] -> names = [get_act_name(kind, layer) for layer in layers for kind in ('q', 'attn_scores', 'k', 'pattern')]"): HOOKS,
+    ("k_fix", "names = [get_act_name(kind, layer) for layer in layers for kind in ('q', 'k', 'attn_scores', 'pattern')] -> names = [get_act_name(kind, layer) for layer in layers for kind in ('q', 'k', 'pattern', 'attn_scores')]"): HOOKS,
+    ("k_fix", "names = [get_act_name(kind, layer) for layer in layers for kind in ('q', 'k', 'attn_scores', 'pattern')] -> names = [get_act_name(kind, layer) for layer in layers for kind in ('k', 'q', 'attn_scores', 'pattern')]"): HOOKS,
+    ("k_fix", 'for place in range(clean.shape[1]): -> for place in range(corrupted.shape[1]):'): SAME_SIZE,
+    ("k_fix", "q, k, scores, pattern = (seen[get_act_name(kind, layer)].detach() for kind in ('q', 'k', 'attn_scores', 'pattern')) -> q, k, scores, pattern = (seen[get_act_name(kind, layer)] for kind in ('q', 'k', 'attn_scores', 'pattern'))"): DETACH,
+    ("overlooked_head", "changes.append(torch.einsum('bhe,hed,bd->bh', z, model.W_O[layer], direction).mean(0)) -> changes.append(torch.einsum('bhe,hed,bd->bh', z, model.W_O[layer], direction).mean(-2))"): AXIS,
+    ("overlooked_head", 'restored[written.abs() >= 0.05] = -torch.inf -> restored[written.abs() > 0.05] = -torch.inf'): LIMIT,
+    ("overlooked_head", '(_, here), (_, there) = (model.run_with_cache(tokens) for tokens in (clean, corrupted)) -> (_, here), (_, there) = (model.run_with_cache(tokens) for tokens in (corrupted, clean))'): EITHER_SIGN,
+    ("smallest_circuit", "into_queries = [f'{sender}->{head}.q' for sender in ('embed', '0.0', '0.6') for head in ('1.3', '1.6')] -> into_queries = [f'{sender}->{head}.q' for sender in ('embed', '0.6', '0.0') for head in ('1.3', '1.6')]"): ORDER,
+    ("smallest_circuit", "into_queries = [f'{sender}->{head}.q' for sender in ('embed', '0.0', '0.6') for head in ('1.3', '1.6')] -> into_queries = [f'{sender}->{head}.q' for sender in ('0.0', 'embed', '0.6') for head in ('1.3', '1.6')]"): ORDER,
+    ("smallest_circuit", "into_queries = [f'{sender}->{head}.q' for sender in ('embed', '0.0', '0.6') for head in ('1.3', '1.6')] -> into_queries = [f'{sender}->{head}.q' for sender in ('embed', '0.0', '0.6') for head in ('1.6', '1.3')]"): ORDER,
+    ("smallest_circuit", "return ['embed->0.0.v', 'embed->0.6.v', *into_queries, '1.3->logits', '1.6->logits'] -> return ['embed->0.0.v', 'embed->0.6.v', '1.3->logits', *into_queries, '1.6->logits']"): ORDER,
+    ("smallest_circuit", "return ['embed->0.0.v', 'embed->0.6.v', *into_queries, '1.3->logits', '1.6->logits'] -> return ['embed->0.6.v', 'embed->0.0.v', *into_queries, '1.3->logits', '1.6->logits']"): ORDER,
+    ("smallest_circuit", "return ['embed->0.0.v', 'embed->0.6.v', *into_queries, '1.3->logits', '1.6->logits'] -> return ['embed->0.0.v', *into_queries, 'embed->0.6.v', '1.3->logits', '1.6->logits']"): ORDER,
+    ("smallest_circuit", "return ['embed->0.0.v', 'embed->0.6.v', *into_queries, '1.3->logits', '1.6->logits'] -> return ['embed->0.0.v', 'embed->0.6.v', *into_queries, '1.6->logits', '1.3->logits']"): ORDER,
     # 5_mlps
     ("fold_layer_norm", 'for W in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out): -> for W in (attn.W_O, mlp.W_out, attn.b_O, mlp.b_out):'): LOOP,
     ("fold_layer_norm", 'for W in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out): -> for W in (attn.W_O, attn.b_O, mlp.b_out, mlp.W_out):'): LOOP,
