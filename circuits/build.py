@@ -74,7 +74,7 @@ def source_notebook(chapter: Chapter):
             nbgrader |= {"grade_id": "setup", "locked": True}
             cell.source = f"{GUARD}\n{cell.source}"
             cell.metadata = {"nbgrader": nbgrader, "tags": ["setup"]}
-        elif cell.cell_type == "code":  # where everything runs at once, what needs an unwritten answer stops nothing else
+        elif cell.cell_type == "code":  # where everything runs at once, one that a wrong answer breaks stops no other
             cell.metadata = {"tags": ["raises-exception"]}
             if place in only_draw:  # what it draws is said above it; a click shows how
                 cell.metadata["jupyter"] = {"source_hidden": True}

@@ -209,9 +209,10 @@ class Progress:
             for step in steps:
                 mark = f'<span role="img" aria-label="{step.state}" title="{step.state}">{STATES[step.state]}</span>'
                 name = self._anchor(f"<code>{html.escape(step.task.name)}</code>", chapter, step.task)
-                worth = f"{points_text(step.points)} of {points_text(step.task.points)} points, about {step.task.minutes} minutes"
+                worth = f"{points_text(step.points)} of {points_text(step.task.points)} points"
                 items.append(
-                    f'<span role="listitem" title="{worth}" style="display:inline-block;white-space:nowrap;margin-right:1.2em">'
+                    f'<span role="listitem" title="{worth}, about {step.task.minutes} minutes" '
+                    'style="display:inline-block;white-space:nowrap;margin-right:1.2em">'
                     f'{mark} {name} <span role="img" aria-label="difficulty {step.task.difficulty} of 3">'
                     f"{step.task.stars}</span></span>"
                 )

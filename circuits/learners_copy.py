@@ -105,7 +105,8 @@ def _bring_up_to_date(folder: Path, chapter: Chapter, stamp: str, say_new: bool)
     if not mine.exists():
         if changed:  # somebody worked in the release itself: that work is theirs, and the copy's release unknown
             write_file(mine, data)
-            return [f"{name} is {chapter.notebook} as it is, with {changed}; `git checkout notebooks` makes that a release again."]
+            as_it_is = f"{name} is {chapter.notebook} as it is, with {changed}"
+            return [f"{as_it_is}; `git checkout notebooks` makes that a release again."]
         write_file(_release(folder, digest), data)
         write_file(mine, _written(theirs))
         return [f"new: {name}"] * say_new
@@ -114,7 +115,7 @@ def _bring_up_to_date(folder: Path, chapter: Chapter, stamp: str, say_new: bool)
         before = mine.read_bytes()
         notebook = _read(before)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return [f"{name} is no longer a notebook: it is left alone. Rename it, and the next start puts a new one there."]
+        return [f"{name} is no longer a notebook: it is left alone. Rename it, and the next start makes a new one."]
     base, known = _base(folder, notebook, theirs)
     write_file(_release(folder, digest), data)
     merged = merge(base, notebook, theirs)

@@ -1,9 +1,9 @@
 """Writing into a cell of the notebook that is open in JupyterLab.
 
-The open document belongs to the page: it may hold what is not saved yet, and JupyterLab asks who is right when the file
-below it changes. So the page does the writing, by a script in an output: the cell's undo still has what was there, and the
-page hands that to the kernel, for the history. Saving is left to the page too. Where there is no such page (VS Code, Colab, a terminal), nothing is
-written, and the note says what to do.
+The open document belongs to the page: it may hold what is not saved yet, and JupyterLab asks who is right when the
+file below it changes. So the page does the writing, by a script in an output: the cell's undo still has what was there,
+and the page hands that to the kernel, for the history. Saving is left to the page too. Where there is no such page (VS
+Code, Colab, a terminal), nothing is written, and the note says what to do.
 """
 
 import json
@@ -15,7 +15,7 @@ from uuid import uuid4
 from circuits.learners_copy import HISTORY, copy_of, keep
 from circuits.report import BOX, OPEN, inline
 
-SECONDS = 60  # after this the script does nothing: it is saved in the notebook, and must not write again when that is opened
+SECONDS = 60  # after this the script writes nothing: it is saved in the notebook, and runs when that is opened
 
 _SCRIPT = """
 (() => {
@@ -58,8 +58,8 @@ class Written:
     def _repr_html_(self) -> str:
         note = f"circuits-{uuid4().hex}"
         want = {
-            "kernel": _kernel_id(), "exercise": self.exercise, "text": self.text, "note": note, "done": inline(self.done),
-            "until": int(1000 * (time.time() + SECONDS)),
+            "kernel": _kernel_id(), "exercise": self.exercise, "text": self.text, "note": note,
+            "done": inline(self.done), "until": int(1000 * (time.time() + SECONDS)),
         }  # fmt: skip
         script = _SCRIPT % json.dumps(want).replace("</", "<\\/")
         box = f'<div role="status" id="{note}" style="{BOX.format(color=OPEN)}">{inline(self.otherwise)}</div>'

@@ -3,12 +3,11 @@
 When everything runs at once (*Run All*), most exercises raise NotImplementedError, the cells that call them fail, and
 those that use what these would have made fail with a NameError that names no exercise. Here a stub that has run is
 replaced by one that gives the reference answer, where there is one, and says so; where there is none, in a class, the
-cells that need it say which exercise they need. (The build tags such cells `raises-exception`, so that Jupyter goes on.)
+cells that need it say which exercise they need, and count as run. (JupyterLab and VS Code stop at a cell that failed.)
 """
 
 import ast
 import functools
-import html
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from circuits.report import BOX, OPEN, inline
 
 _said: set[str] = set()  # the exercises of which the running cell has said that they are the reference's
 _wanting: dict[str, set[str]] = {}  # names that a cell would have made or filled, and the exercises it failed for want of
+_explained: BaseException | None = None  # what was shown as a line
 _judging = False
 
 
@@ -153,9 +153,12 @@ def show(what: Any) -> None:
 
 
 def _after_cell(result: Any) -> None:
-    """Whatever a cell that went well has made is wanting no longer; and a stub that it defines gets its stand-in."""
+    """Whatever a cell that went well has made is wanting no longer; and a stub that it defines gets its stand-in. One
+    that said what it needs has failed and is done with."""
     code = result.info.raw_cell or ""
-    if result.success:
+    if result.error_in_exec is not None and result.error_in_exec is _explained:
+        result.error_in_exec = None  # for Jupyter it went well, so that it runs the cells below
+    elif result.success:
         _replace_stubs(code, _shell().user_ns)
         for name in _filled(code):
             _wanting.pop(name, None)
@@ -168,6 +171,8 @@ def _explain(shell: Any, kind: type, error: BaseException, trace: TracebackType,
     if missing is None:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
         return
+    global _explained
+    _explained = error
     _wanting.update(dict.fromkeys(_filled(code), missing))
     if plots := sys.modules.get("matplotlib.pyplot"):
         plots.close("all")  # a figure that was begun has nothing to show

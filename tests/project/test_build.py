@@ -1,7 +1,6 @@
 """`notebooks/` is what `solutions/` builds to, byte for byte, and holds no answers."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys

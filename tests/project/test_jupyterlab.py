@@ -15,7 +15,7 @@ from circuits import learners_copy
 from circuits.arrival import write_page
 from circuits.chapters import chapters
 from circuits.course_progress import Progress, remember
-from circuits.learners_copy import prepare
+from circuits.learners_copy import MARK, STUDENTS, prepare
 
 pytestmark = pytest.mark.browser
 WRONG = "1_bigrams", "bigram_counts"  # the chapter and exercise of a wrong answer
@@ -124,6 +124,20 @@ def test_a_wrong_answer_is_told_what_is_wrong_on_the_page(lab, page):
     report.wait_for(state="visible")
     assert "✗" in report.text_content() and "should be" in report.text_content()
     assert check["outputs"][0]["data"]["text/plain"] == ["0"]
+
+
+def test_run_all_reaches_the_end_of_an_unsolved_notebook(lab, page):
+    """In a class, where no reference answer stands in: JupyterLab goes on, and there is no traceback."""
+    folder = lab[1] / "class" / WRONG[0]
+    folder.mkdir(parents=True)
+    (folder.parent / MARK).write_text(json.dumps({"version": f"1.0{STUDENTS}"}))
+    (folder / "bigrams.ipynb").write_bytes((lab[1] / WRONG[0] / "bigrams.ipynb").read_bytes())
+    cells = run_notebook(page, lab, f"class/{WRONG[0]}/bigrams.ipynb")
+    assert errors(cells) == []
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert all(c["execution_count"] for c in code), "some cell did not run"
+    shown = ["".join(o.get("data", {}).get("text/plain", "")) for c in code for o in c["outputs"]]
+    assert sum(text.startswith("This cell needs `") for text in shown) >= 5
 
 
 RUN_CELL = """async ([code, name]) => {

@@ -35,6 +35,11 @@ with Sandbox(optimizers=False) as sandbox:
         code = "import os, circuits; seen = os.listdir(os.path.dirname(circuits.__file__)); assert seen == [], seen"
         print(worker.ask({"name": "look", "code": code, "seconds": 60}, 60))
 """
+KERNELS = """
+import json
+from jupyter_client.kernelspec import KernelSpecManager
+print(json.dumps(KernelSpecManager().find_kernel_specs()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,8 @@ def test_an_installed_course_has_every_chapter_and_says_what_works(installed):
     assert f"{len(chapters())} chapters" in printed and str(folder) in printed and "NO  " not in printed
     limits = folder / "env" / "etc" / "jupyter" / "nbgrader_config.py"  # of nbgrader's Validate
     assert limits.read_bytes() == (ROOT / "circuits" / "jupyter" / "nbgrader_config.py").read_bytes()
+    kernels = json.loads(run(folder, "python", "-c", KERNELS))
+    assert kernels["circuits"].startswith(str(folder / "env")), "which notebooks name"
 
 
 def test_a_learner_works_in_a_folder_of_their_own(installed):
