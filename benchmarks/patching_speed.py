@@ -14,10 +14,11 @@ Targets for head outputs of two layers: 100 for a logit difference at the last p
 metrics that read every position. (`sweep` knows nothing of the last one, and gives it all logits.)
 
 With `--full` the models have ReLU MLPs, LayerNorm and biases. Target: 5 for head outputs and a logit
-difference at the last position. Why not 100: a head's patch goes through the MLP of its own layer and, at
-every later position, through whole later layers but the last. A LayerNorm is not linear, so nothing of that
-can be read off the change alone; MLPs hold two thirds of a layer's weights. What is left to save is the
-layers before the patch, the positions before it, and most of the last layer and the unembedding.
+difference at the last position. In two layers it is far more: a patch moves one position, and only the last
+one is needed of the last layer. From three layers on, every position behind the patch goes through whole
+layers. Their MLPs, two thirds of the weights, and LayerNorms are not linear: there nothing can be read off
+the change alone, and what is saved is the layers before the patch, the positions before it, and most of the
+last layer and the unembedding.
 """
 
 import argparse
