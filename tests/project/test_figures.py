@@ -4,6 +4,7 @@ what it shows, labels that cannot be taken for each other; and code cells no wid
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import matplotlib
 import nbformat
@@ -160,6 +161,25 @@ def test_the_attention_picture_bears_its_tokens(monkeypatch):
         assert [label.get_text() for label in ax.get_xticklabels()] == ["<|bos|>", "def", "•area", "(", "self", "):"]
     alt = re.search(r'<img alt="([^"]+)"', html)[1]
     assert alt.startswith("Three heads. 0.1: a map") and base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+
+
+def test_a_head_keeps_its_look_while_a_training_is_watched(monkeypatch):
+    """Whichever heads stand out, no two that are named look alike, and each looks as it did before."""
+    generator, looks = torch.Generator().manual_seed(0), {}
+    curves = {name: [] for name in ("step", "heldout_loss", "in_context_learning_score", "previous_token_score", "induction_score")}
+    view = interactive.LiveTraining(SimpleNamespace(curves=curves), "Two layers", at_most=9)
+    drawn = []
+    monkeypatch.setattr(view, "_show", lambda handle, fig: drawn.append(fig))
+    for step in range(9):
+        for name, values in curves.items():
+            values.append(torch.rand(2, 8, generator=generator).tolist() if "token_" in name or "induction" in name else step)
+        view._draw()
+    for fig in drawn:
+        for ax in fig.axes[2:]:
+            named = [line for line in ax.lines if not line.get_label().startswith("_")]
+            now = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in named}
+            assert len(set(now.values())) == len(now) == 3
+            assert all(looks.setdefault(head, look) == look for head, look in now.items())
 
 
 @pytest.mark.proof

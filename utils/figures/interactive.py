@@ -140,7 +140,6 @@ class LiveTraining:
         self._bar = self._figure = None
         self._drawn, self._evaluations = 0.0, 0
         self._losses: list[float] = []
-        self._colors: dict[tuple[int, int], str] = {}  # of a head, from when it first stood out: one for good
 
     def update(self, loss: float) -> None:
         self._losses.append(loss)
@@ -181,13 +180,12 @@ class LiveTraining:
             values = Tensor(curves[name])  # [evaluation layer head]
             best = values[-1].flatten().topk(3).indices.tolist()
             for i in range(values[0].numel()):
-                at = layer, head = divmod(i, values.shape[2])
+                layer, head = divmod(i, values.shape[2])
                 top = i in best
-                if top and at not in self._colors:
-                    self._colors[at] = COLORS[len(self._colors) % len(COLORS)]
+                style = ("-", "--", ":", "-.")[(layer + 2 * (head // 6)) % 4]  # with the colour one look for each head, for good
                 ax.plot(
-                    curves["step"], values[:, layer, head],
-                    color=self._colors[at] if top else PALE, lw=1.8 if top else 0.8,
+                    curves["step"], values[:, layer, head], style if top else "-",
+                    color=COLORS[head % 6] if top else PALE, lw=1.8 if top else 0.8,
                     label=f"head {head_name(layer, head)}" if top else None, zorder=2 + top,
                     marker="o" if len(curves["step"]) == 1 else None,
                 )

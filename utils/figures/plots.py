@@ -12,7 +12,7 @@ from utils.figures.picture import WIDTH, show_figures_as_pictures
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
 INK = "#787878"  # text and lines: as far from white as from JupyterLab's dark #111111
 PALE = "#A6A6A6"  # what stands behind, such as the heads that are not meant
-SEQUENTIAL, DIVERGING = "cividis", "blue-nothing-red"
+SEQUENTIAL, DIVERGING = "cividis", "blue-nothing-orange"
 
 
 def pyplot():
