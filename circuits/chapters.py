@@ -121,7 +121,7 @@ class Chapter:
                 title, stars, minutes = heading.groups() if heading else (name, "", "0")
                 found.append(Task(
                     name, title, stars.count("●"), int(minutes), self.exercises[name],
-                    tuple(cell["metadata"].get("circuits", {}).get("was", ())),
+                    tuple(former_names(cell)),
                 ))  # fmt: skip
         return found
 
@@ -222,6 +222,11 @@ def exercise_of(cell: dict[str, Any]) -> str | None:
         return meta["exercise"]
     nbgrader = meta.get("nbgrader", {})
     return nbgrader.get("grade_id") if nbgrader.get("solution") else None
+
+
+def former_names(cell: dict[str, Any]) -> list[str]:
+    """The names that the exercise of a released cell had in earlier releases (`was="..."` in the source)."""
+    return cell["metadata"].get("circuits", {}).get("was", [])
 
 
 def is_setup(cell: dict[str, Any]) -> bool:

@@ -125,8 +125,8 @@ def verify():
 def lab(folder, port, teach, options):
     """Open JupyterLab on your own copy of the notebooks, in FOLDER (in a clone by default its `work`). It is made,
     or brought up to date; what you wrote stays. OPTIONS are JupyterLab's own, such as --no-browser."""
-    from circuits.chapters import INSTALLED
     from circuits.arrival import PAGE, write_page
+    from circuits.chapters import INSTALLED
     from circuits.lab import open_lab
     from circuits.learners_copy import WORK, prepare
 
@@ -139,7 +139,8 @@ def lab(folder, port, teach, options):
     folder = WORK if folder is None else folder.expanduser()
     for line in prepare(folder):
         click.echo(line)
-    write_page(folder)
+    with contextlib.suppress(OSError):  # of a folder that can only be read: the next line says so
+        write_page(folder)
     open_lab(folder, port, list(options), start=PAGE)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from circuits.chapters import exercise_of, source, words
+from circuits.chapters import exercise_of, former_names, source, words
 
 Cell = dict[str, Any]
 Notebook = dict[str, Any]
@@ -139,11 +139,6 @@ def _renamed(news: Sequence[Cell], olds: Sequence[Cell]) -> dict[int, int]:
         for name in former_names(cell)
         if name in places and name not in names and _grade_id(cell) not in places
     }
-
-
-def former_names(cell: Cell) -> list[str]:
-    """The names that the exercise of a cell had in earlier releases (`was="..."` in the source)."""
-    return cell["metadata"].get("circuits", {}).get("was", [])
 
 
 def _same(a: Cell, b: Cell | None) -> bool:

@@ -15,7 +15,8 @@ from uuid import uuid4
 from circuits.learners_copy import HISTORY, copy_of, keep
 from circuits.report import BOX, OPEN, inline
 
-SECONDS = 60  # after this the script writes nothing: it is saved in the notebook, and runs when that is opened
+# The script is saved in the notebook, and runs again when that is opened: it writes once in a browser, and then no more.
+SECONDS = 60
 
 _SCRIPT = """
 (() => {
@@ -33,7 +34,8 @@ _SCRIPT = """
       if (cell.getMetadata("nbgrader")?.grade_id !== want.exercise) continue;
       const before = cell.sharedModel.getSource();
       if (before === want.text) say(50);
-      else if (kernel?.id === want.kernel && Date.now() < want.until) {
+      else if (kernel?.id === want.kernel && Date.now() < want.until && !localStorage.getItem(want.note)) {
+        localStorage.setItem(want.note, "written");
         cell.sharedModel.setSource(want.text);
         const call = `keep_answer(${JSON.stringify(want.exercise)}, ${JSON.stringify(before)})`;
         const code = `from circuits.open_notebook import keep_answer; ${call}`;

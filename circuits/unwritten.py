@@ -155,9 +155,10 @@ def show(what: Any) -> None:
 def _after_cell(result: Any) -> None:
     """Whatever a cell that went well has made is wanting no longer; and a stub that it defines gets its stand-in. One
     that said what it needs has failed and is done with."""
+    global _explained
     code = result.info.raw_cell or ""
     if result.error_in_exec is not None and result.error_in_exec is _explained:
-        result.error_in_exec = None  # for Jupyter it went well, so that it runs the cells below
+        result.error_in_exec = _explained = None  # for Jupyter it went well, so that it runs the cells below
     elif result.success:
         _replace_stubs(code, _shell().user_ns)
         for name in _filled(code):

@@ -48,6 +48,7 @@ from utils import Config, Transformer
 # %%
 from utils import load_corpus, load_curves, load_model
 from utils.figures import interactive, plots
+from utils.waiting import waiting
 
 corpus = load_corpus()
 shipped = load_model("zero_layer")
@@ -503,7 +504,7 @@ def train_live(d_model: int, steps: int, title: str) -> Transformer:
         levels={"counted table, held-out": bigram_loss, "floor of the training text": floor},
     )
     try:
-        for step in range(steps):
+        for step in waiting(range(steps), title):
             curve.add(step, float(train_step(model, corpus.batch(step), optimizer)))
             schedule.step()
     except KeyboardInterrupt:

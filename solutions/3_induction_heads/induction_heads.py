@@ -47,6 +47,7 @@ import time
 from utils import load_corpus, load_curves, load_model
 from utils.figures import interactive, plots
 from utils.training import LIVE, LIVE_STEPS, Training, live_steps, next_token_loss
+from utils.waiting import waiting
 
 corpus = load_corpus()
 zero, one, two = (
@@ -1107,7 +1108,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
         levels=levels,
     )
     try:
-        for step in range(live_steps(steps)):
+        for step in waiting(range(live_steps(steps)), "Training the toy"):
             tokens = repeating(32, 64, 64, generator)
             loss = next_token_loss(model(tokens), tokens)
             optimizer.zero_grad()

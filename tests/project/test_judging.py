@@ -252,7 +252,7 @@ def test_one_who_is_to_write_down_is_not_told_of_loops(monkeypatch):
 
 
 def test_an_exercise_may_be_given_as_the_function(monkeypatch):
-    monkeypatch.setattr(exercises, "_remember", lambda result: None)
+    monkeypatch.setattr(exercises, "remember", lambda *args: False)
     direct_path = reference("direct_path")
     report = exercises.check(direct_path, {"direct_path": direct_path})
     assert report.result.passed
@@ -261,7 +261,7 @@ def test_an_exercise_may_be_given_as_the_function(monkeypatch):
 
 
 def test_a_cell_that_no_longer_compiles_is_not_judged_by_its_older_version(monkeypatch):
-    monkeypatch.setattr(exercises, "_remember", lambda result: None)
+    monkeypatch.setattr(exercises, "remember", lambda *args: False)
     right = "def direct_path(W_E, W_U):\n    return W_E @ W_U\n"
     namespace = {"In": ["", right, right.replace("):", ")"), "check('direct_path')"]}
     exec(right, namespace)
