@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 5 · MLPs: neurons, keys and values
 #
-# We have left out the largest part of a transformer. After the attention of each layer stands an *MLP*, a *multi-layer
-# perceptron*, with twice as many weights: 1,024 small detectors, *neurons*, each of which looks at one position and adds a vector
-# to it. What do they look for, and what do they say?
+# We have left out the largest part of a transformer. After the attention of each layer stands an *MLP*, a
+# *multi-layer perceptron*, with twice as many weights: 1,024 small detectors, *neurons*, each of which looks at one
+# position and adds a vector to it. What do they look for, and what do they say?
 #
 # **After this chapter you can**
 #
@@ -20,9 +20,10 @@
 # - give a neuron a name, and measure how good the name is, against controls;
 # - test what others have claimed of neurons, and say where this model differs.
 #
-# **Time**: about three and a half hours. **Needs**: chapters 0 to 2; chapter 4 helps. **Follows**: *Transformer Feed-Forward Layers Are
-# Key-Value Memories* (Geva et al., 2021), *Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the
-# Vocabulary Space* (Geva et al., 2022), *Privileged Bases in the Transformer Residual Stream* (Elhage et al., 2023).
+# **Time**: about three and a half hours. **Needs**: chapters 0 to 2; chapter 4 helps. **Follows**: *Transformer
+# Feed-Forward Layers Are Key-Value Memories* (Geva et al., 2021), *Transformer Feed-Forward Layers Build Predictions
+# by Promoting Concepts in the Vocabulary Space* (Geva et al., 2022), *Privileged Bases in the Transformer Residual
+# Stream* (Elhage et al., 2023).
 
 # %% tags=["setup"]
 import copy
@@ -35,9 +36,10 @@ from circuits import check, hint, progress, reveal
 from utils import Transformer, get_act_name
 
 # %% [markdown]
-# The model is new: `full_two_layer` has two layers like `two_layer`, and besides MLPs with ReLU, LayerNorm and biases. It was trained on the
-# same text. So were the others below: the same recipe from another random start, the same with another optimizer, and a narrower
-# model of four layers, to compare with. The text to look at is held-out code, in windows of 256 tokens; `utils.labels` says of every token what Python takes it for.
+# The model is new: `full_two_layer` has two layers like `two_layer`, and besides MLPs with ReLU, LayerNorm and
+# biases. It was trained on the same text. So were the others below: the same recipe from another random start, the
+# same with another optimizer, and a narrower model of four layers, to compare with. The text to look at is held-out
+# code, in windows of 256 tokens; `utils.labels` says of every token what Python takes it for.
 
 # %%
 from utils import load_model
@@ -87,8 +89,9 @@ print(f"weights of full_two_layer: {n_mlp:,} in MLPs, {n_attn:,} in attention")
 # %% [markdown]
 # ### Where this chapter ends
 #
-# A neuron of each layer, its strongest places in real text with the firing token marked, what its value promotes, and how
-# well the name in its title fits: $F_1$, which is 1 for a perfect name. Below, the same for a random direction in its place.
+# A neuron of each layer, its strongest places in real text with the firing token marked, what its value promotes, and
+# how well the name in its title fits: $F_1$, which is 1 for a perfect name. Below, the same for a random direction in
+# its place.
 
 # %%
 def best_f1(activation: Tensor, inside: Tensor) -> tuple[float, float]:
@@ -129,7 +132,8 @@ cards(shown);
 # \qquad \mu = \frac{1}{d}\sum_i x_i, \quad s = \sqrt{\frac{1}{d}\sum_i (x_i - \mu)^2 + \varepsilon}$$
 #
 # $w$ and $b$ (`ln.w`, `ln.b`, both `[d_model]`) are learned, $\varepsilon$ (`model.cfg.eps`) is a small constant that
-# avoids a division by 0, and $\odot$ multiplies entry by entry. Each position has its own mean $\mu$ and its own *scale* $s$.
+# avoids a division by 0, and $\odot$ multiplies entry by entry. Each position has its own mean $\mu$ and its own
+# *scale* $s$.
 
 # %% [markdown]
 # ### Exercise · LayerNorm    ●○○   5 min
@@ -176,9 +180,9 @@ for layer in layers:
 # ## What folds away
 #
 # Is this model still a sum of linear maps? A step that is linear (up to a constant) can be *folded*: merged into the
-# weights before or after it, so that the model computes the same without the step. Look at LayerNorm as four steps, and at its older
-# relative *BatchNorm*, which at inference subtracts a fixed mean and divides by a fixed scale, both collected in
-# training:
+# weights before or after it, so that the model computes the same without the step. Look at LayerNorm as four steps,
+# and at its older relative *BatchNorm*, which at inference subtracts a fixed mean and divides by a fixed scale, both
+# collected in training:
 #
 # | step | `"layer ..."` | `"batch ..."` |
 # |---|---|---|
@@ -300,8 +304,9 @@ plots.histogram(
 );
 
 # %% [markdown]
-# **What to see here.** The folded model is the same to rounding. What the weights cannot hold is one number for each position and
-# reader, and it does vary: where the stream is long, each part of it counts for less. From here on we read weights off `folded`.
+# **What to see here.** The folded model is the same to rounding. What the weights cannot hold is one number for each
+# position and reader, and it does vary: where the stream is long, each part of it counts for less. From here on we
+# read weights off `folded`.
 
 # %% [markdown]
 # ## Hold the scale, and the sum is back
@@ -318,9 +323,9 @@ plots.histogram(
 # %% [markdown]
 # ### Exercise · logits with a frozen scale    ●●○   10 min
 #
-# One term for each part, in the order in which they are written: the embedding, then attention and MLP of each
-# layer (`attn_out`, `mlp_out`, with their biases), and last the constant $b\,W_U + b_U$. They sum to the logits. `model` is any
-# model with LayerNorm, folded or not.
+# One term for each part, in the order in which they are written: the embedding, then attention and MLP of each layer
+# (`attn_out`, `mlp_out`, with their biases), and last the constant $b\,W_U + b_U$. They sum to the logits. `model` is
+# any model with LayerNorm, folded or not.
 #
 # <details><summary>Hint 1</summary>
 # <code>cache["embed"]</code>, <code>cache["attn_out", layer]</code>, <code>cache["mlp_out", layer]</code>; the scale is that of
@@ -378,9 +383,10 @@ share = (right[:-1].argmax(0) != forgotten.argmax(0)).float().mean()
 print(f"\nAt {share:.0%} of the places, another part comes first if LayerNorm is forgotten.")
 
 # %% [markdown]
-# **What to see here.** With the scale held, the parts add up. Without LayerNorm the numbers are in other units: they are too
-# large by about the final scale, which differs from place to place, and lack $w$. In this model the order of the parts mostly survives that; their sizes and their
-# sum do not. And notice who speaks: the MLP of layer 0 adds most, and attention in layer 0 nearly nothing by itself. It works through others.
+# **What to see here.** With the scale held, the parts add up. Without LayerNorm the numbers are in other units: they
+# are too large by about the final scale, which differs from place to place, and lack $w$. In this model the order of
+# the parts mostly survives that; their sizes and their sum do not. And notice who speaks: the MLP of layer 0 adds
+# most, and attention in layer 0 nearly nothing by itself. It works through others.
 
 # %% [markdown]
 # ## Neurons: keys and values
@@ -389,10 +395,10 @@ print(f"\nAt {share:.0%} of the places, another part comes first if LayerNorm is
 #
 # $$\text{MLP}(x) = \sum_n a_n(x)\; v_n + b_\text{out} \qquad a_n(x) = \text{ReLU}(k_n \cdot x + b_n)$$
 #
-# The *key* $k_n$ is column $n$ of $W_\text{in}$ `[d_model d_mlp]`, the *value* $v_n$ is row $n$ of $W_\text{out}$ `[d_mlp
-# d_model]`. The key decides *when* (a pattern in the text), the value decides *what is written*. So Geva and others
-# (*Transformer Feed-Forward Layers Are Key-Value Memories*, 2021) call each neuron a memory. The cache holds $a_n$ as
-# `post`, and what stands inside the ReLU as `pre`.
+# The *key* $k_n$ is column $n$ of $W_\text{in}$ `[d_model d_mlp]`, the *value* $v_n$ is row $n$ of $W_\text{out}$
+# `[d_mlp d_model]`. The key decides *when* (a pattern in the text), the value decides *what is written*. So Geva and
+# others (*Transformer Feed-Forward Layers Are Key-Value Memories*, 2021) call each neuron a memory. The cache holds
+# $a_n$ as `post`, and what stands inside the ReLU as `pre`.
 
 # %% [markdown]
 # ### Exercise · the sum over neurons    ●○○   5 min
@@ -433,9 +439,9 @@ print(f"mean length: largest {largest:.2f}, tenth {tenth:.2f}, hundredth {hundre
 # %% [markdown]
 # ### Exercise · what a value says    ●○○   5 min
 #
-# A neuron's value goes into the stream, and from there, among other ways, straight through the final LayerNorm to
-# the logits. What it does to them at a scale of 1 (only the *ratios* between tokens count): centre it, multiply by `ln_final.w`, apply
-# $W_U$.
+# A neuron's value goes into the stream, and from there, among other ways, straight through the final LayerNorm to the
+# logits. What it does to them at a scale of 1 (only the *ratios* between tokens count): centre it, multiply by
+# `ln_final.w`, apply $W_U$.
 #
 # <details><summary>Hint 1</summary>
 # The value is <code>model.W_out[layer, neuron]</code>, a vector <code>[d_model]</code>. Subtract the mean of its entries.
@@ -465,9 +471,9 @@ for layer, neuron, _ in opening:
     print(f"    suppresses  {named(full, logits, 7, largest=False)}")
 
 # %% [markdown]
-# **What to see here.** In the last layer one can often read off what a value is for: behind the name of a method comes `self`. In the first
-# layer less so, as its values are read by the second layer too. And what a value *suppresses* is often an odd mixture, such as bytes that
-# occur in no ordinary text.
+# **What to see here.** In the last layer one can often read off what a value is for: behind the name of a method
+# comes `self`. In the first layer less so, as its values are read by the second layer too. And what a value
+# *suppresses* is often an odd mixture, such as bytes that occur in no ordinary text.
 
 # %% [markdown]
 # ### Exercise · where a neuron fires    ●○○   6 min
@@ -511,15 +517,15 @@ def show_places(model, tokens: Tensor, layer: int, neuron: int, k: int = 4) -> t
 cards([show_places(full, tokens[:64], *which) for which in [(0, 702), (1, 953), (1, 844)]]);
 
 # %% [markdown]
-# **What to see here.** Some neurons need no explanation. But four strongest places are a small and flattering sample: a neuron that fires at
-# *everything*, and most at brackets, would look like this, too. Below we count all places.
+# **What to see here.** Some neurons need no explanation. But four strongest places are a small and flattering sample:
+# a neuron that fires at *everything*, and most at brackets, would look like this, too. Below we count all places.
 
 # %% [markdown]
 # ### Exercise · the strongest input    ●●○   12 min
 #
-# Real text shows what a neuron meets. What does it *want*? Search: start from `tokens`, and change one position at a time to the token of
-# the vocabulary that drives the neuron's `pre` at the *last* position most, until no single change helps. The
-# first token, `<|bos|>`, stays.
+# Real text shows what a neuron meets. What does it *want*? Search: start from `tokens`, and change one position at a
+# time to the token of the vocabulary that drives the neuron's `pre` at the *last* position most, until no single
+# change helps. The first token, `<|bos|>`, stays.
 #
 # <details><summary>Hint 1</summary>
 # To try all tokens at position i: <code>tries = best.repeat(d_vocab, 1)</code>, <code>tries[:, i] =
@@ -567,9 +573,9 @@ for layer, neuron in [(0, 453), (1, 593)]:
     print(f"neuron {layer}.{neuron}: driven to {drive:.2f} by  {text}   (real text: {most:.2f})")
 
 # %% [markdown]
-# **What to see here.** Two tokens, chosen freely, drive a neuron harder than thirty thousand of real text, and need not look like
-# any. The last one is what the neuron is about; the other pushes it through attention. That is why we look at
-# real text for what a neuron *does*, and search for what it *could* do.
+# **What to see here.** Two tokens, chosen freely, drive a neuron harder than thirty thousand of real text, and need
+# not look like any. The last one is what the neuron is about; the other pushes it through attention. That is why we
+# look at real text for what a neuron *does*, and search for what it *could* do.
 
 # %% [markdown]
 # ## A name for a neuron, and how good it is
@@ -587,8 +593,8 @@ for layer, neuron in [(0, 453), (1, 593)]:
 # %% [markdown]
 # ### Exercise · F1 of every neuron for every class    ●●○   8 min
 #
-# `fires[i, n]` says whether neuron n fires at token i, `labels[i, c]` whether token i is in class c. Return the $F_1$ of each
-# pair; 0 where a neuron never fires and a class never occurs.
+# `fires[i, n]` says whether neuron n fires at token i, `labels[i, c]` whether token i is in class c. Return the $F_1$
+# of each pair; 0 where a neuron never fires and a class never occurs.
 #
 # <details><summary>Hint 1</summary>
 # How many tokens have both? For all pairs at once that is a matrix product, <code>fires.T</code> with
@@ -612,15 +618,16 @@ def pattern_f1(
 check("pattern_f1")
 
 # %% [markdown]
-# Now every neuron, every class. Besides the syntax of the token itself, ask for the commonest single tokens, and for what
-# stands before. A neuron "fires" where it is above a threshold, some share of its largest activation; the best threshold and the best name are
-# chosen on one half of the windows and measured on the other, so that choosing among many does not flatter.
+# Now every neuron, every class. Besides the syntax of the token itself, ask for the commonest single tokens, and for
+# what stands before. A neuron "fires" where it is above a threshold, some share of its largest activation; the best
+# threshold and the best name are chosen on one half of the windows and measured on the other, so that choosing among
+# many does not flatter.
 #
-# A class that covers a share $p$ of the text is cheap: a neuron that always fires has an $F_1$ of $2p / (1 + p)$ for it. So names
-# that cover more than a fifth are left out.
+# A class that covers a share $p$ of the text is cheap: a neuron that always fires has an $F_1$ of $2p / (1 + p)$ for
+# it. So names that cover more than a fifth are left out.
 #
-# The controls get the same choices: random directions in the neurons' place, biased so that they fire as often; and the neurons
-# of a model with the same shape and random weights.
+# The controls get the same choices: random directions in the neurons' place, biased so that they fire as often; and
+# the neurons of a model with the same shape and random weights.
 
 # %%
 common = torch.bincount(tokens.flatten(), minlength=full.cfg.d_vocab).topk(120).indices.tolist()
@@ -707,14 +714,15 @@ ax.set_yscale("log")
 ax.set_ylim(1e-3, 1);
 
 # %% [markdown]
-# **What to see here.** In layer 1 a twentieth of the neurons has a name with an $F_1$ above 0.5, more than ten times as many as among random
-# directions. In layer 0 there is hardly a difference: what its MLP reads is little more than the embedding of the token, and a
-# random direction singles out some token, too. Only the very best names are the neurons' own. (With random weights in *all* of the model, no name fits: so random
-# directions in a trained stream are the harder control, and the fair one.)
+# **What to see here.** In layer 1 a twentieth of the neurons has a name with an $F_1$ above 0.5, more than ten times
+# as many as among random directions. In layer 0 there is hardly a difference: what its MLP reads is little more than
+# the embedding of the token, and a random direction singles out some token, too. Only the very best names are the
+# neurons' own. (With random weights in *all* of the model, no name fits: so random directions in a trained stream are
+# the harder control, and the fair one.)
 #
-# And they are *few*. Most neurons have no name in our list, at any threshold. The best names are single tokens; a place or a class comes seldom, and no
-# whole class such as "comment" has a neuron of its own. A neuron without a name need not be without meaning: our list may
-# lack it, or a meaning may be spread over many neurons (chapter 6).
+# And they are *few*. Most neurons have no name in our list, at any threshold. The best names are single tokens; a
+# place or a class comes seldom, and no whole class such as "comment" has a neuron of its own. A neuron without a name
+# need not be without meaning: our list may lack it, or a meaning may be spread over many neurons (chapter 6).
 
 # %% [markdown]
 # Is that so in every model? The same measurement on the model with four layers, 768 neurons each:
@@ -730,23 +738,25 @@ del four_pre, four_mid
 show_scores(four_scores)
 
 # %% [markdown]
-# **What to see here.** A quarter of the neurons of layer 0 has a good name, and one in twenty an excellent one: a fine result, had we not asked
-# random directions. They do as well. In this model the MLP of layer 0 reads a stream that is nearly the token's embedding, so *every* direction singles out
-# tokens, and their names say nothing of neurons. What is the neurons' own shows in two places: in layers 1 and 2, at several times
-# the control, and in the kind of name. Whole classes of syntax, of many different tokens, are named by neurons in layers 0 to 2, and hardly ever by random
-# directions. A claim about neurons needs that row beside it.
+# **What to see here.** A quarter of the neurons of layer 0 has a good name, and one in twenty an excellent one: a
+# fine result, had we not asked random directions. They do as well. In this model the MLP of layer 0 reads a stream
+# that is nearly the token's embedding, so *every* direction singles out tokens, and their names say nothing of
+# neurons. What is the neurons' own shows in two places: in layers 1 and 2, at several times the control, and in the
+# kind of name. Whole classes of syntax, of many different tokens, are named by neurons in layers 0 to 2, and hardly
+# ever by random directions. A claim about neurons needs that row beside it.
 
 # %% [markdown]
 # ### Exercise · find three neurons with a name    ●●●   20 min
 #
-# Find three neurons that fire where *you* say, with an $F_1$ above 0.8. Write each as `(layer, neuron, description, threshold)`: the
-# neuron counts as firing where its `post` is above the threshold. A description is a class, such as `"newline"`, or a token's text, such as
-# `"token 'def'"` (any blanks around it), each also of the token before (`"after parameter"`) or the next one (`"before
-# definition"`), and several joined by ` & `. The check measures on files that this chapter does not look at, and asks for 0.7 there: a
-# name that was fitted to one text loses a little on another. A point for each neuron.
+# Find three neurons that fire where *you* say, with an $F_1$ above 0.8. Write each as `(layer, neuron, description,
+# threshold)`: the neuron counts as firing where its `post` is above the threshold. A description is a class, such as
+# `"newline"`, or a token's text, such as `"token 'def'"` (any blanks around it), each also of the token before
+# (`"after parameter"`) or the next one (`"before definition"`), and several joined by ` & `. The check measures on
+# files that this chapter does not look at, and asks for 0.7 there: a name that was fitted to one text loses a little
+# on another. A point for each neuron.
 #
-# `looking.where(description)` says where a description holds, `[row pos]`; `posts[layer][:, :, neuron]` are the activations there. Work in a
-# cell of your own.
+# `looking.where(description)` says where a description holds, `[row pos]`; `posts[layer][:, :, neuron]` are the
+# activations there. Work in a cell of your own.
 #
 # <details><summary>Hint 1</summary>
 # The table above names candidates. Print <code>top_contexts</code> of one with a few tokens around: at which token does it fire, and
@@ -817,9 +827,9 @@ check("active_share")
 # ### Exercise · do key and value agree?    ●●○   10 min
 #
 # If a neuron is a memory "after *this*, say *that*", its value should promote what follows where its key fires. Take
-# for each neuron of a layer the one context that drives it most (by `pre`; the last position of a text has no next token
-# and does not count), and ask: is the value's top token, through the final LayerNorm as in `neuron_logits`, the token
-# that comes *next* there?
+# for each neuron of a layer the one context that drives it most (by `pre`; the last position of a text has no next
+# token and does not count), and ask: is the value's top token, through the final LayerNorm as in `neuron_logits`, the
+# token that comes *next* there?
 #
 # <details><summary>Hint 1</summary>
 # <code>pre[:, :-1].flatten(0, 1).argmax(0)</code> is the best context of every neuron, and <code>tokens[:,
@@ -874,17 +884,18 @@ for what, values in rows.items():
 print(f"one token of all: {1 / full.cfg.d_vocab:.3%}; the commonest token: {commonest:.2%}")
 
 # %% [markdown]
-# **What to see here.** Geva and others report agreement near 0% in layers 1 to 10 of 16, rising to 3.5% in the last, against 0.0004% by
-# chance. In our last layer it is higher, with 2,048 tokens to choose from instead of a quarter of a million; in the first one lower, yet above its
-# control. That fits their claim that *upper* layers predict. But ours is a weak test of it: with two layers, "upper" means
-# "last", and the last layer is also the one whose values go nowhere but to the logits.
+# **What to see here.** Geva and others report agreement near 0% in layers 1 to 10 of 16, rising to 3.5% in the last,
+# against 0.0004% by chance. In our last layer it is higher, with 2,048 tokens to choose from instead of a quarter of
+# a million; in the first one lower, yet above its control. That fits their claim that *upper* layers predict. But
+# ours is a weak test of it: with two layers, "upper" means "last", and the last layer is also the one whose values go
+# nowhere but to the logits.
 
 # %% [markdown]
 # ### Exercise · one memory's word, or nobody's?    ●●○   10 min
 #
-# A layer's top token is the one that the *sum* of its active neurons, $\sum_n a_n v_n$ (without $b_\text{out}$), promotes most
-# through the final LayerNorm. At what share of all positions is it *not* the top token of any single active neuron's
-# value? Then nobody proposed it: it is a compromise.
+# A layer's top token is the one that the *sum* of its active neurons, $\sum_n a_n v_n$ (without $b_\text{out}$),
+# promotes most through the final LayerNorm. At what share of all positions is it *not* the top token of any single
+# active neuron's value? Then nobody proposed it: it is a compromise.
 #
 # <details><summary>Hint 1</summary>
 # Each value's top token, as in the last exercise, is <code>tops</code> <code>[d_mlp]</code>. The layer's: the
@@ -928,17 +939,18 @@ for layer in layers:
     print(f"         the strongest one raises it at {raises:.0%} of the places")
 
 # %% [markdown]
-# **What to see here.** A prediction is a compromise here, too. (Logits before the final scale, so only the ratio counts.) Where Geva and others (2021) count
-# at least two thirds of the predictions as nobody's own, we count about half, from far fewer tokens to choose among. Geva and others (2022) describe what MLPs write as
-# *promotion* rather than suppression. For the token that comes next that holds here: the pushes up outweigh those down.
+# **What to see here.** A prediction is a compromise here, too. (Logits before the final scale, so only the ratio
+# counts.) Where Geva and others (2021) count at least two thirds of the predictions as nobody's own, we count about
+# half, from far fewer tokens to choose among. Geva and others (2022) describe what MLPs write as *promotion* rather
+# than suppression. For the token that comes next that holds here: the pushes up outweigh those down.
 
 # %% [markdown]
 # ### Exercise · find an opposed pair    ●●○   10 min
 #
-# If two neurons fire together and their values point apart, one takes back what the other writes. Find such a pair: the cosine of the
-# centred values below -0.4, both firing (`post` above 0) together at least twice as often as by chance (the product of their
-# shares), and where they do, what they write together with less than 85% of the squared length that it would have at right
-# angles. The check measures on other files. Return `(layer, neuron, neuron)`.
+# If two neurons fire together and their values point apart, one takes back what the other writes. Find such a pair:
+# the cosine of the centred values below -0.4, both firing (`post` above 0) together at least twice as often as by
+# chance (the product of their shares), and where they do, what they write together with less than 85% of the squared
+# length that it would have at right angles. The check measures on other files. Return `(layer, neuron, neuron)`.
 #
 # <details><summary>Hint 1</summary>
 # Cosines of all pairs: centre the rows of <code>W_out[layer]</code>, divide by their norms, and multiply by the transpose. Which layer has
@@ -978,16 +990,17 @@ for what, x in [*((f"layer {i}", full.W_out[i]) for i in layers), ("random", noi
     print(f"  {what:<8} {cosines.min():.2f}  {cosines.max():.2f}")
 
 # %% [markdown]
-# **What to see here.** No two values are opposites; a cosine of -1 would cancel. The most opposed pairs fire in the same places and vote for
-# different answers to one question: how far is the next line indented?
+# **What to see here.** No two values are opposites; a cosine of -1 would cancel. The most opposed pairs fire in the
+# same places and vote for different answers to one question: how far is the next line indented?
 
 # %% [markdown]
 # ## Paths through neurons
 #
-# With patterns and scales held, attention is linear. Hold the ReLU's *gates*, too (open, 1, where the neuron
-# fires; shut, 0, elsewhere), and the MLP is linear as well. Then the logit of a token $t$ at the last position is a sum over *paths*. Let
-# $r$ run over the *sources*, all that was written before the last MLP: embedding, heads, earlier layers' neurons, and a constant. In
-# a folded model, with $s_\text{mid}$ the scale before that MLP, $s$ the final one, and $g_n$ the gate of neuron $n$:
+# With patterns and scales held, attention is linear. Hold the ReLU's *gates*, too (open, 1, where the neuron fires;
+# shut, 0, elsewhere), and the MLP is linear as well. Then the logit of a token $t$ at the last position is a sum over
+# *paths*. Let $r$ run over the *sources*, all that was written before the last MLP: embedding, heads, earlier layers'
+# neurons, and a constant. In a folded model, with $s_\text{mid}$ the scale before that MLP, $s$ the final one, and
+# $g_n$ the gate of neuron $n$:
 #
 # $$\text{logit}_t = \sum_r \underbrace{\frac{r \cdot u_t}{s}}_{\text{direct}} + \sum_r \sum_n
 # \underbrace{\frac{r \cdot k_n}{s_\text{mid}}\; g_n\; \frac{v_n \cdot u_t}{s}}_{\text{through neuron } n}
@@ -998,11 +1011,12 @@ for what, x in [*((f"layer {i}", full.W_out[i]) for i in layers), ("random", noi
 # %% [markdown]
 # ### Exercise · path expansion with MLPs    ●●●   20 min
 #
-# `model` is folded (`fold_layer_norm`). For each text return the direct terms and the terms through each neuron of the last MLP, for the
-# logit of `target` at the last position. The sources, in this order: the embedding; every head's result, layer by layer; for each
-# layer but the last, what its neurons write together; and a constant. The constant's vector holds all $b_O$, and $b_\text{out}$ of
-# all layers but the last. To its direct terms also belong the last $b_\text{out}$ (as a vector, over $s$) and $b_U$ at the target; to its terms through a
-# neuron, the neuron's $b_\text{in}$ (not divided by $s_\text{mid}$).
+# `model` is folded (`fold_layer_norm`). For each text return the direct terms and the terms through each neuron of
+# the last MLP, for the logit of `target` at the last position. The sources, in this order: the embedding; every
+# head's result, layer by layer; for each layer but the last, what its neurons write together; and a constant. The
+# constant's vector holds all $b_O$, and $b_\text{out}$ of all layers but the last. To its direct terms also belong
+# the last $b_\text{out}$ (as a vector, over $s$) and $b_U$ at the target; to its terms through a neuron, the neuron's
+# $b_\text{in}$ (not divided by $s_\text{mid}$).
 #
 # <details><summary>Hint 1</summary>
 # Stack the sources to <code>[n_sources batch d_model]</code>: <code>cache["embed"][:, -1]</code>,
@@ -1089,11 +1103,12 @@ for head in (2, 6):
     print(f"Head 1.{head} looks from here at {seen}, weight {weight:.2f}.")
 
 # %% [markdown]
-# **What to see here.** The expansion is exact, and it names who said it. What layer 0 has written about this place (an opening
-# bracket) goes straight to the answer: behind `(` often comes `self`. Head 1.6 looks back at the `def`, and both together open neurons of layer 1, among
-# them 1.211, which fires behind the name of a method. The rest is spread over many small paths with both signs: an exact sum is not yet
-# a short explanation. (A positive and a negative path through the *same* neuron are no disagreement. A
-# neuron adds up what it reads, with its bias among the constants, before it fires.)
+# **What to see here.** The expansion is exact, and it names who said it. What layer 0 has written about this place
+# (an opening bracket) goes straight to the answer: behind `(` often comes `self`. Head 1.6 looks back at the `def`,
+# and both together open neurons of layer 1, among them 1.211, which fires behind the name of a method. The rest is
+# spread over many small paths with both signs: an exact sum is not yet a short explanation. (A positive and a
+# negative path through the *same* neuron are no disagreement. A neuron adds up what it reads, with its bias among the
+# constants, before it fires.)
 
 # %% [markdown]
 # ### Exercise · whom does a head drive?    ●●○   8 min
@@ -1145,15 +1160,15 @@ for what, weight in stripes.items():
     print(f"    and drives neuron {layer}.{neuron} most, which promotes  {says}")
 
 # %% [markdown]
-# **What to see here.** The paper that gave us circuits ends where MLPs begin. This is how one goes on: heads move something to a place, and
-# the neurons that read it there can be listed. Most heads drive many neurons about equally; the largest is only the first of a
-# list.
+# **What to see here.** The paper that gave us circuits ends where MLPs begin. This is how one goes on: heads move
+# something to a place, and the neurons that read it there can be listed. Most heads drive many neurons about equally;
+# the largest is only the first of a list.
 
 # %% [markdown]
 # ## Which basis is real?
 #
-# Rotate the residual stream in all that reads and writes it, and an attention-only model does the same (chapter 1). So no single
-# coordinate of the stream means anything by itself. Neurons are different. Between $W_\text{in}$ and
+# Rotate the residual stream in all that reads and writes it, and an attention-only model does the same (chapter 1).
+# So no single coordinate of the stream means anything by itself. Neurons are different. Between $W_\text{in}$ and
 # $W_\text{out}$ stands a ReLU that acts on each coordinate alone:
 #
 # $$\text{ReLU}(x\,W_\text{in}\,R)\;R^\top W_\text{out} \ne \text{ReLU}(x\,W_\text{in})\,W_\text{out}
@@ -1164,8 +1179,8 @@ for what, weight in stripes.items():
 # %% [markdown]
 # ### Exercise · rotate the neurons    ●○○   6 min
 #
-# Return a new model in which the hidden layer of every MLP is rotated by the same $R$ before the ReLU, and rotated back after it:
-# $W_\text{in} R$, $b_\text{in} R$, $R^\top W_\text{out}$. Without the ReLU it would be the same model.
+# Return a new model in which the hidden layer of every MLP is rotated by the same $R$ before the ReLU, and rotated
+# back after it: $W_\text{in} R$, $b_\text{in} R$, $R^\top W_\text{out}$. Without the ReLU it would be the same model.
 #
 # <details><summary>Hint 1</summary>
 # <code>new = copy.deepcopy(model)</code>, then change each <code>block.mlp</code> inside <code>with
@@ -1239,15 +1254,16 @@ for block in silent.blocks:
 print(f"without MLPs (only their biases)  {losses(silent, some).mean():.4f}")
 
 # %% [markdown]
-# **What to see here.** The stream can be turned as one likes, neurons cannot. (Two footnotes. LayerNorm subtracts a mean, so the
-# rotation must leave the direction of all ones alone. And positions enter behind it, so they must be handed in by hooks.)
+# **What to see here.** The stream can be turned as one likes, neurons cannot. (Two footnotes. LayerNorm subtracts a
+# mean, so the rotation must leave the direction of all ones alone. And positions enter behind it, so they must be
+# handed in by hooks.)
 
 # %% [markdown]
 # ### Exercise · kurtosis    ●○○   5 min
 #
-# Does the model itself prefer a basis? If the coordinates of a vector were as good as any others, its entries would look like
-# draws from one bell curve. A few large entries among many small ones betray a preferred basis. The *kurtosis* of a
-# vector's entries $x_i$ sees that:
+# Does the model itself prefer a basis? If the coordinates of a vector were as good as any others, its entries would
+# look like draws from one bell curve. A few large entries among many small ones betray a preferred basis. The
+# *kurtosis* of a vector's entries $x_i$ sees that:
 #
 # $$\frac{\frac{1}{d}\sum_i (x_i - \mu)^4}{\big(\frac{1}{d}\sum_i (x_i - \mu)^2\big)^2}
 # \qquad \text{a bell curve: } 3, \quad \text{a single entry} \ne 0: \text{about } d$$
@@ -1293,26 +1309,27 @@ for what in table["random"]:
     print(f"{what:<32}" + "".join(f"{values[what]:>16.2f}" for values in table.values()))
 
 # %% [markdown]
-# **What to see here.** After a random rotation everything looks like a bell curve, kurtosis 3: that is the control. Neurons are far from
-# it, as a ReLU makes them: even with random weights they are above 3. The stream is nearer to 3, but not at it. So it
-# is *nearly* without a preferred basis, as Elhage and others (2023) found. They blame Adam, whose steps are
-# taken coordinate by coordinate. Here is an experiment of our own, with two runs and one, so read it with care: our attention
-# matrices are trained by Muon, which treats a matrix as a whole, the rest by AdamW; and once all by AdamW. If Adam on the attention
-# matrices were the cause, the third column should stand out in the rows of the stream. It does not: the first two, which differ by chance alone, are further
-# apart. But that does not clear Adam. In all three it trains the embeddings and the MLPs, which write into the stream, too; and
-# LayerNorm's own $w$ acts on coordinates. (The third model is also the worst of the three: it has no induction head.)
+# **What to see here.** After a random rotation everything looks like a bell curve, kurtosis 3: that is the control.
+# Neurons are far from it, as a ReLU makes them: even with random weights they are above 3. The stream is nearer to 3,
+# but not at it. So it is *nearly* without a preferred basis, as Elhage and others (2023) found. They blame Adam,
+# whose steps are taken coordinate by coordinate. Here is an experiment of our own, with two runs and one, so read it
+# with care: our attention matrices are trained by Muon, which treats a matrix as a whole, the rest by AdamW; and once
+# all by AdamW. If Adam on the attention matrices were the cause, the third column should stand out in the rows of the
+# stream. It does not: the first two, which differ by chance alone, are further apart. But that does not clear Adam.
+# In all three it trains the embeddings and the MLPs, which write into the stream, too; and LayerNorm's own $w$ acts
+# on coordinates. (The third model is also the worst of the three: it has no induction head.)
 
 # %% [markdown]
 # ## Vectors as tokens
 #
-# Keys live in the same space as embeddings. So Dar and others (*Analyzing Transformers in Embedding Space*, 2022) read any
-# vector $x$ of the stream as weights over tokens. Two ways, with $E = W_E$ `[d_vocab d_model]`:
+# Keys live in the same space as embeddings. So Dar and others (*Analyzing Transformers in Embedding Space*, 2022)
+# read any vector $x$ of the stream as weights over tokens. Two ways, with $E = W_E$ `[d_vocab d_model]`:
 #
 # $$x\,E^\top \quad \text{(how much does } x \text{ point along each embedding?)} \qquad
 # x\,E^{+} \quad \text{(which mixture of embeddings } \textit{is } x\text{?)}$$
 #
-# $E^{+}$ `[d_model d_vocab]` is the pseudo-inverse: the smallest weights $c$ with $c\,E = x$. The first is simpler, and it is what
-# they use; it is justified if $E^\top E$ is nearly a multiple of the identity.
+# $E^{+}$ `[d_model d_vocab]` is the pseudo-inverse: the smallest weights $c$ with $c\,E = x$. The first is simpler,
+# and it is what they use; it is justified if $E^\top E$ is nearly a multiple of the identity.
 
 # %% [markdown]
 # ### Exercise · the vocabulary space    ●●○   6 min
@@ -1367,16 +1384,17 @@ for layer in layers:
         print(f"layer {layer}, {way:<14}: {hit:>5.1%} of the neurons (shuffled {chance:.1%})")
 
 # %% [markdown]
-# **What to see here.** $E^\top E$ is not far from a multiple of the identity, and not near it: with random embeddings it would be nearer. Still the transpose does better than the pseudo-inverse,
-# which gives more weight to rare directions. For layer 0 a key's list of tokens says a good deal about what drives the neuron; for layer 1
-# nearly nothing: by then the stream holds mostly what layer 0 has written, and a token's embedding is a small part of it. Read in
-# vocabulary space what stands next to the vocabulary.
+# **What to see here.** $E^\top E$ is not far from a multiple of the identity, and not near it: with random embeddings
+# it would be nearer. Still the transpose does better than the pseudo-inverse, which gives more weight to rare
+# directions. For layer 0 a key's list of tokens says a good deal about what drives the neuron; for layer 1 nearly
+# nothing: by then the stream holds mostly what layer 0 has written, and a token's embedding is a small part of it.
+# Read in vocabulary space what stands next to the vocabulary.
 
 # %% [markdown]
 # ## Another seed
 #
-# Train the same recipe from another random start, and neuron 17 will be another neuron. But is there *some* neuron in the second
-# model that fires where neuron 17 of the first one fires? Compare activations on the same text, by
+# Train the same recipe from another random start, and neuron 17 will be another neuron. But is there *some* neuron in
+# the second model that fires where neuron 17 of the first one fires? Compare activations on the same text, by
 # correlation.
 
 # %% [markdown]
@@ -1431,9 +1449,10 @@ for layer, neuron, description, _ in named_neurons():
     print(f"neuron {layer}.{neuron} ({description}): its partner {correlation:.2f}")
 
 # %% [markdown]
-# **What to see here.** In layer 1 a fifth of the neurons is found again, in layer 0 hardly any; most are not. The rotated baseline shows that a correlation of 0.3
-# or so means nothing: among a thousand axes one always fits a little. Gurnee and others (2024) found 1 to 5% of the neurons of GPT-2
-# models from five seeds universal, by a stricter measure. (Ours are trained on the same text, in other windows.)
+# **What to see here.** In layer 1 a fifth of the neurons is found again, in layer 0 hardly any; most are not. The
+# rotated baseline shows that a correlation of 0.3 or so means nothing: among a thousand axes one always fits a
+# little. Gurnee and others (2024) found 1 to 5% of the neurons of GPT-2 models from five seeds universal, by a
+# stricter measure. (Ours are trained on the same text, in other windows.)
 
 # %% [markdown]
 # ## What you have shown
@@ -1473,10 +1492,11 @@ for what, here, there in rows:
 # | Keys and values can be read as tokens | Dar et al., 2022 | hits by layer, transpose and pseudo-inverse, shuffled |
 # | Some neurons are universal | Gurnee et al., 2024 | partners beside the rotated baseline |
 #
-# **Read on.** Mor Geva and others, *Transformer Feed-Forward Layers Are Key-Value Memories* (2021) and *Transformer Feed-Forward Layers
-# Build Predictions by Promoting Concepts in the Vocabulary Space* (2022). Nelson Elhage and others, *Privileged Bases in the Transformer
-# Residual Stream* (2023). Guy Dar and others, *Analyzing Transformers in Embedding Space* (2022). Wes Gurnee and others, *Universal Neurons
-# in GPT2 Language Models* (2024). Most neurons here have no name: the next chapter asks whether they are the right thing to look at.
+# **Read on.** Mor Geva and others, *Transformer Feed-Forward Layers Are Key-Value Memories* (2021) and *Transformer
+# Feed-Forward Layers Build Predictions by Promoting Concepts in the Vocabulary Space* (2022). Nelson Elhage and
+# others, *Privileged Bases in the Transformer Residual Stream* (2023). Guy Dar and others, *Analyzing Transformers in
+# Embedding Space* (2022). Wes Gurnee and others, *Universal Neurons in GPT2 Language Models* (2024). Most neurons
+# here have no name: the next chapter asks whether they are the right thing to look at.
 
 # %%
 progress()

@@ -346,6 +346,8 @@ EXPLAINED = {
     ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=0, keepdim=True).clamp(min=1e-08)'): KEPT,
     ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=0).clamp(min=2e-08)'): FLOOR,
     ("neuron_partners", 'return c / c.norm(dim=0).clamp(min=1e-08) -> return c / c.norm(dim=-2).clamp(min=1e-08)'): AXIS,
+    ("named_neurons", 'return [(0, 453, "token \'def\' & keyword", 4.5), (1, 211, "after definition & before token \'self\'", 5.6), (1, 953, "token \'):\' & after token \'self\'", 6.2)] -> return [(1, 211, "after definition & before token \'self\'", 5.6), (0, 453, "token \'def\' & keyword", 4.5), (1, 953, "token \'):\' & after token \'self\'", 6.2)]'): ORDER,
+    ("named_neurons", 'return [(0, 453, "token \'def\' & keyword", 4.5), (1, 211, "after definition & before token \'self\'", 5.6), (1, 953, "token \'):\' & after token \'self\'", 6.2)] -> return [(0, 453, "token \'def\' & keyword", 4.5), (1, 953, "token \'):\' & after token \'self\'", 6.2), (1, 211, "after definition & before token \'self\'", 5.6)]'): ORDER,
     ("opposed_pair", 'return (1, 253, 844) -> return (1, 844, 253)'): ORDER,
     ("max_activating_input", 'if drives.max() > most + 1e-05: -> if drives.max() > most + 2e-05:'): MARGIN,
     ("max_activating_input", 'best, most, better = (tries[drives.argmax()].clone(), drives.max().item(), True) -> best, most, better = (tries[drives.argmax()], drives.max().item(), True)'): FRESH,

@@ -157,6 +157,7 @@ def heldout() -> Corpus:
     return Corpus(tokens, tokens, "a few files")
 
 
+CUT_SHORT = {"full_four_layer": 6_492}  # as its card says: steps of a training that ran out of time
 SHIPPED = names() or list(RECIPES)  # if none is shipped, that is no reason to be silent
 
 
@@ -169,16 +170,21 @@ def test_shipped_model_is_good(name, heldout):
     assert all(W.isfinite().all() for W in model.state_dict().values())
     assert model("def area(self):\n    return 0").shape[-1] == 2_048
     measures = evaluate(model, heldout, n_windows=16)
-    assert measures["heldout_loss"] < [4.8, 4.0, 3.4][r.n_layers], "log(2048) is 7.6"
+    worst = {"zero_layer": 4.8, "one_layer": 4.0}.get(name, 3.4)
+    assert measures["heldout_loss"] < worst, "log(2048) is 7.6"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_curves_are_those_of_the_whole_training(name):
     curves, r = load_curves(name), RECIPES[name]
-    assert curves["step"] == [*range(0, r.steps, r.evaluate_every), r.steps]
+    last = CUT_SHORT.get(name, r.steps)
+    steps = [*range(0, last, r.evaluate_every)]
+    assert curves["step"] in (steps, [*steps, last])
+    assert name in CUT_SHORT or curves["step"][-1] == r.steps
     assert {len(values) for values in curves.values()} == {len(curves["step"])}
     assert curves["seconds"] == sorted(curves["seconds"])
-    assert curves["heldout_loss"][0] == pytest.approx(math.log(2_048), abs=0.1)
+    # Behind a LayerNorm, logits start with a variance of 1, which costs half of it.
+    assert curves["heldout_loss"][0] == pytest.approx(math.log(2_048) + 0.5 * r.full, abs=0.1)
     assert curves["heldout_loss"][-1] < min(curves["heldout_loss"]) + 0.05
     heads = torch.Size([len(curves["step"]), r.n_layers, r.n_heads])
     for measure in ("previous_token_score", "induction_score"):
@@ -192,7 +198,7 @@ def test_shipped_file_can_be_read_without_this_course(name):
     with safe_open(CHECKPOINTS / f"{name}.safetensors", "pt") as file:
         config = json.loads(file.metadata()["config"])
         assert config["n_layers"] == RECIPES[name].n_layers
-        assert file.get_tensor("unembed.W_U").shape == (256, 2_048)
+        assert file.get_tensor("unembed.W_U").shape == (RECIPES[name].d_model, 2_048)
 
 
 # Missing and damaged -------------------------------------------------------------------------

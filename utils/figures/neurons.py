@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Int
 from torch import Tensor
 
-from utils.figures.plots import COLORS, pyplot, token_text
+from utils.figures.plots import COLORS, INK, pyplot, token_text
 
 Place = tuple[str, str, str, float]  # the text before, the token, the text behind, the activation
 
@@ -28,15 +28,15 @@ def cards(neurons: Sequence[tuple[str, Sequence[Place], Sequence[str]]]):
         ax.set(xlim=(0, 100), ylim=(height - 0.5, -0.5), title=title)
         ax.axis("off")
         for y, (before, token, behind, activation) in enumerate(places):
-            ax.text(5, y, f"{activation:.1f}", color="#555555", ha="right", **mono)
-            ax.text(48, y, before, color="#555555", ha="right", **mono)
+            ax.text(5, y, f"{activation:.1f}", color=INK, ha="right", **mono)
+            ax.text(48, y, before, color=INK, ha="right", **mono)
             shown = ax.annotate(
-                token, (48, y), xytext=(3, 0), textcoords="offset points", ha="left",
+                token, (48, y), color="black", xytext=(3, 0), textcoords="offset points", ha="left",
                 bbox={"fc": "#FFD58A", "ec": "none", "pad": 1.2}, **mono,
             )  # fmt: skip
             ax.annotate(
                 behind, (1, 0.5), xycoords=shown, xytext=(3, 0), textcoords="offset points",
-                color="#555555", ha="left", **mono,
+                color=INK, ha="left", **mono,
             )  # fmt: skip
         for y, line in enumerate(lines, len(places)):
             ax.text(1, y + 0.3, line, color=COLORS[0], **mono)
