@@ -6,10 +6,6 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-# jsonschema, under nbformat and jupytext, loads a grammar of web addresses if it is there: more than
-# a second in every process, for something that no notebook holds.
-sys.modules.setdefault("rfc3987_syntax", None)
-
 # nbgrader's Validate button runs a whole notebook while one waits: of a training, a few steps will do.
 if "NBGRADER_VALIDATING" in os.environ:
     os.environ.setdefault("CIRCUITS_QUICK", "1")

@@ -87,7 +87,7 @@ n_attn = sum(W.numel() for name, W in full.named_parameters() if ".attn." in nam
 print(f"weights of full_two_layer: {n_mlp:,} in MLPs, {n_attn:,} in attention")
 
 # %% [markdown]
-# ### Where this chapter ends
+# ## Where this chapter ends
 #
 # A neuron of each layer, its strongest places in real text with the firing token marked, what its value promotes, and
 # how well the name in its title fits: $F_1$, which is 1 for a perfect name. Below, the same for a random direction in
@@ -1077,7 +1077,7 @@ n_paths = direct.numel() + through.numel()
 print(f"logit {logits[target].item():.3f}, sum of {n_paths:,} paths, error {path_error:.1e}")
 print(f"probability {logits.softmax(-1)[target].item():.0%}\n")
 
-# All that every token gets alike says nothing of this one: subtract the mean over the whole vocabulary.
+# What every token gets alike says nothing of this one: subtract the mean over the vocabulary.
 centred = copy.deepcopy(folded)
 with torch.no_grad():
     centred.unembed.W_U -= centred.unembed.W_U.mean(1, keepdim=True)
