@@ -1,6 +1,7 @@
 """`notebooks/` is what `solutions/` builds to, byte for byte, and holds no answers."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
