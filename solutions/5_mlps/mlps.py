@@ -20,7 +20,7 @@
 # - give a neuron a name, and measure how good the name is, against controls;
 # - test what others have claimed of neurons, and say where this model differs.
 #
-# **Time**: about three and a half hours. **Needs**: chapters 0 to 2; chapter 4 helps. **Follows**: *Transformer
+# **Time**: about 210 minutes, 177 of them for the exercises. **Needs**: chapters 0 to 2; chapter 4 helps. **Follows**: *Transformer
 # Feed-Forward Layers Are Key-Value Memories* (Geva et al., 2021), *Transformer Feed-Forward Layers Build Predictions
 # by Promoting Concepts in the Vocabulary Space* (Geva et al., 2022), *Privileged Bases in the Transformer Residual
 # Stream* (Elhage et al., 2023).

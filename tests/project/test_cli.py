@@ -243,7 +243,7 @@ def test_unknown_model():
     """In a process of its own: also nothing else is written to stderr there."""
     _, stderr = end(start("train", "three_layer"), status=1)
     assert_one_line(stderr)
-    assert "'three_layer'. There are: zero_layer, one_layer, two_layer." in stderr
+    assert "'three_layer'. There are: zero_layer, one_layer, two_layer, full_two_layer," in stderr
 
 
 def test_corpus_that_will_not_do(here):
