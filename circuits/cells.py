@@ -10,6 +10,7 @@ import linecache
 import operator
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
 from typing import Any
 
@@ -73,8 +74,18 @@ def _waited_for(waiting: Coroutine) -> None:
             while True:
                 waiting.send(None)
     else:
-        with contextlib.closing(loop):
-            loop.run_until_complete(waiting)
+        with contextlib.closing(loop), ThreadPoolExecutor(1) as another:
+            if _a_loop_runs():  # a kernel's, and a thread has one at most
+                another.submit(loop.run_until_complete, waiting).result()
+            else:
+                loop.run_until_complete(waiting)
+
+
+def _a_loop_runs() -> bool:
+    try:
+        return bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 def run_own(name: str, code: str, namespace: dict[str, Any], seconds: float) -> BaseException | None:

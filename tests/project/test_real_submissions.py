@@ -1,5 +1,6 @@
 """What learners really hand in: a grader gives what `check` gave in the same notebook, or says why not."""
 
+import asyncio
 import copy
 import json
 import random
@@ -14,6 +15,7 @@ import torch
 from conftest import PATIENCE, answered, hand_in, reference
 from nbclient import NotebookClient
 
+from circuits.cells import cell_namespace, run_cell
 from circuits.chapters import Chapter, exercise_of, is_setup, load_answers, read_cells, source
 from circuits.checking import Submission
 from circuits.grading import submissions
@@ -273,6 +275,18 @@ def settings_put_back():
         yield
     torch.set_grad_enabled(True)
     torch.set_default_dtype(torch.float32)
+
+
+def test_a_cell_that_awaits_runs_where_a_loop_runs_already():
+    """As in a notebook's kernel."""
+
+    async def kernel() -> dict:
+        run_cell("mine", "import asyncio\nawait asyncio.sleep(0)\nx = 3", namespace := cell_namespace())
+        with pytest.raises(ZeroDivisionError):
+            run_cell("mine", "await asyncio.sleep(0)\n1 / 0", namespace)
+        return namespace
+
+    assert asyncio.run(kernel())["x"] == 3
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not (c.lost or c.says)], ids=lambda c: c.edit.__name__)
