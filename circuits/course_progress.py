@@ -35,11 +35,18 @@ class Best:
     max_points: float = 0
     revealed: bool = False
 
+    @property
+    def share(self) -> float:
+        return self.points / self.max_points if self.max_points else 0.0
+
+    def is_less_than(self, points: float, max_points: float) -> bool:
+        """Whether a result counts in its place."""
+        return not self.revealed and max_points > 0 and points / max_points > self.share
+
 
 def remember(exercise: str, points: float, max_points: float, copy: Path | None = None) -> bool:
     """Note what a check found, if it is better than all before. Returns whether it is."""
-    best = _read(copy).get(exercise, Best())
-    better = not best.revealed and points / max_points > best.points / (best.max_points or 1)
+    better = _read(copy).get(exercise, Best()).is_less_than(points, max_points)
     if better:
         _add({"exercise": exercise, "points": points, "max_points": max_points}, copy)
     return better
@@ -88,7 +95,7 @@ def _read(copy: Path | None = None) -> dict[str, Best]:
         best = found.get(exercise, Best())
         if revealed:
             found[exercise] = Best(best.points, best.max_points, True)
-        elif not best.revealed and of and points / of > best.points / (best.max_points or 1):
+        elif best.is_less_than(points, of):
             found[exercise] = Best(points, of)
     return found
 
@@ -108,7 +115,7 @@ class Step:
     def of(task: Task, done: dict[str, Best]) -> "Step":
         name = next((name for name in (task.name, *task.former_names) if name in done), task.name)
         best = done.get(name, Best())
-        share = min(1.0, best.points / best.max_points) if best.max_points else 0.0
+        share = min(1.0, best.share)
         state = "revealed" if best.revealed else "solved" if share == 1 else "partly" if share else "open"
         return Step(task, task.points if share == 1 else round(share * task.points, 2), state)
 

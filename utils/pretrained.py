@@ -16,10 +16,11 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 def names() -> list[str]:
-    """The shipped models, fewest layers first."""
+    """The shipped models, in the order of their recipes."""
+    from utils.training import RECIPES
+
     found = [file.stem for file in CHECKPOINTS.glob("*.safetensors")]
-    full = ["full_two_layer", "full_two_layer_1", "full_two_layer_adamw", "full_four_layer"]
-    order = ["zero_layer", "one_layer", "two_layer", *full]
+    order = list(RECIPES)
     return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
 
 

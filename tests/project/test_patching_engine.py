@@ -91,16 +91,20 @@ def slow(model, clean, corrupted, metric, name, by_pos, cells=None) -> Tensor:
     return values
 
 
-@pytest.mark.parametrize("which", ["last position", "every position", "loss", "any function of the logits"])
-@pytest.mark.parametrize("name, by_pos", PATCHES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_cell_is_one_forward_pass(kind, name, by_pos, which):
-    model = small(**KINDS[kind])
+def check_every_cell(model, name, by_pos, which):
+    """Each cell of a sweep is what one full forward pass with that patch gives."""
     clean, corrupted, metric = tokens(model, 1), tokens(model, 2), metrics(model)[which]
     want = slow(model, clean, corrupted, metric, name, by_pos)
     got = sweep(model, clean, corrupted, metric, name, by_pos)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
     assert want.std() > 1e-3, "patches that change nothing test nothing"
+
+
+@pytest.mark.parametrize("which", ["last position", "every position", "loss", "any function of the logits"])
+@pytest.mark.parametrize("name, by_pos", PATCHES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_cell_is_one_forward_pass(kind, name, by_pos, which):
+    check_every_cell(small(**KINDS[kind]), name, by_pos, which)
 
 
 @pytest.mark.parametrize("which", ["last position", "every position", "loss", "any function of the logits"])
@@ -109,12 +113,7 @@ def test_every_cell_is_one_forward_pass(kind, name, by_pos, which):
 def test_every_cell_with_mlps_and_layer_norm(kind, name, by_pos, which):
     if kind == "LayerNorm" and name in ("resid_mid", "mlp_out"):
         pytest.skip("there are none without MLPs")
-    model = small(**FULL_KINDS[kind])
-    clean, corrupted, metric = tokens(model, 1), tokens(model, 2), metrics(model)[which]
-    want = slow(model, clean, corrupted, metric, name, by_pos)
-    got = sweep(model, clean, corrupted, metric, name, by_pos)
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
-    assert want.std() > 1e-3, "patches that change nothing test nothing"
+    check_every_cell(small(**FULL_KINDS[kind]), name, by_pos, which)
 
 
 @pytest.mark.parametrize("most", [1, 3_000])
