@@ -208,19 +208,19 @@ class Progress:
         return f"{points_text(sum(s.points for s in steps))} of {points_text(sum(s.task.points for s in steps))} points"
 
     def _repr_html_(self) -> str:
-        from circuits.report import BOX, OK, OPEN
+        from circuits.report import BOX, OK, OPEN, mark
 
         blocks = []
         for chapter, steps in self.rows:
             items = []
             for step in steps:
-                mark = f'<span role="img" aria-label="{step.state}" title="{step.state}">{STATES[step.state]}</span>'
                 name = self._anchor(f"<code>{html.escape(step.task.name)}</code>", chapter, step.task)
                 worth = f"{points_text(step.points)} of {points_text(step.task.points)} points"
                 items.append(
                     f'<span role="listitem" title="{worth}, about {step.task.minutes} minutes" '
                     'style="display:inline-block;white-space:nowrap;margin-right:1.2em">'
-                    f'{mark} {name} <span role="img" aria-label="difficulty {step.task.difficulty} of 3">'
+                    f"{mark(STATES[step.state], step.state)} {name} "
+                    f'<span role="img" aria-label="difficulty {step.task.difficulty} of 3">'
                     f"{step.task.stars}</span></span>"
                 )
             box = BOX.format(color=OK if all(s.state == "solved" for s in steps) else OPEN)
@@ -232,7 +232,7 @@ class Progress:
         last = f"<b>{html.escape(self.total())}.</b>"
         if then := self.next():
             last += f" Next: {self._anchor(f'<code>{html.escape(then[1].task.name)}</code>', *then)}"
-        legend = " · ".join(f"{mark} {state}" for state, mark in STATES.items())
+        legend = " · ".join(f"{sign} {state}" for state, sign in STATES.items())
         return "".join(blocks) + f'<div style="{BOX.format(color=OPEN)}">{last}<div>{legend}</div></div>'
 
     def _anchor(self, inside: str, chapter: Chapter, task: "Task | Step | None" = None) -> str:

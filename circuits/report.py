@@ -29,7 +29,7 @@ def inline(text: str) -> str:
     )
 
 
-def _mark(sign: str, means: str, color: str) -> str:
+def mark(sign: str, means: str, color: str = "inherit") -> str:
     """A sign that a screen reader reads as what it means."""
     return f'<span role="img" aria-label="{means}" title="{means}" style="color:{color}">{sign}</span>'
 
@@ -76,12 +76,12 @@ class Report:
         else:
             rows, said = [], set()
             for c in r.checks:
-                mark = _mark("✓", "passed", OK) if c.passed else _mark("✗", "failed", BAD)
+                sign = mark("✓", "passed", OK) if c.passed else mark("✗", "failed", BAD)
                 message = ""
                 if not c.passed and c.message not in said:
                     message = f'<div style="margin-left: 1.5em">{inline(c.message)}</div>'
                     said.add(c.message)
-                rows.append(f"<div>{mark} {html.escape(c.name + _unpaid(r, c))}{message}</div>")
+                rows.append(f"<div>{sign} {html.escape(c.name + _unpaid(r, c))}{message}</div>")
             body = "".join(rows)
         if r.hint:
             body += f"<div><b>Hint</b> {inline(r.hint)}</div>"
