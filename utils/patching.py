@@ -105,10 +105,16 @@ def sweep(
       the row of one destination).
 
     For the other direction ("noising": corrupted into clean), swap the two. Any metric of the
-    logits will do; `LogitDiff` is the fast case, `CrossEntropy` the next. Raises ValueError for a
-    model without layers, for other names (patch those with hooks, one by one), for prompts of
-    different shapes, and inside `model.hooks(...)`, of which only full forward passes would know.
+    logits will do; `LogitDiff` is the fast case, `CrossEntropy` the next. Raises TypeError for a model
+    that is not this course's, ValueError for one without layers, for other names (patch those with
+    hooks, one by one), for prompts of different shapes, and inside `model.hooks(...)`, of which only
+    full forward passes would know.
     """
+    if not isinstance(model, Transformer):
+        raise TypeError(
+            "`sweep` reads the weights itself, so it takes only this course's `Transformer`: patch "
+            f"{type(model).__name__} with hooks, one activation at a time."
+        )
     cfg = model.cfg
     if not cfg.n_layers:
         raise ValueError("`sweep` takes models with layers: in this one there is nothing to patch.")

@@ -148,7 +148,7 @@ def test_the_logit_lens_ends_at_the_logits(gpt2, prompts):
 
 
 def test_the_fast_sweep_refuses_it(gpt2, prompts):
-    with pytest.raises(ValueError, match="LayerNorm"):
+    with pytest.raises(TypeError, match="HookedTransformer with hooks"):
         sweep(gpt2, *prompts, lambda logits: logits[0, -1, 5], "z")
 
 

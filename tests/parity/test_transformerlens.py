@@ -407,6 +407,7 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "path_patch": (3, lambda answer, m: answer(m, *_pairs(m)[:2], (0, 1), (2, 2, "k"))),
     "edge_attribution": (2, _edges),
     "unexplained_effect": (2, lambda answer, m: answer(m, ["0.1->1.2.k", "1.2->logits"], *_pairs(m))),
+    "k_fix": (2, lambda answer, m: list(answer(m, *_pairs(m)).values())),
     "per_token_loss": (2, lambda answer, m: answer(m, tokens_for(m))),
     "find_heads": (2, lambda answer, m: [answer(m, tokens_for(m)[:, :8].repeat(1, 2), k) for k in ("previous", "induction")]),
     "composition_scores": (2, lambda answer, m: [answer(m, kind) for kind in "QKV"]),
@@ -434,6 +435,7 @@ FULL_CALLS: dict[str, Callable] = {
 }
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
+    "overlooked_head": "calls `sweep`, which is compared above and takes no other models",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
 }
 
