@@ -62,7 +62,7 @@ def show_figures_as_pictures() -> None:
 
 def description(fig) -> str:
     """What a figure shows, in a sentence or two for each of its panels, from what is drawn there."""
-    panels = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>" and ax.has_data()]
+    panels = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>" and (ax.has_data() or ax.texts)]
     whole = f"{fig.get_suptitle()}. " if fig.get_suptitle() else ""
     return whole + " ".join(_panel(ax) for ax in panels)
 
