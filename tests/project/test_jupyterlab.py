@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -112,7 +113,14 @@ def test_a_chapter_runs_from_top_to_bottom_with_reference_answers(chapter, lab, 
         nbgrader = c["metadata"].get("nbgrader", {})
         if nbgrader.get("grade"):
             assert float(c["outputs"][0]["data"]["text/plain"][0]) == nbgrader["points"], nbgrader
-    assert sum("<img " in "".join(o.get("data", {}).get("text/html", "")) for c in code for o in c["outputs"]) >= 5
+    # Every figure is shown in the course's own way, fits in the column and says what it shows; and the file is small.
+    shown = [o["data"] for c in code for o in c["outputs"] if "data" in o]
+    assert not any("image/png" in data or "<Axes" in "".join(data.get("text/plain", "")) for data in shown)
+    pictures = [img for data in shown for img in re.findall(r"<img [^>]*>", "".join(data.get("text/html", "")))]
+    assert len(pictures) >= 5
+    for picture in pictures:
+        assert len(re.search(r'alt="([^"]*)"', picture)[1]) > 30 and int(re.search(r'width="(\d+)"', picture)[1]) <= 850
+    assert (lab[1] / path).stat().st_size < 3e6
 
 
 def test_a_wrong_answer_is_told_what_is_wrong_on_the_page(lab, page):
