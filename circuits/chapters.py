@@ -145,7 +145,7 @@ def chapter_of(exercise: str, root: Path = ROOT) -> Chapter:
     if not names:
         raise CourseError(f"There are no checks in {root / 'tests' / 'checks'}: is the course complete?")
     close = difflib.get_close_matches(exercise, names, n=1)
-    advice = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(names)}."
+    advice = f" Did you mean {close[0]!r}?" if close else " `progress()` shows all, and so does `circuits progress`."
     raise CourseError(f"No exercise is called {exercise!r}.{advice}")
 
 
@@ -243,7 +243,7 @@ def answer_cells(file: Path) -> list[tuple[str, str]]:
 @lru_cache(maxsize=32)
 def _answer_cells(file: Path, state: tuple[int, int] | None) -> list[tuple[str, str]]:
     cells = [c for c in read_cells(file) if c["cell_type"] == "code"]
-    if file.suffix.lower() == ".py" and not any(exercise_of(c) for c in cells):
+    if file.suffix.lower() == ".py" and not any(exercise_of(c) or is_setup(c) for c in cells):
         return [("the file", decoded(file.read_bytes()))]
     return [(exercise_of(c) or "setup", source(c)) for c in cells if is_setup(c) or exercise_of(c)]
 
@@ -321,11 +321,16 @@ def _stubs(notebook: Path, mtime: int) -> dict[str, Any]:
 
 
 def hints(chapter: Chapter, exercise: str) -> list[str]:
-    """The hints of an exercise, from the `<details>` of the text above its cell."""
+    """The hints of an exercise, from the text above its released cell."""
     above = ""
     for cell in chapter.cells:
         if cell["cell_type"] == "markdown":
             above = source(cell)
         elif exercise_of(cell) == exercise:
-            return [h.strip() for h in re.findall(r"</summary>(.*?)</details>", above, re.DOTALL)]
+            return hints_in(above)
     return []
+
+
+def hints_in(text: str) -> list[str]:
+    """The hints in a text, each in a `<details>`."""
+    return [hint.strip() for hint in re.findall(r"</summary>(.*?)</details>", text, re.DOTALL)]
