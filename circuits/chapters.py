@@ -243,14 +243,14 @@ def answer_cells(file: Path) -> list[tuple[str, str]]:
 @lru_cache(maxsize=32)
 def _answer_cells(file: Path, state: tuple[int, int] | None) -> list[tuple[str, str]]:
     cells = [c for c in read_cells(file) if c["cell_type"] == "code"]
-    if file.suffix.lower() == ".py" and not any(exercise_of(c) or is_setup(c) for c in cells):
+    if file.suffix.lower() == ".py" and not any(exercise_of(c) for c in cells):
         return [("the file", decoded(file.read_bytes()))]
     return [(exercise_of(c) or "setup", source(c)) for c in cells if is_setup(c) or exercise_of(c)]
 
 
 @lru_cache(maxsize=16)
 def _exercise_names(file: Path, mtime: int) -> tuple[str, ...]:
-    return tuple(name for name, _ in answer_cells(file) if name != "setup")
+    return tuple(name for name, _ in answer_cells(file) if name not in ("setup", "the file"))  # a new chapter has none
 
 
 def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -43,7 +43,7 @@ def problems(
 
 def selected(exercise: str | None = None, root: Path = ROOT) -> list[tuple[Chapter, str]]:
     """The exercises that are meant: one, or all, with their chapters. Raises CourseError for a name that is none."""
-    everywhere = [(c, name) for c in chapters(root) if c.source.exists() for name in c.exercise_names]
+    everywhere = [(c, name) for c in chapters(root) if c.source.exists() for name in parts.named(c.source, "exercise")]
     found = [(c, name) for c, name in everywhere if exercise in (None, name)]
     if exercise is None or found:
         return found

@@ -70,6 +70,12 @@ def heading(cell: Part) -> str:
     return first if is_text(cell) and first.startswith("#") else ""
 
 
+def named(file: Path, key: str) -> list[str]:
+    """The names that the cells of a source give by a key, in their order: `exercise`, `check`, `was`."""
+    given = re.findall(rf'(?m)^# %% .*\b{key}="([^"]*)"', file.read_text("utf-8"))
+    return [name for names in given for name in names.split()]
+
+
 def place_of(exercise: str, cells: list[Part]) -> int | None:
     """Which of the cells holds an exercise."""
     return next((i for i, cell in enumerate(cells) if has_mark(cell, "exercise", exercise)), None)

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from circuits.chapters import ROOT, Chapter, chapters
-from circuits.parts import Part, dictionary, entry, functions, heading, lines_of, of_exercise, shown, source_cells
+from circuits.parts import Part, dictionary, entry, functions, heading, lines_of, named, of_exercise, shown, source_cells
 from utils.errors import CourseError
 from utils.files import write_file
 
@@ -105,10 +105,10 @@ def new_exercise(chapter_name: str, what: str, after: str | None = None, root: P
     chapter = _chapter(chapter_name, root)
     name, parameters, signature = _signature(what)
     for other in chapters(root):
-        taken = {*other.exercise_names, *_named(other.source, "was")} if other.source.exists() else set()
+        taken = [*named(other.source, "exercise"), *named(other.source, "was")] if other.source.exists() else []
         if name in taken:
             raise CourseError(f"{other.name} has or had an exercise {name!r} already: choose another name.")
-    names = chapter.exercise_names
+    names = named(chapter.source, "exercise")
     if after is not None and after not in names:
         raise CourseError(f"{chapter.name} has no exercise {after!r}. It has: {', '.join(names) or 'none yet'}.")
     after = after or (names[-1] if names else None)
@@ -173,11 +173,6 @@ def _signature(what: str) -> tuple[str, str, str]:
     for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
         argument.annotation = None
     return name, ast.unparse(node.args), line
-
-
-def _named(file: Path, key: str) -> set[str]:
-    """The names that cells of a source give by a key."""
-    return {n for names in re.findall(rf'(?m)^# %% .*\b{key}="([^"]*)"', file.read_text("utf-8")) for n in names.split()}
 
 
 def _end_of_cells(chapter: Chapter, after: str | None) -> int:

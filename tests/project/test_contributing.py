@@ -1,6 +1,7 @@
 """A contributor's afternoon: skeletons stand where they belong, and `dev-check` leads from them to a proven exercise."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -68,6 +69,24 @@ def test_a_new_exercise_stands_next_to_its_neighbour_in_every_chapter(chapter, a
         assert all(line in lines for line in before[file].splitlines()), file
     assert {part.file for part in parts} == {f for f, text in texts(copy).items() if text != before[f]}
     assert all(part.unwritten for part in parts)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_what_the_pages_begin_with_can_be_begun(page, tmp_path):
+    """The commands that they give, as a shell takes them."""
+    shutil.copytree(ROOT / "solutions", tmp_path / "solutions", ignore=shutil.ignore_patterns("*.ipynb*"))
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__", "project"))
+    text = (ROOT / page).read_text("utf-8")
+    begun = []
+    for line in re.findall(r"(?m)^circuits (new-.*)$", text):
+        command, *words = shlex.split(line)
+        if command == "new-exercise":
+            chapter, what, *option = words
+            assert option in ([], ["--after", "bigram_counts"])
+            begun += [part.file for part in new_exercise(chapter, what, *option[1:], root=tmp_path)]
+        else:
+            begun += new_chapter(*words, root=tmp_path)
+    assert len(begun) == {"README.md": 5, "CONTRIBUTING.md": 9}[page]
 
 
 def test_from_the_skeleton_to_a_proven_exercise(tiny):
@@ -171,6 +190,9 @@ def test_a_file_that_does_not_compile_is_not_written_into(tiny):
 
 def test_a_new_chapter_builds_and_says_what_it_lacks(tiny):
     new_chapter("2_small", "Small: a start", tiny)
+    build(tiny)
+    found, n = problems(root=tiny)
+    assert n == 1 and any("to do: three or four things, each with a verb" in line for line in found), "also before its first exercise"
     new_exercise("2_small", "halve(x: float) -> float", None, tiny)
     build(tiny)
     chapter = Chapter("2_small", tiny)
