@@ -214,6 +214,7 @@ def test_a_good_exercise_has_no_problem(course):
         ("solutions/1_tiny/tiny.py", "Twice.", "Twice!", "is another in"),
         ("solutions/1_tiny/tiny.py", '"""Twice x."""', '"""Two times x."""', "is another in"),
         ("tests/checks/test_tiny.py", "points=0.5", "points=1.5", "is another in"),
+        ("tests/checks/test_tiny.py", '@exercise("double"', '@exercise("single"', "has 0 checks; it needs at least 3"),
         ("tests/checks/test_tiny.py", "rng):", "rng:", "SyntaxError: "),
         ("tests/variants/tiny.py", "import variant", "import variants", "tests/variants/tiny.py:2: ImportError"),
         ("tests/mistakes/tiny.py", "You compute 4.", "TODO: say it", "to do: say it"),
@@ -225,6 +226,12 @@ def test_what_is_wrong_with_an_exercise_is_found(course, file, old, new, problem
     (course / file).write_text(text.replace(old, new))
     found = problems(root=course)[0]
     assert any(problem in line for line in found), found
+
+
+def test_a_file_that_is_missing_is_named(course):
+    (course / "tests/variants/tiny.py").unlink()
+    (found,) = problems("double", course)[0]
+    assert found.endswith("tests/variants/tiny.py is missing: it holds the variants")
 
 
 @pytest.mark.parametrize("minutes, problem", [
