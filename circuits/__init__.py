@@ -31,9 +31,10 @@ def _own_utils() -> None:
 
 _own_utils()
 
+from circuits import pictures, unwritten  # noqa: E402
 from circuits.exercises import check, hint, progress, reset, reveal  # noqa: E402
-from circuits.unwritten import install  # noqa: E402
 
-install()
+unwritten.install()
+pictures.install()
 
 __all__ = ["check", "hint", "progress", "reset", "reveal"]

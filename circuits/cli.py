@@ -455,6 +455,7 @@ def train(name, out, corpus, steps, restart):
 
     from tqdm import tqdm
 
+    from circuits import saved_training
     from utils.corpus import load_corpus
     from utils.pretrained import save_model
     from utils.training import Training, recipe
@@ -478,14 +479,14 @@ def train(name, out, corpus, steps, restart):
 
     def save():
         with writing():
-            training.save(state)
+            saved_training.save(training, state)
             save_model(training.model, weights, training.curves)
 
     with writing():  # fail now, not after an hour
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     if state.exists() and not restart:
-        training.resume(state)
+        saved_training.resume(training, state)
         word = "Resuming" if training.step < r.steps else "Finished:"
         click.echo(f"{word} {name} at step {training.step:,} of {r.steps:,}.")
     stopped = False

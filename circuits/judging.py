@@ -169,6 +169,8 @@ def _further(
     """The checks that failed, again on other inputs. Some are always asked the same: that tells nothing new."""
     failed = [check for check, trial in zip(checks, trials, strict=True) if not trial.passed]
     asked, repetitions = _asked([trial for trial in trials if not trial.passed]), 0
+    if not any(args or kwargs for args, kwargs in asked):
+        return
     for more in range(1, MORE_SEEDS + 1):
         again = []
         for check in failed:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from circuits.pictures import png
 from utils import load_curves
 from utils.figures import plots
-from utils.figures.picture import png
 
 curves = load_curves("two_layer")
 steps = curves["step"]

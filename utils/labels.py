@@ -300,7 +300,9 @@ class _Marks:
                 if ast.get_docstring(node, clean=False) is not None:
                     place = node.body[0].value
                     self.mark("docstring", self.start(place), self.end(place))
-            for child in vars(node).values():
+            # Not vars(node): IPython's tracebacks write into nodes that all trees share, such as ast.Load, which tree
+            # they were in last.
+            for child in (getattr(node, field, None) for field in node._fields):
                 if isinstance(child, list):
                     todo += [c for c in child if isinstance(c, ast.AST)]
                 elif isinstance(child, ast.AST):

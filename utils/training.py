@@ -1,16 +1,13 @@
 """Recipes for the shipped models, and the training loop that follows them."""
 
-import io
 import math
 import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +17,6 @@ from torch import Tensor, nn
 
 from utils.corpus import N_CTX, Corpus, load_tokenizer
 from utils.errors import CourseError
-from utils.files import write_file
 from utils.model import Config, Transformer
 
 FULL: dict[str, Any] = dict(attn_only=False, act_fn="relu", normalization_type="LN", biases=True)
@@ -198,7 +194,7 @@ def interrupts_wait() -> Iterator[None]:
 
 
 class Training:
-    """A training that can be watched, interrupted, saved and resumed.
+    """A training that can be watched, interrupted and gone on with.
 
     >>> training = Training(recipe("one_layer"), corpus)
     >>> for loss in training: ...        # one step each; break or interrupt whenever you like
@@ -242,57 +238,6 @@ class Training:
         measures |= evaluate(self.model, self.corpus, n_windows=32)
         for name, value in measures.items():
             self.curves.setdefault(name, []).append(value)
-
-    def save(self, file: Path) -> None:
-        """Write everything that is needed to go on; the old file is replaced in one go."""
-        state = {
-            "recipe": vars(self.recipe),
-            "model": self.model.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "curves": self.curves,
-            "text": self._text(),
-        }
-        data = io.BytesIO()
-        torch.save(state, data)
-        write_file(file, data.getvalue())
-
-    def _text(self) -> list[int]:
-        """Three numbers that differ between texts."""
-        train, heldout = self.corpus.train, self.corpus.heldout
-        return [len(train), len(heldout), int(train.sum())]
-
-    def resume(self, file: Path) -> None:
-        """Go on from a saved state. Raises CourseError for a file that cannot be read, or that
-        belongs to another recipe or another text."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # at a damaged file: the error below says enough
-                state = torch.load(file, weights_only=True)
-            other = [
-                f"{name} {state['recipe'].get(name)} there and {value} here"
-                for name, value in vars(self.recipe).items()
-                if state["recipe"].get(name) != value
-            ]
-            if state.get("text", self._text()) != self._text():
-                other.append("another corpus")
-            if other:
-                raise CourseError(
-                    f"{file} is of another training ({', '.join(other)}): ask for the same again, "
-                    "name another folder with --out, or begin anew with --restart."
-                )
-            self.model.load_state_dict(state["model"])
-            self.optimizers.load_state_dict(state["optimizers"])
-            self.step, self.seconds = state["step"], state["seconds"]
-            self.curves = state["curves"]
-        except CourseError:
-            raise
-        except Exception as error:  # torch.load raises a different kind for each way to be broken
-            raise CourseError(
-                f"{file} cannot be resumed from ({type(error).__name__}): "
-                "remove it, or train with --restart."
-            ) from error
 
 
 @torch.no_grad()

@@ -743,20 +743,30 @@ def with_heads_moved(rng):
 def measured_heads(model, pairs):
     """Of every head: the share that its patch restores, and by how much its direct contribution changes, as a share
     of clean minus corrupted."""
-    shares = {}
-    end, start = (mean_diff(model(tokens), pairs.right, pairs.wrong) for tokens in (pairs.clean, pairs.corrupted))
-    direction = model.W_U[:, pairs.right] - model.W_U[:, pairs.wrong]
-    for layer in range(model.cfg.n_layers):
-        name = get_act_name("z", layer)
-        here, there = (model.run_with_cache(x, names_filter=name)[1][name] for x in (pairs.clean, pairs.corrupted))
-        for head in range(model.cfg.n_heads):
-            patched = mean_diff(run_patched(model, pairs.corrupted, here, name, head), pairs.right, pairs.wrong)
-            written = ((here - there)[:, -1, head] @ model.W_O[layer, head] * direction.T).sum(1).mean()
-            shares[layer, head] = (patched - start) / (end - start), float(written / (end - start))
-    return shares
+    metric = LogitDiff(pairs.right, pairs.wrong)
+    (end, here), (start, there) = ((metric(l), c) for l, c in map(model.run_with_cache, (pairs.clean, pairs.corrupted)))
+    restored = sweep(model, pairs.clean, pairs.corrupted, metric, "z")
+    direction = (model.W_U[:, pairs.right] - model.W_U[:, pairs.wrong]).T
+    changes = torch.stack([(here["z", layer] - there["z", layer])[:, -1] for layer in range(model.cfg.n_layers)])
+    written = torch.einsum("lbhe,lhed,bd->lh", changes, model.W_O, direction) / len(direction)
+    shares = zip(((restored - start) / (end - start)).flatten().tolist(), (written / (end - start)).flatten().tolist())
+    return {divmod(i, model.cfg.n_heads): share for i, share in enumerate(shares)}
 
 
-def check_overlooked(submission, model, pairs):
+@functools.lru_cache(maxsize=6)  # every answer meets the same ones
+def overlooked_case(seed, change=None, share=None, only=None):
+    """A model, prompts, and what is measured there: prompts with this `change`, or `with_a_writer` of this `share`."""
+    rng = torch.Generator().manual_seed(seed)
+    if change:
+        model = with_heads_moved(rng)
+        pairs = draw_pairs(model, 13, rng, change)
+    else:
+        model, pairs = with_a_writer(rng, share, only)
+    return model, pairs, measured_heads(model, pairs)
+
+
+def check_overlooked(submission, rng, **case):
+    model, pairs, shares = overlooked_case(integer(rng, 0, 2**31), **case)
     got = submission.overlooked_head(model, *pairs)
     try:
         layer, head = (int(i) for i in got)
@@ -767,7 +777,6 @@ def check_overlooked(submission, model, pairs):
         0 <= layer < cfg.n_layers and 0 <= head < cfg.n_heads,
         f"There is no head {layer}.{head}: the model has layers 0 to {cfg.n_layers - 1} with heads 0 to {cfg.n_heads - 1}.",
     )
-    shares = measured_heads(model, pairs)
     restored, written = shares[layer, head]
     require(
         abs(written) < 0.05,
@@ -805,19 +814,19 @@ def with_a_writer(rng, share, only):
 @exercise("overlooked_head", points=1)
 def test_finds_it_where_halves_of_names_change_places(submission, rng):
     for change in ("swap_first", "swap_second"):
-        model = with_heads_moved(rng)
-        check_overlooked(submission, model, draw_pairs(model, 13, rng, change))
+        check_overlooked(submission, rng, change=change)
 
 
 @exercise("overlooked_head", points=1)
 def test_counts_a_head_that_writes_a_little_and_not_one_that_writes_more(submission, rng):
     for share in (0.032, 0.075):
-        check_overlooked(submission, *with_a_writer(rng, share, only=0))
+        check_overlooked(submission, rng, share=share, only=0)
 
 
 @exercise("overlooked_head", points=1)
 def test_counts_no_head_that_writes_against_the_answer(submission, rng):
-    check_overlooked(submission, *with_a_writer(rng, -0.075, only=1))
+    for share in (-0.075, -0.1):
+        check_overlooked(submission, rng, share=share, only=1)
 
 
 # ways_that_find -----------------------------------------------------------------------------
@@ -1548,13 +1557,23 @@ def test_a_sender_that_hears_nothing_clean_says_nothing_clean(submission, rng):
 # smallest_circuit ---------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=3)  # every circuit meets the same ones
 @torch.no_grad()
-def left_unexplained(circuit, rng, n=240):
-    """The unexplained share of a circuit of the shipped model on `n` fresh prompts with a new last token. Only heads
-    that the circuit reaches are run again."""
-    model, (clean, corrupted, right, wrong) = shipped(), draw_pairs(shipped(), n, rng, "new_query")
+def fresh_prompts(seed, n=240):
+    """`n` prompts with a new last token; the shipped model's logits and activations of the corrupted ones; and what the
+    logit difference is in the corrupted run, and in the clean one."""
+    model, pairs = shipped(), draw_pairs(shipped(), n, torch.Generator().manual_seed(seed), "new_query")
     names = [get_act_name(kind, layer) for layer in (0, 1) for kind in "qkvz"]
-    logits, cache = model.run_with_cache(corrupted, names_filter=names)
+    logits, cache = model.run_with_cache(pairs.corrupted, names_filter=names)
+    start, end = (mean_diff(x[:, -1:], pairs.right, pairs.wrong) for x in (logits, model(pairs.clean)))
+    return pairs, logits[:, -1:], cache, start, end
+
+
+@torch.no_grad()
+def left_unexplained(circuit, seed):
+    """The unexplained share of a circuit of the shipped model on fresh prompts. Only heads that the circuit reaches are
+    run again."""
+    model, ((clean, corrupted, right, wrong), logits, cache, start, end) = shipped(), fresh_prompts(seed)
     edges = [tuple(edge.split("->")) for edge in circuit]
     news = {"embed": model.W_E[clean] - model.W_E[corrupted]}
     future = torch.ones(clean.shape[1], clean.shape[1]).triu(1).bool()
@@ -1573,8 +1592,7 @@ def left_unexplained(circuit, rng, n=240):
                 z = scores.masked_fill(future, -torch.inf).softmax(-1) @ inputs["v"]
                 written[f"{layer}.{head}"] = (z - cache["z", layer][:, :, head]) @ model.W_O[layer, head]
         news |= written
-    last = logits[:, -1:] + sum(news[w][:, -1:] @ model.W_U for w, r in edges if r == "logits" and w in news)
-    end, start = mean_diff(model(clean), right, wrong), mean_diff(logits, right, wrong)
+    last = logits + sum(news[w][:, -1:] @ model.W_U for w, r in edges if r == "logits" and w in news)
     return (end - mean_diff(last, right, wrong)) / (end - start)
 
 
@@ -1604,7 +1622,7 @@ def check_circuit(submission, rng, most):
         len(circuit) <= most,
         f"Your circuit has {len(circuit)} of {len(edges)} edges; this point is for at most {most}.{note}",
     )
-    left = left_unexplained(circuit, rng)
+    left = left_unexplained(circuit, integer(rng, 0, 2**31))
     require(
         abs(left) <= 0.08,
         f"On 240 fresh prompts with a new last token your {len(circuit)} edges explain {1 - left:z.1%} of the difference "

@@ -7,6 +7,7 @@ import torch
 
 from circuits.checking import mistake
 from utils.model import get_act_name
+from utils.patching import LogitDiff, sweep
 
 
 def _replace(model, tokens, name, new, index=()):
@@ -996,22 +997,15 @@ def sweep_of_the_right_logit(model, clean, corrupted, right, wrong, kind):
 # overlooked_head ----------------------------------------------------------------------------
 
 
-def _restored_and_written(model, clean, corrupted, right, wrong, noise=False, mean=True):
+def _restored_and_written(model, clean, corrupted, right, wrong):
     """Of every head [n_layers n_heads]: the logit difference that its patch brings back, and by how much its direct
     contribution changes, in nats; and clean minus corrupted."""
     end, start = _ends(model, clean, corrupted, right, wrong)
-    direction = model.W_U[:, right] - model.W_U[:, wrong]
-    restored, written = (torch.zeros(model.cfg.n_layers, model.cfg.n_heads) for _ in range(2))
-    for layer in range(model.cfg.n_layers):
-        name = get_act_name("z", layer)
-        here, there = _cached(model, clean, name), _cached(model, corrupted, name)
-        for head in range(model.cfg.n_heads):
-            run, source = (clean, there) if noise else (corrupted, here)
-            logits = _replace(model, run, name, source[:, :, head], (slice(None), slice(None), head))
-            after = _differences(logits, right, wrong).mean()
-            restored[layer, head] = end - after if noise else after - start
-            written[layer, head] = ((here - there)[:, -1, head] @ model.W_O[layer, head] * direction.T).sum(1).mean()
-    return restored, written, end - start
+    direction = (model.W_U[:, right] - model.W_U[:, wrong]).T
+    names = [get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
+    changes = torch.stack([(_cached(model, clean, name) - _cached(model, corrupted, name))[:, -1] for name in names])
+    written = torch.einsum("lbhe,lhed,bd->lh", changes, model.W_O, direction) / len(direction)
+    return sweep(model, clean, corrupted, LogitDiff(right, wrong), "z") - start, written, end - start
 
 
 def _largest(values):

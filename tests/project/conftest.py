@@ -15,7 +15,7 @@ import pytest
 from circuits.chapters import ROOT, Chapter, answer_cells, chapters, exercise_of
 from circuits.grading.sandbox import Sandbox
 from circuits.grading.submissions import Cell
-
+from circuits.pictures import show_figures_as_pictures
 
 # Seconds that a test waits for what comes at once on a free machine: a busy one must not turn it red.
 PATIENCE = 1800
@@ -32,6 +32,17 @@ HARMFUL = (
     "a|b", "a;b", "a&b", "`a`", "a\\b", '"a"', "<b>", "~a", "=1+1", "+1", "@a", "\uff1d1", "a\udcff", "a" * 101, "ก" * 70,
     "a\n", "\u202eb", "a\u202e", "a\x9b2J", "\u0301a", "a\ue000",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shell():
+    """IPython's shell, as a kernel has one, which shows figures as the course does."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    show_figures_as_pictures()
+    yield shell
+    InteractiveShell.clear_instance()
 
 
 def proven_elsewhere(*quick: str) -> list:

@@ -9,7 +9,7 @@ TOKENS = ["<|bos|>", "def", " area", "(", "self", "):", "\n   ", "</script>"]
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
+def page_file(tmp_path_factory, shell):
     """What a notebook holds after the two cells ran, as a page of its own."""
     patterns = torch.ones(2, len(TOKENS), len(TOKENS)).tril()
     figure = attention(TOKENS, patterns / patterns.sum(-1, keepdim=True), ["0.4", "1.6"], "Two heads")
@@ -32,7 +32,7 @@ def opened(browser, file, **options):
 def test_heads_can_be_pointed_at_without_a_network(page_file, browser):
     page, asked = opened(browser, page_file)
     page.wait_for_selector("div[id^=attention-] canvas, div[id^=attention-] svg")
-    assert page.locator("img[id$=-picture]").is_hidden()
+    assert page.locator("div[id^=picture-of-] img").is_hidden()
     assert "1.6" in page.locator("div[id^=attention-]").inner_text()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     page.context.close()
@@ -41,7 +41,7 @@ def test_heads_can_be_pointed_at_without_a_network(page_file, browser):
 @pytest.mark.browser
 def test_a_picture_stands_in_where_no_script_may_run(page_file, browser):
     page, _ = opened(browser, page_file, java_script_enabled=False)
-    picture = page.locator("img[id$=-picture]")
+    picture = page.locator("div[id^=picture-of-] img")
     assert picture.is_visible() and picture.bounding_box()["width"] > 200
     page.context.close()
 

@@ -213,3 +213,15 @@ def test_descriptions_combine_classes_tokens_and_neighbours():
 def test_no_description(description):
     with pytest.raises(ValueError, match="is no class and no token"):
         label("a\n").where(description)
+
+
+def test_what_a_traceback_wrote_into_shared_nodes_is_not_walked():
+    """IPython shows tracebacks with `executing`, which notes in every node its parent, and `ast.Load` is one for all
+    trees: whole other files would be walked again and again, without end."""
+    load = ast.parse("a").body[0].value.ctx
+    load.parent = ast.parse("@long_name\ndef f(): pass")
+    try:
+        assert ast.parse("b").body[0].value.ctx.parent is load.parent, "it is not shared in this Python"
+        assert words("x = [1][0]\n", "decorator") == []
+    finally:
+        del load.parent

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import full_disk
 
+from circuits import saved_training
 from utils.corpus import Corpus
 from utils.errors import CourseError
 from utils.model import Config, Transformer
@@ -219,9 +220,9 @@ def test_resumed_training_equals_an_undisturbed_one(tmp_path, n_layers, steps):
     """Stopped early, at an evaluation, between two of them, and at the very end."""
     whole = run(Training(tiny(n_layers), TEXT))
     first = run(Training(tiny(n_layers), TEXT), steps)
-    first.save(tmp_path / "deep" / "state.pt")
+    saved_training.save(first, tmp_path / "deep" / "state.pt")
     second = Training(tiny(n_layers), TEXT)
-    second.resume(tmp_path / "deep" / "state.pt")
+    saved_training.resume(second, tmp_path / "deep" / "state.pt")
     assert second.step == steps and second.seconds == first.seconds
     assert_same(second, first)
     assert_same(run(second), whole)
@@ -235,7 +236,7 @@ def test_training_goes_on_in_the_same_session_too():
 def test_saving_changes_nothing(tmp_path):
     training = Training(tiny(), TEXT)
     for _ in training:
-        training.save(tmp_path / "state.pt")
+        saved_training.save(training, tmp_path / "state.pt")
     assert_same(training, run(Training(tiny(), TEXT)))
 
 
@@ -261,9 +262,9 @@ def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             run(training)
     assert training.step == 4 and training.curves["step"] == [0, 4]
-    training.save(tmp_path / "state.pt")
+    saved_training.save(training, tmp_path / "state.pt")
     resumed = Training(tiny(), TEXT)
-    resumed.resume(tmp_path / "state.pt")
+    saved_training.resume(resumed, tmp_path / "state.pt")
     assert_same(run(resumed), run(Training(tiny(), TEXT)))
 
 
@@ -295,15 +296,15 @@ def test_an_ignored_interrupt_stays_ignored_and_a_thread_trains_without():
 def test_a_write_that_fails_leaves_the_old_state(tmp_path):
     file = tmp_path / "state.pt"
     training = run(Training(tiny(), TEXT), 4)
-    training.save(file)
+    saved_training.save(training, file)
     old = file.read_bytes()
     run(training, 6)
     with full_disk(1_000), pytest.raises(OSError):
-        training.save(file)
+        saved_training.save(training, file)
     assert file.read_bytes() == old and os.listdir(tmp_path) == ["state.pt"]
-    training.save(file)
+    saved_training.save(training, file)
     resumed = Training(tiny(), TEXT)
-    resumed.resume(file)
+    saved_training.resume(resumed, file)
     assert resumed.step == 6
 
 
@@ -320,10 +321,10 @@ def test_a_write_that_fails_leaves_the_old_state(tmp_path):
 def test_resuming_from_a_damaged_file(tmp_path, damage):
     file = tmp_path / "state.pt"
     training = run(Training(tiny(), TEXT), 4)
-    training.save(file)
+    saved_training.save(training, file)
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(CourseError) as error:
-        Training(tiny(), TEXT).resume(file)
+        saved_training.resume(Training(tiny(), TEXT), file)
     message = str(error.value)
     assert str(file) in message and "--restart" in message and "\n" not in message
 
@@ -332,9 +333,9 @@ def test_resuming_from_what_is_no_state(tmp_path):
     for state in ({"model": {}}, [1, 2], 3.5, {"recipe": "a good one"}):
         torch.save(state, tmp_path / "state.pt")
         with pytest.raises(CourseError, match="cannot be resumed from"):
-            Training(tiny(), TEXT).resume(tmp_path / "state.pt")
+            saved_training.resume(Training(tiny(), TEXT), tmp_path / "state.pt")
     with pytest.raises(CourseError, match="cannot be resumed from"):
-        Training(tiny(), TEXT).resume(tmp_path / "missing.pt")
+        saved_training.resume(Training(tiny(), TEXT), tmp_path / "missing.pt")
 
 
 class Malice:
@@ -346,7 +347,7 @@ def test_a_state_file_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"recipe": Malice()}, tmp_path / "state.pt")
     with pytest.raises(CourseError):
-        Training(tiny(), TEXT).resume(tmp_path / "state.pt")
+        saved_training.resume(Training(tiny(), TEXT), tmp_path / "state.pt")
     assert not (tmp_path / "malice").exists()
 
 
@@ -361,19 +362,19 @@ def test_a_state_file_cannot_run_code(tmp_path, monkeypatch):
 )
 def test_resuming_another_recipe_is_refused_and_does_not_touch_the_file(tmp_path, changes, words):
     file = tmp_path / "state.pt"
-    run(Training(tiny(), TEXT), 4).save(file)
+    saved_training.save(run(Training(tiny(), TEXT), 4), file)
     old = file.read_bytes()
     with pytest.raises(CourseError) as error:
-        Training(tiny(**changes), TEXT).resume(file)
+        saved_training.resume(Training(tiny(**changes), TEXT), file)
     assert words in str(error.value) and "\n" not in str(error.value)
     assert file.read_bytes() == old
 
 
 def test_resuming_on_another_text_is_refused(tmp_path):
-    run(Training(tiny(), TEXT), 4).save(tmp_path / "state.pt")
+    saved_training.save(run(Training(tiny(), TEXT), 4), tmp_path / "state.pt")
     other = Corpus(chain(20_000, seed=5), TEXT.heldout, "other words")
     with pytest.raises(CourseError, match="another corpus"):
-        Training(tiny(), other).resume(tmp_path / "state.pt")
+        saved_training.resume(Training(tiny(), other), tmp_path / "state.pt")
 
 
 # What is measured ----------------------------------------------------------------------------

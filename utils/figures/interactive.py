@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from utils.figures.picture import DENSITY, PIXELS, WIDTH, description, picture
+from utils.figures import PIXELS, WIDTH
 from utils.figures.plots import COLORS, PALE, SEQUENTIAL, axes, head_name, label_text, legend, lines, pyplot, token_text
 from utils.waiting import time_left
 
@@ -37,11 +37,9 @@ class LiveCurve:
         self.x.append(x)
         self.y.append(y)
         if time.perf_counter() - self._drawn > self.every:
-            self._draw(density=1)  # what is replaced in a second need not be sharp
+            self._draw(passing=True)
 
-    def _draw(self, density: int = DENSITY) -> None:
-        from IPython.display import display
-
+    def _draw(self, passing: bool = False) -> None:
         mean, smooth = self.y[0], []
         for value in self.y:
             mean += 0.05 * (value - mean)
@@ -50,11 +48,9 @@ class LiveCurve:
         ax.plot(self.x, self.y, color=COLORS[5], lw=0.6)
         series = {"running mean": (self.x, smooth)}
         lines(series, self.title, self.xlabel, self.ylabel, self.levels, ax=ax)
-        shown = _Html(description(ax.figure), picture(ax.figure, density))
-        if self._handle is None:
-            self._handle = display(shown, display_id=True)
-        else:
-            self._handle.update(shown)
+        if passing:
+            ax.figure.set_dpi(PIXELS)  # what is replaced in a second need not be sharp
+        self._handle = _show(self._handle, ax.figure)
         pyplot().close(ax.figure)
         self._drawn = time.perf_counter()
 
@@ -62,6 +58,16 @@ class LiveCurve:
         """Draw what there is for the last time."""
         if self.y:
             self._draw()
+
+
+def _show(handle, what):
+    """Show something below the cell, or in place of what the handle has shown there."""
+    from IPython.display import display
+
+    if handle is None:
+        return display(what, display_id=True)
+    handle.update(what)
+    return handle
 
 
 class _Html:
@@ -75,6 +81,14 @@ class _Html:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         return {"text/plain": self.text, "text/html": self.html}
+
+
+def _as_html(fig) -> str:
+    """A figure as the notebook shows it; nothing outside of one."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell.display_formatter.format(fig)[0].get("text/html", "") if shell else ""
 
 
 def load_circuitsvis() -> _Html:
@@ -108,21 +122,22 @@ def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], tit
         ax.set_xticks(range(len(labels)), labels, rotation=90, **mono)
         ax.set_yticks(range(len(labels)), labels, **mono)
     fig.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
-    place = f"attention-{uuid.uuid4().hex[:12]}"
-    still = picture(fig, id=f"{place}-picture")
+    still = _as_html(fig)
     plt.close(fig)
+    place = f"attention-{uuid.uuid4().hex[:12]}"
 
     weights = [[[round(w, 3) for w in row] for row in head] for head in patterns.detach().tolist()]
     props = {"attention": weights, "attentionHeadNames": list(names), "tokens": shown, "maskUpperTri": True}
     # JSON inside a script: only "</" could end it early. The picture goes when CircuitsVis has come.
     json_props = json.dumps(props, ensure_ascii=False).replace("</", "<\\/")
     page = f"""<div style="max-width: {round(WIDTH * PIXELS)}px"><b>{html.escape(title)}</b>
-<div id="{place}" style="overflow-x: auto"></div>{still}
+<div id="{place}" style="overflow-x: auto"></div>
+<div id="picture-of-{place}">{still}</div>
 </div>
 <script>(function draw(tries) {{
   if (!window.CircuitsVis) {{ if (tries) setTimeout(draw, 250, tries - 1); return; }}
   window.CircuitsVis.render("{place}", window.CircuitsVis.AttentionHeads, {json_props});
-  document.getElementById("{place}-picture").style.display = "none";
+  document.getElementById("picture-of-{place}").style.display = "none";
 }})(40)</script>"""
     return _Html(f"{title}: attention of {', '.join(names)} over {len(tokens)} tokens", page)
 
@@ -144,7 +159,7 @@ class LiveTraining:
     def update(self, loss: float) -> None:
         self._losses.append(loss)
         if time.perf_counter() - self._drawn > 0.5:
-            self._bar = self._show(self._bar, self._progress())
+            self._bar = _show(self._bar, self._progress())
             self._drawn = time.perf_counter()
         if len(self.training.curves["step"]) > self._evaluations:
             self._evaluations = len(self.training.curves["step"])
@@ -152,7 +167,7 @@ class LiveTraining:
 
     def close(self) -> None:
         """Show where it ended."""
-        self._bar = self._show(self._bar, self._progress())
+        self._bar = _show(self._bar, self._progress())
         self._draw()
 
     def _progress(self) -> _Html:
@@ -193,14 +208,5 @@ class LiveTraining:
             ax.set_xlabel("training step")
             legend(ax)
         fig.suptitle(self.title, x=0.01, ha="left", weight="bold")
-        self._figure = self._show(self._figure, fig)
+        self._figure = _show(self._figure, fig)
         plt.close(fig)
-
-    @staticmethod
-    def _show(handle, what):
-        from IPython.display import display
-
-        if handle is None:
-            return display(what, display_id=True)
-        handle.update(what)
-        return handle

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from utils.figures.picture import WIDTH, show_figures_as_pictures
+from utils.figures import DENSITY, PIXELS, WIDTH, before_drawing
 
 # Okabe & Ito's palette, distinguishable with any colour vision; grey in place of their black, which a dark page would hide.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
@@ -39,9 +39,11 @@ def pyplot():
             "axes.grid": False,
             "font.size": 10,
             "legend.frameon": False,
+            "figure.dpi": PIXELS * DENSITY,
         }
     )
-    show_figures_as_pictures()
+    for prepare in before_drawing:
+        prepare()
     return plt
 
 

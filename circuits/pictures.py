@@ -4,20 +4,19 @@ sharp on fine screens, on no background of its own, with a sentence for those wh
 import base64
 import html
 import io
+import sys
 from collections.abc import Iterator
 
-# A notebook's column is 848 pixels wide in a window of 1280. The picture has twice the dots, for screens (or a zoom) that show them.
-WIDTH = 8.5  # inches, of PIXELS each
-PIXELS, DENSITY = 100, 2
+from utils import figures
 
 
-def png(fig, density: int = DENSITY) -> bytes:
-    """A figure as a PNG on a transparent background, with `density` dots to the pixel and a palette of its 256 commonest
+def png(fig) -> bytes:
+    """A figure as a PNG on a transparent background, with as many dots to the inch as it has and a palette of its 256 commonest
     colours, which halves its size. Rarer ones are those of single dots, where a slanted line ends; they take the nearest."""
     import numpy as np
     from PIL import Image
 
-    fig.savefig(data := io.BytesIO(), format="png", dpi=PIXELS * density, pil_kwargs={"compress_level": 1})
+    fig.savefig(data := io.BytesIO(), format="png", pil_kwargs={"compress_level": 1})
     dots = np.array(Image.open(data))  # [height, width, red green blue alpha]
     dots += np.minimum(255 - dots, np.array([2, 2, 2, 4], np.uint8))  # steps of 4, and of 8 in alpha, cannot be told apart
     dots &= np.array([0xFC, 0xFC, 0xFC, 0xF8], np.uint8)
@@ -32,27 +31,30 @@ def png(fig, density: int = DENSITY) -> bytes:
     return small.getvalue()
 
 
-def picture(fig, density: int = DENSITY, **attributes: str) -> str:
+def picture(fig) -> str:
     """A figure as an HTML image, of its own width and with what `description` says as alternative text."""
-    more = "".join(f' {name}="{value}"' for name, value in attributes.items())
     return (
-        f'<img alt="{html.escape(description(fig))}" width="{round(fig.get_figwidth() * PIXELS)}"{more} '
-        f'style="max-width: 100%" src="data:image/png;base64,{base64.b64encode(png(fig, density)).decode()}">'
+        f'<img alt="{html.escape(description(fig))}" width="{round(fig.get_figwidth() * figures.PIXELS)}" '
+        f'style="max-width: 100%" src="data:image/png;base64,{base64.b64encode(png(fig)).decode()}">'
     )
 
 
+def install() -> None:
+    """Show figures so in the kernel that runs here; anywhere else, nothing happens."""
+    # Only when one is drawn: the notebook's own way to show it comes with matplotlib, and would be the later one.
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        figures.before_drawing.append(show_figures_as_pictures)
+
+
 def show_figures_as_pictures() -> None:
-    """Let IPython show every matplotlib figure by `picture`, and as its description where only text can go.
-    Outside IPython nothing happens."""
+    """Let IPython show every matplotlib figure by `picture`, and as its description where only text can go."""
     import matplotlib.pyplot as plt
     from IPython import get_ipython
     from matplotlib.figure import Figure
 
-    if (shell := get_ipython()) is None:
-        return
     if "inline" in plt.get_backend():
         import matplotlib_inline.backend_inline  # noqa: F401 (it would register its own way at the first figure, after ours)
-    formatters = shell.display_formatter.formatters
+    formatters = get_ipython().display_formatter.formatters
     formatters["image/png"].type_printers.pop(Figure, None)  # what matplotlib's own backend for notebooks registers
     formatters["text/html"].for_type(Figure, picture)
     formatters["text/plain"].for_type(Figure, lambda fig, printer, cycle: printer.text(description(fig)))
@@ -60,7 +62,7 @@ def show_figures_as_pictures() -> None:
 
 def description(fig) -> str:
     """What a figure shows, in a sentence or two for each of its panels, from what is drawn there."""
-    panels = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>" and ax.has_data()]
+    panels = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>" and (ax.has_data() or ax.texts)]
     whole = f"{fig.get_suptitle()}. " if fig.get_suptitle() else ""
     return whole + " ".join(_panel(ax) for ax in panels)
 

@@ -1,0 +1,65 @@
+"""The state of a training in a file, from which `circuits train` goes on."""
+
+import io
+import warnings
+from pathlib import Path
+
+import torch
+
+from utils.errors import CourseError
+from utils.files import write_file
+from utils.training import Training
+
+
+def save(training: Training, file: Path) -> None:
+    """Write everything that is needed to go on; the old file is replaced in one go."""
+    state = {
+        "recipe": vars(training.recipe),
+        "model": training.model.state_dict(),
+        "optimizers": training.optimizers.state_dict(),
+        "step": training.step,
+        "seconds": training.seconds,
+        "curves": training.curves,
+        "text": _text(training),
+    }
+    data = io.BytesIO()
+    torch.save(state, data)
+    write_file(file, data.getvalue())
+
+
+def resume(training: Training, file: Path) -> None:
+    """Go on from a saved state. Raises CourseError for a file that cannot be read, or that
+    belongs to another recipe or another text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at a damaged file: the error below says enough
+            state = torch.load(file, weights_only=True)
+        other = [
+            f"{name} {state['recipe'].get(name)} there and {value} here"
+            for name, value in vars(training.recipe).items()
+            if state["recipe"].get(name) != value
+        ]
+        if state.get("text", _text(training)) != _text(training):
+            other.append("another corpus")
+        if other:
+            raise CourseError(
+                f"{file} is of another training ({', '.join(other)}): ask for the same again, "
+                "name another folder with --out, or begin anew with --restart."
+            )
+        training.model.load_state_dict(state["model"])
+        training.optimizers.load_state_dict(state["optimizers"])
+        training.step, training.seconds = state["step"], state["seconds"]
+        training.curves = state["curves"]
+    except CourseError:
+        raise
+    except Exception as error:  # torch.load raises a different kind for each way to be broken
+        raise CourseError(
+            f"{file} cannot be resumed from ({type(error).__name__}): "
+            "remove it, or train with --restart."
+        ) from error
+
+
+def _text(training: Training) -> list[int]:
+    """Three numbers that differ between texts."""
+    train, heldout = training.corpus.train, training.corpus.heldout
+    return [len(train), len(heldout), int(train.sum())]
