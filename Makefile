@@ -7,9 +7,11 @@ PORT ?= 8888
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup lab teach test proof build dev-check mutants parity benchmarks constraints load clean
+.PHONY: setup setup-test lab teach test proof build dev-check mutants parity benchmarks pictures constraints load clean
 
 setup: .venv/lab  ## everything but tests' own tools, in .venv
+
+setup-test: .venv/test  ## the same, and what tests need
 
 lab: .venv/lab  ## open JupyterLab on your own copy of the notebooks, work/ (PORT=8889, ARGS=--no-browser)
 	@$(BIN)/python -m circuits.cli lab --port '$(PORT)' $(ARGS)
@@ -42,6 +44,10 @@ benchmarks: .venv/lab .venv-parity/done  ## the speed claims, as ratios
 	$(BIN)/python benchmarks/grading_speed.py
 	.venv-parity/bin/python benchmarks/patching_speed.py
 	.venv-parity/bin/python benchmarks/patching_speed.py --full --layers 2 4
+
+pictures: .venv/test  ## the README's pictures, docs/overview.png and docs/check.png
+	$(BIN)/python tools/picture.py
+	$(BIN)/python tools/check_picture.py
 
 constraints:  ## constraints.txt anew, from the ranges in pyproject.toml
 	tools/constraints $(PYTHON)

@@ -145,7 +145,7 @@ def chapter_of(exercise: str, root: Path = ROOT) -> Chapter:
     if not names:
         raise CourseError(f"There are no checks in {root / 'tests' / 'checks'}: is the course complete?")
     close = difflib.get_close_matches(exercise, names, n=1)
-    advice = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(names)}."
+    advice = f" Did you mean {close[0]!r}?" if close else " `progress()` shows all, and so does `circuits progress`."
     raise CourseError(f"No exercise is called {exercise!r}.{advice}")
 
 
@@ -250,7 +250,7 @@ def _answer_cells(file: Path, state: tuple[int, int] | None) -> list[tuple[str, 
 
 @lru_cache(maxsize=16)
 def _exercise_names(file: Path, mtime: int) -> tuple[str, ...]:
-    return tuple(name for name, _ in answer_cells(file) if name != "setup")
+    return tuple(name for name, _ in answer_cells(file) if name not in ("setup", "the file"))  # a new chapter has none
 
 
 def load_answers(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -321,11 +321,16 @@ def _stubs(notebook: Path, mtime: int) -> dict[str, Any]:
 
 
 def hints(chapter: Chapter, exercise: str) -> list[str]:
-    """The hints of an exercise, from the `<details>` of the text above its cell."""
+    """The hints of an exercise, from the text above its released cell."""
     above = ""
     for cell in chapter.cells:
         if cell["cell_type"] == "markdown":
             above = source(cell)
         elif exercise_of(cell) == exercise:
-            return [h.strip() for h in re.findall(r"</summary>(.*?)</details>", above, re.DOTALL)]
+            return hints_in(above)
     return []
+
+
+def hints_in(text: str) -> list[str]:
+    """The hints in a text, each in a `<details>`."""
+    return [hint.strip() for hint in re.findall(r"</summary>(.*?)</details>", text, re.DOTALL)]

@@ -42,7 +42,50 @@ def build():
     from circuits.build import build
 
     for notebook in build():
-        click.echo(f"built {notebook.relative_to(Path.cwd()) if notebook.is_relative_to(Path.cwd()) else notebook}")
+        click.echo(f"built {_place(notebook)}")
+
+
+@main.command("new-exercise")
+@click.argument("chapter")
+@click.argument("name")
+@click.option("--after", metavar="EXERCISE", default=None, help="The exercise that it stands after (default: the chapter's last).")
+def new_exercise(chapter, name, after):
+    """Begin an exercise: skeletons of its cells, checks, mistakes and variants, next to their neighbours.
+
+    NAME is the function's name, or better its signature, in quotes: "row_sums(counts: Int[Tensor, 'a b']) -> Int[Tensor, 'a']".
+    """
+    from circuits.skeletons import name_of, new_exercise
+
+    _only_in_a_clone()
+    for part in new_exercise(chapter, name, after):
+        click.echo(f"wrote {_place(part.file)}:{part.first}-{part.last}")
+    next_ = f"circuits dev-check {name_of(name)} --watch"
+    click.echo(f"Next: `{next_}` says what is still to be written, in the order in which to do it.")
+
+
+@main.command("new-chapter")
+@click.argument("name")
+@click.argument("title")
+def new_chapter(name, title):
+    """Begin a chapter: NAME is its number and its name, as in 6_superposition; TITLE is for people, in quotes."""
+    from circuits.skeletons import new_chapter
+
+    _only_in_a_clone()
+    for file in new_chapter(name, title):
+        click.echo(f"wrote {_place(file)}")
+    click.echo(f"Next: `circuits new-exercise {name} NAME` begins its first exercise; `circuits build` makes the notebook.")
+
+
+def _only_in_a_clone() -> None:
+    """Raise CourseError where what is written would go into an installation."""
+    from circuits.chapters import INSTALLED
+
+    if INSTALLED:
+        raise CourseError("The course grows in a clone of its repository: this is an installation of it.")
+
+
+def _place(file: Path) -> Path:
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 @main.command("dev-check")
@@ -51,29 +94,63 @@ def build():
               help="How many sets of random inputs every answer meets.")
 @click.option("--marks", type=click.IntRange(min=1), default=None, metavar="SEEDS",
               help="Ask only whether right answers are accepted, wrong ones refused, on so many seeds (hours for 100).")
-def dev_check(exercise, seeds, marks):
-    """Prove that every exercise is good: answered, checked, with mistakes and variants."""
-    from circuits.dev_check import problems
+@click.option("--watch", "watching", is_flag=True, help="Again whenever a file of EXERCISE's chapter is saved. Ctrl-C ends.")
+def dev_check(exercise, seeds, marks, watching):
+    """Prove that every exercise is good: answered, checked, with mistakes and variants. Of one it says what is
+    still to be done, in the order in which to do it."""
+    if watching:
+        if exercise is None:
+            raise CourseError("Watch one exercise: `circuits dev-check EXERCISE --watch`.")
+        return _watch_exercise(exercise, seeds)
 
-    found, n_exercises = problems(exercise, seeds=seeds, marks=marks or 0)
-    for problem in found:
-        click.echo(problem)
+    from circuits.dev_check import findings, selected
+
+    exercises = len(selected(exercise))
+    found = 0
+    for problem in findings(exercise, seeds=seeds, marks=marks or 0):
+        click.echo(plain(problem))
+        found += 1
     if found:
-        raise CourseError(f"{len(found)} problem{'s' * (len(found) > 1)} in {n_exercises} exercises.")
-    click.echo(f"{n_exercises} exercises, no problems.")
+        raise CourseError(f"{found} problem{'s' * (found > 1)} in {exercises} exercise{'s' * (exercises > 1)}.")
+    if exercise is None:
+        click.echo(f"{exercises} exercises, no problems.")
+    else:
+        click.echo(f"{exercise}: no problems. Next: `circuits mutants {exercise}`, which puts slips into the answer.")
+
+
+def _watch_exercise(exercise, seeds) -> None:
+    """`dev-check` of an exercise in a process of its own, now and after each save: what was imported is then as it is."""
+    import subprocess
+
+    from circuits import watch
+    from circuits.dev_check import PARITY, files, selected
+
+    ((chapter, _),) = selected(exercise)
+    watched = [chapter.source, *files(chapter).values(), chapter.notebook, chapter.root / PARITY, chapter.root / "README.md"]
+    command = [sys.executable, "-m", "circuits.cli", "dev-check", exercise, "--seeds", str(seeds)]
+    try:
+        saves = watch.saved(watched, watch.seconds_pass)
+        subprocess.run(command)
+        click.echo("Watching: save, and it is checked again. Ctrl-C ends.")
+        for new in saves:
+            click.echo(f"\n{', '.join(str(_place(file)) for file in new)}:")
+            subprocess.run(command)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @main.command()
 @click.argument("name", required=False)
 @click.option("--sample", type=click.IntRange(min=1), default=None,
               help="Only so many mutants of every exercise, always the same ones.")
-@click.option("--report", is_flag=True, help="Write docs/quality.md (of all exercises, without --sample).")
+@click.option("--report", is_flag=True, help="Write docs/quality.md: of all chapters, or what it says of one.")
 def mutants(name, sample, report):
     """Prove that the checks find every slip in an answer. NAME is an exercise or a chapter; default: all."""
     from circuits import mutants
+    from circuits.chapters import chapters
 
-    if report and (name or sample):
-        raise CourseError("--report is of all mutants of all exercises: give neither a name nor --sample.")
+    if report and (sample or name not in (None, *(chapter.name for chapter in chapters()))):
+        raise CourseError("--report is of all mutants of all exercises of a chapter: give no exercise, and no --sample.")
     findings, found = [], mutants.strays()
     for finding in mutants.run(name, sample):
         findings.append(finding)
@@ -83,7 +160,8 @@ def mutants(name, sample, report):
         for problem in problems:
             click.echo(f"  {problem}")
     if report:
-        mutants.REPORT.write_text(mutants.report(findings), "utf-8")
+        before = mutants.REPORT.read_text("utf-8") if name else ""
+        mutants.REPORT.write_text(mutants.report(findings, before), "utf-8")
     click.echo(mutants.totals(findings))
     if found:
         raise CourseError(f"{len(found)} problem{'s' * (len(found) > 1)} with mutants.")
@@ -293,6 +371,34 @@ def grade(chapter, regrade, jobs, require_sandbox, scheduler, csv_file):
         sys.exit(130)
     if any(row.status == "failed" for row in rows):
         raise CourseError("Some submissions could not be graded: see above; the same command tries again.")
+
+
+@main.command()
+@click.argument("chapter")
+@click.option("--anonymous", is_flag=True, help="Numbers for students' names, and nothing that may hold one.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), default=None,
+              help="Where to write the page (default: report-CHAPTER.html).")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), default=None,
+              help="Where to write the table (default: report-CHAPTER.csv).")
+def report(chapter, anonymous, html_file, csv_file):
+    """What the class did with CHAPTER, as a page and a table, from what is graded (instructors): points, checks that
+    fail, known mistakes, limits hit, refused, late and like submissions. Nothing is run."""
+    from circuits.grading.class_page import page
+    from circuits.grading.class_report import pseudonyms, read, write_csv
+    from utils.files import write_file
+
+    root = Path.cwd()
+    found = read(root, chapter)
+    named = pseudonyms(root, found) if anonymous else str
+    html_file, csv_file = html_file or root / f"report-{chapter}.html", csv_file or root / f"report-{chapter}.csv"
+    try:
+        write_file(html_file, page(found, named, reasons=not anonymous).encode("utf-8", "replace"))
+        write_csv(csv_file, found, named, reasons=not anonymous)
+    except OSError as error:
+        raise CourseError(f"The report cannot be written ({error.strerror}): name other files with --html and --csv.") from None
+    left = len(found.not_graded)
+    click.echo(f"{len(found.students)} submissions" + f"; {left} not graded as they are now" * bool(left))
+    click.echo(f"page: {html_file}\ntable: {csv_file}")
 
 
 def _problem(row) -> None:

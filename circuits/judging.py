@@ -50,21 +50,21 @@ def run_checks(
     it returns when called) that the answer makes, and then for a slip that would repair it."""
     result = Result(checks[0].exercise)
     trials: list[Trial] = []
-    stopped: str | None = None
+    stopped: AnswerError | None = None
     pairs: dict[int, Pair] = {}
     with limits.quiet() as printed, unchanged.usual():
         for i, check in enumerate(checks):
             submission.calls = []
-            message = stopped
+            message, kind = (str(stopped), stopped.kind) if stopped else (None, "")
             if stopped is None:
                 try:
                     message = run_check(check, submission, seed)
                     if submission.pair is not None:
                         pairs[i] = submission.pair
                 except AnswerError as error:
-                    message = str(error)
-                    result.unsolved |= error.kind in UNSOLVED
-                    stopped = message if error.kind in FINAL else None
+                    message, kind = str(error), error.kind
+                    result.unsolved |= kind in UNSOLVED
+                    stopped = error if kind in FINAL else None
                 except Exception as error:  # the check could not read what the answer returned
                     value = submission.calls[-1].value if submission.calls else None
                     message = (
@@ -73,7 +73,8 @@ def run_checks(
                     )
             passed = message is None
             trials.append(Trial(passed, submission.calls))
-            result.checks.append(CheckResult(title(check), check.points, passed, message or "", check.explains))
+            found = CheckResult(title(check), check.points, passed, message or "", check.explains, kind)
+            result.checks.append(found)
         if not result.passed and not stopped:
             with contextlib.suppress(limits.OutOfTime), limits.time_limit(DIAGNOSIS_SECONDS):
                 result.hint = _hint(checks, trials, mistakes, pairs, submission, seed)

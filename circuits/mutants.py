@@ -3,6 +3,7 @@ the checks, or is equivalent: as right as the answer. Then `tests/mutants/explai
 """
 
 import hashlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -137,22 +138,40 @@ def strays() -> list[str]:
 
 def totals(findings: list[Finding]) -> str:
     """Mutants, killed and survivors of some exercises, in one line."""
-    n = sum(f.mutants for f in findings)
-    survivors = sum(len(f.survivors) for f in findings)
-    unexplained = sum(len(f.unexplained) for f in findings)
+    return _totals_line([
+        len(findings), sum(f.mutants for f in findings), sum(f.raised for f in findings),
+        sum(len(f.survivors) for f in findings), sum(len(f.unexplained) for f in findings),
+    ])  # fmt: skip
+
+
+def _totals_line(numbers: list[int]) -> str:
+    n_exercises, n, raised, survivors, unexplained = numbers
     killed = n - survivors
     # What is equivalent cannot be killed by any check, so it does not count.
     share = killed / max(1, killed + unexplained)
     return (
-        f"{len(findings)} exercises, {n:,} mutants, {killed:,} killed ({sum(f.raised for f in findings):,} raise), "
-        f"{survivors} survivors: "
+        f"{n_exercises} exercises, {n:,} mutants, {killed:,} killed ({raised:,} raise), {survivors} survivors: "
         f"{survivors - unexplained} equivalent, {unexplained} unexplained. "
         f"Killed of those that can be: {100 * share:.2f}%."
     )
 
 
-def report(findings: list[Finding]) -> str:
-    """docs/quality.md."""
+_TOTALS_LINE = re.compile(
+    r"(?m)^([\d,]+) exercises, ([\d,]+) mutants, [\d,]+ killed \(([\d,]+) raise\), ([\d,]+) survivors: "
+    r"\d+ equivalent, ([\d,]+) unexplained"
+)
+
+
+def report(findings: list[Finding], before: str = "") -> str:
+    """docs/quality.md. Chapters of which there are no findings keep what is said of them in the report `before`."""
+    sections = dict(re.findall(r"(?ms)^(## [^\n]*)\n(.*?)(?=^## |\Z)", before))
+    found: dict[Chapter, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.chapter, []).append(finding)
+    own = {f"## {chapter.title}": _section(chapter, its) for chapter, its in found.items()}
+    told = [(f"## {c.title}", own.get(f"## {c.title}", sections.get(f"## {c.title}"))) for c in chapters()]
+    told = [(heading, text) for heading, text in told if text is not None]
+    numbers = [[int(n.replace(",", "")) for n in _TOTALS_LINE.search(text).groups()] for _, text in told]
     lines = [
         "# How good the checks are",
         "",
@@ -162,31 +181,33 @@ def report(findings: list[Finding]) -> str:
         "as the answer, for the reason given. Of the killed, some *raise* an exception, as exchanged matrices of other sizes do; "
         "the others return something wrong, which a check must see.",
         "",
-        f"{date.today().isoformat()}: {totals(findings)}",
+        f"{date.today().isoformat()}: {_totals_line([sum(column) for column in zip(*numbers)])}",
     ]
-    for chapter in dict.fromkeys(f.chapter for f in findings):
-        own = [f for f in findings if f.chapter == chapter]
-        lines += [
-            "", f"## {chapter.title}", "", totals(own), "",
-            "| exercise | checks | mistakes | variants | mutants | killed | of these raise | survivors | slowest check, ms |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]  # fmt: skip
-        for f in own:
-            counts = (
-                len(chapter.checks(f.exercise)), len(chapter.mistakes(f.exercise)), len(chapter.variants(f.exercise)),
-                f.mutants, f.mutants - len(f.survivors), f.raised, len(f.survivors), round(f.milliseconds),
-            )  # fmt: skip
-            lines.append(f"| `{f.exercise}` | " + " | ".join(map(str, counts)) + " |")
-        survivors = [(f, s) for f in own for s in f.survivors]
-        lines += ["", "Survivors:", ""] if survivors else []
-        for f, s in survivors:
-            why = f.reasons.get(s.change, "**Unexplained.**")
-            lines.append(f"- `{f.exercise}`, {s.slip}: `{s.before}` → `{s.after}`. {why}")
-    counts = Counter(m.slip for f in findings for m in _mutants(f))
+    for heading, text in told:
+        lines += ["", heading, "", text.strip()]
+    codes = (code for c in chapters() for name, code in answer_cells(c.source) if name != "setup" and f"## {c.title}" in dict(told))
+    counts = Counter(mutant.slip for code in codes for mutant in mutants(code))
     lines += ["", "## Slips", "", "| slip | what it does | mutants |", "|---|---|--:|"]
     lines += [f"| {s.name} | {s.description} | {counts[s.name]} |" for s in SLIPS]
     return "\n".join(lines) + "\n"
 
 
-def _mutants(finding: Finding) -> list[Mutant]:
-    return mutants(dict(answer_cells(finding.chapter.source))[finding.exercise])
+def _section(chapter: Chapter, findings: list[Finding]) -> str:
+    """What the report says of a chapter."""
+    lines = [
+        totals(findings), "",
+        "| exercise | checks | mistakes | variants | mutants | killed | of these raise | survivors | slowest check, ms |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for f in findings:
+        counts = (
+            len(chapter.checks(f.exercise)), len(chapter.mistakes(f.exercise)), len(chapter.variants(f.exercise)),
+            f.mutants, f.mutants - len(f.survivors), f.raised, len(f.survivors), round(f.milliseconds),
+        )  # fmt: skip
+        lines.append(f"| `{f.exercise}` | " + " | ".join(map(str, counts)) + " |")
+    survivors = [(f, s) for f in findings for s in f.survivors]
+    lines += ["", "Survivors:", ""] if survivors else []
+    for f, s in survivors:
+        why = f.reasons.get(s.change, "**Unexplained.**")
+        lines.append(f"- `{f.exercise}`, {s.slip}: `{s.before}` → `{s.after}`. {why}")
+    return "\n".join(lines)

@@ -18,6 +18,7 @@ class CheckResult:
     passed: bool
     message: str = ""
     explains: bool = False  # it gives points beside another check that passed, not alone
+    problem: str = ""  # why the answer could not be used, if so: a key of `checking.PROBLEMS`
 
 
 @dataclass

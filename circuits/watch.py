@@ -16,34 +16,46 @@ from utils.errors import CourseError
 SECONDS = 0.5  # between two looks at the files
 
 
+def saved(files: list[Path], wait: Callable[[], bool]) -> Iterator[list[Path]]:
+    """Which of the files have been saved since the last look, whenever some have. Goes on while `wait()`, which returns
+    after a while, says so. What is saved from the call of this function on counts."""
+    seen = {file: _stamp(file) for file in files}
+
+    def looks() -> Iterator[list[Path]]:
+        last = dict(seen)
+        while wait():
+            now = {file: _stamp(file) for file in files}
+            # What is another than at the last look, somebody may still be writing.
+            new = [file for file in files if now[file] != seen[file] and now[file] == last[file]]
+            last = now
+            seen.update({file: now[file] for file in new})
+            if new:
+                yield new
+
+    return looks()
+
+
 def watch(files: list[Path], wait: Callable[[], bool]) -> Iterator[str]:
     """First that one watches; then what to say of notebooks or Python files, as they are saved: of each exercise whose code or whose result is
-    another than before, its report. Goes on while `wait()`, which returns after a while, says so.
+    another than before, its report.
 
     Answers run in a process of their own each time, so that none meets what an earlier one left.
     """
-    seen = {file: _stamp(file) for file in files}
-    last = dict(seen)
+    saves = saved(files, wait)
     codes = {file: _codes(file) for file in files}
     results: dict[Path, dict[str, Result]] = {file: {} for file in files}
     yield f"Watching {', '.join(map(str, files))}: save, and it is checked. Ctrl-C ends."
-    while wait():
-        for file in files:
-            now, before_now = _stamp(file), last[file]
-            last[file] = now
-            if now == seen[file] or now != before_now:  # in the second case somebody may still be writing
-                continue
-            seen[file] = now
-            code, before = _codes(file), results[file]
-            found = _check(file)
-            if isinstance(found, str):
-                yield found
-                continue
-            for name, result in found.items():
-                changed = code.get(name) != codes[file].get(name)
-                if changed or name in before and before[name] != result:
-                    yield Report(result).summary()
-            codes[file], results[file] = code, found
+    for file in (file for new in saves for file in new):
+        code, before = _codes(file), results[file]
+        found = _check(file)
+        if isinstance(found, str):
+            yield found
+            continue
+        for name, result in found.items():
+            changed = code.get(name) != codes[file].get(name)
+            if changed or name in before and before[name] != result:
+                yield Report(result).summary()
+        codes[file], results[file] = code, found
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

@@ -33,7 +33,7 @@ from circuits.results import points_text
 from circuits.grading import submissions
 from circuits.grading.gradebook import follow, opened
 from circuits.grading.grader import Graded, Grader, Job, seed
-from circuits.grading.records import read_secret
+from circuits.grading.records import Record, Records, fingerprint, read_secret
 from circuits.grading.submissions import Cell
 from utils.errors import CourseError
 from utils.files import write_file
@@ -130,7 +130,10 @@ class GradeAnswers(NbGraderPreprocessor):
         if self.require_sandbox and grader.unsandboxed:
             return Graded(error=f"not graded, as there is no sandbox: {grader.unsandboxed}")
         root = Path.cwd()  # nbgrader converts in the course's folder
-        return grader.grade(Job(chapter, cells, seed(read_secret(root), student, chapter, cells), root))
+        graded = grader.grade(Job(chapter, cells, seed(read_secret(root), student, chapter, cells), root))
+        if not graded.error:  # for `circuits report`, and for a batch, which then need not find it again
+            Records(root, chapter).write(student, Record(fingerprint(Chapter(chapter, root), cells), graded))
+        return graded
 
 
 class SandboxedAutograde(Autograde):

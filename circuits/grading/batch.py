@@ -62,7 +62,7 @@ class Batch:
     ):
         """`sandboxed`: whether there is a sandbox now, so that what was found without one is found again."""
         self.root, self.sandboxed = root, sandboxed
-        self.chapter = _chapter(root, chapter_name)
+        self.chapter = chapter_to_grade(root, chapter_name)
         self.records = Records(root, chapter_name)
         self.gradebook = _Gradebook(root, self.chapter)
         self.rows: dict[str, Row] = {}
@@ -155,7 +155,8 @@ class Batch:
         write_table(file, [head, *table])
 
 
-def _chapter(root: Path, name: str) -> Chapter:
+def chapter_to_grade(root: Path, name: str) -> Chapter:
+    """The chapter of a course's folder, with all that grading it needs. Raises CourseError."""
     for chapter in chapters(root):
         if chapter.name == name:
             if chapter.source.exists() and chapter.checks_file.exists():
@@ -259,11 +260,11 @@ class _Gradebook:
 
     def __init__(self, root: Path, chapter: Chapter):
         from nbgrader.coursedir import CourseDirectory
-        from traitlets.config.loader import PyFileConfigLoader
+
+        from circuits.grading.gradebook import course_config
 
         self.chapter = chapter
-        self.config = PyFileConfigLoader("nbgrader_config.py", str(root)).load_config()
-        self.config.CourseDirectory.root = str(root)
+        self.config = course_config(root)
         self.log = logging.getLogger("circuits.grading")
         self.log.propagate = False
         self.log.handlers = [_Lines()]

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from nbgrader.api import (
     Assignment,
     Base,
+    BaseCell,
     Comment,
     Grade,
     Gradebook,
@@ -27,9 +28,19 @@ from nbgrader.utils import is_grade, is_locked, is_solution
 from sqlalchemy import create_engine, func, inspect, select
 from sqlalchemy.exc import DatabaseError
 from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
 
 from circuits.chapters import CHECK_PREFIX
 from utils.errors import CourseError
+
+
+def course_config(root: Path) -> Config:
+    """nbgrader's settings in a course's folder. Raises CourseError where there are none."""
+    if not (root / "nbgrader_config.py").exists():
+        raise CourseError(f"There is no nbgrader_config.py in {root}: run this in the course's folder.")
+    config = PyFileConfigLoader("nbgrader_config.py", str(root)).load_config()
+    config.CourseDirectory.root = str(root)
+    return config
 
 
 @contextmanager
@@ -143,6 +154,28 @@ def scores(gradebook: Gradebook, chapter: str) -> dict[str, tuple[float, float]]
         student: (penalties[student], max(0.0, total - penalties[student]))
         for student, total in gradebook.db.execute(sums).all()
     }
+
+
+def marks(gradebook: Gradebook, chapter: str) -> dict[tuple[str, str], float]:
+    """By student and exercise, the points in a chapter, with marks given by hand, before any penalty."""
+    query = (
+        select(SubmittedAssignment.student_id, BaseCell.name, Grade.score)
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, BaseCell.id == Grade.cell_id)
+        .where(Assignment.name == chapter)
+    )
+    return {(student, _exercise(cell)): score for student, cell, score in gradebook.db.execute(query)}
+
+
+def seconds_late(gradebook: Gradebook, chapter: str) -> dict[str, float]:
+    """By student, how much later than the deadline, extensions counted, the work on a chapter came; of those who
+    were late."""
+    assignment = gradebook.find_assignment(chapter)
+    if assignment.duedate is None:
+        return {}
+    return {s.student_id: s.total_seconds_late for s in assignment.submissions if s.total_seconds_late > 0}
 
 
 def late_rules(config: Config, root: Path) -> str:

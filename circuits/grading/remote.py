@@ -296,7 +296,8 @@ def grade(
 
 
 def _failed(chapter: Chapter, name: str, why: str) -> Result:
-    return Result(name, [CheckResult(title(c), c.points, False, why) for c in chapter.checks(name)])
+    """All checks of an exercise, failed because of an answer that ended what grades it."""
+    return Result(name, [CheckResult(title(c), c.points, False, why, problem="dead") for c in chapter.checks(name)])
 
 
 def prepare(chapter: Chapter) -> None:
@@ -311,7 +312,7 @@ def _grade_exercise(
     result = run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name), seed)
     if error := submission.settle(name):
         for check in result.checks:
-            check.passed, check.message = False, str(error)
+            check.passed, check.message, check.problem = False, str(error), error.kind
     result.printed = ""
     for check in result.checks:
         check.message = readable(check.message)

@@ -21,7 +21,7 @@
 # - train one, watch it approach a floor that you computed beforehand, and measure what it missed;
 # - say what `d_model` buys, and why no direction in the residual stream is special.
 #
-# **Time**: about 100 minutes, 84 of them for the exercises. **Needs**: Python, and a little PyTorch. **Follows**: *A Mathematical
+# **Time**: about 106 minutes, 90 of them for the exercises. **Needs**: Python, and a little PyTorch. **Follows**: *A Mathematical
 # Framework for Transformer Circuits*, section "Zero-Layer Transformers".
 #
 # Run a cell with Shift+Enter. Each exercise is a function to complete, and the cell below it checks
@@ -149,6 +149,52 @@ plots.matrix(
 # **What to see here.** Dark rows: after a newline and its indentation only a few of these tokens can come.
 # Columns with a single bright cell: `self` without a space comes after `(` and hardly after anything else. A
 # symmetric picture would be a surprise: text has a direction.
+
+# %% [markdown]
+# ### Exercise · how much has not been seen?    ●●○   6 min
+#
+# Most cells are empty. Some of these pairs are impossible, others only did not happen to come. How large is the share of
+# pairs in *new* text of the same kind that this table has never seen? It can be told from the table alone. Take one of its
+# sightings away, and ask whether what is left knows the pair. Do that with every sighting in turn: the share of those that
+# the rest does not know is the estimate. (I. J. Good published it in 1953, and says that Alan Turing had the idea.)
+#
+# <details><summary>Hint 1</summary>
+# A pair was seen five times. Take one sighting away: the rest still knows the pair. For which counts does it not?
+# </details>
+# <details><summary>Hint 2</summary>
+# For a count of exactly 1. So nothing need be taken away one by one: how many pairs have that count, and how many sightings are there?
+# </details>
+
+# %% exercise="unseen_share"
+def unseen_share(counts: Int[Tensor, "d_vocab d_vocab"]) -> float:
+    """The share of sightings whose pair the rest of the table does not know, from 0 to 1."""
+    ### BEGIN SOLUTION
+    return ((counts == 1).sum() / counts.sum()).item()
+    ### END SOLUTION
+
+# %% check="unseen_share"
+check("unseen_share")
+
+# %%
+pairs = corpus.train[:-1] * d_vocab + corpus.train[1:]
+every_tenth = torch.arange(len(pairs)) % 10 == 0
+nine_tenths = torch.bincount(pairs[~every_tenth], minlength=d_vocab**2).reshape(d_vocab, d_vocab)
+unseen = nine_tenths.flatten()[pairs[every_tenth]] == 0
+unseen_heldout = counts[corpus.heldout[:-1], corpus.heldout[1:]] == 0
+for what, share in (
+    ("nine tenths of the pairs: estimate for the others", float(unseen_share(nine_tenths))),
+    ("the others: not among the nine tenths", unseen.float().mean().item()),
+    ("all pairs: estimate for new ones", float(unseen_share(counts))),
+    ("held-out files: not in the table", unseen_heldout.float().mean().item()),
+    ("cells of the table that are empty", (counts == 0).float().mean().item()),
+):
+    print(f"{what:<52} {share:.2%}")
+
+# %% [markdown]
+# **What to see here.** Nearly all cells are empty, and nearly all pairs of new text fall on the few that are not. The first two
+# lines are the test: every tenth pair was left out, the estimate was made without it, and as many of those pairs are new as it
+# said. Held-out *files* bring more that is new than the estimate from all pairs. It takes for granted that new text is drawn like
+# the old, and another file has names of its own. This small share is what the next exercise has to leave room for.
 
 # %% [markdown]
 # ## From counts to probabilities
@@ -981,7 +1027,8 @@ for what, measured, model in rows:
 # **Read on.** Nelson Elhage and others, *A Mathematical Framework for Transformer Circuits* (2021),
 # "Zero-Layer Transformers" and "Virtual Weights and the Residual Stream as a Communication Channel".
 # Claude Shannon, *Prediction and Entropy of Printed English* (1951), measured the same floor, for
-# letters, with people as the model.
+# letters, with people as the model. I. J. Good, *The Population Frequencies of Species and the Estimation of Population
+# Parameters* (1953), on what has not been seen.
 #
 # **Next**: what one attention layer adds. A token will be able to look back.
 

@@ -15,6 +15,7 @@ from utils.model import Transformer
 
 SYMMETRIES = {
     "bigram_counts": symmetric("vocabulary"),
+    "unseen_share": symmetric("vocabulary"),
     "bigram_log_probs": symmetric("vocabulary"),
     "conditional_entropy": symmetric("vocabulary"),
     "cross_entropy_of_table": symmetric("vocabulary"),
@@ -93,6 +94,48 @@ def test_has_a_row_and_a_column_for_every_token_of_the_vocabulary(submission, rn
     counts = submission.bigram_counts(tokens, 9)
     expect(torch.as_tensor(counts).sum(), n - 1, f"the sum of the table for {n} tokens")
     expect(counts, slow_counts(tokens, 9), "the table for d_vocab = 9 where only tokens 0 to 3 occur")
+
+
+# unseen_share -------------------------------------------------------------------------------
+
+
+def slow_unseen_share(counts):
+    """Each sighting taken away in turn."""
+    rest, unknown = counts.tolist(), 0
+    for row in rest:
+        for b, n in enumerate(row):
+            for _ in range(n):
+                row[b] -= 1
+                unknown += row[b] == 0
+                row[b] += 1
+    return unknown / sum(map(sum, rest))
+
+
+@exercise("unseen_share", points=1, explains=True)
+def test_a_table_of_three_tokens_by_hand(submission, rng):
+    counts = torch.tensor([[2, 1, 0], [0, 1, 3], [0, 0, 0]])
+    expect(submission.unseen_share(counts), 2 / 7, "the share for counts [[2, 1, 0], [0, 1, 3], [0, 0, 0]]")
+
+
+@exercise("unseen_share", points=1)
+def test_takes_each_sighting_away_in_turn(submission, rng):
+    for d_vocab in (5, 7):
+        counts = random_counts(rng, d_vocab)
+        counts[integer(rng, 0, d_vocab - 1)] = 0  # a token that nothing follows
+        counts[0, 1] += integer(rng, 3, 9)
+        what = f"the share for counts {counts.tolist()}"
+        expect(submission.unseen_share(counts), slow_unseen_share(counts), what)
+
+
+@exercise("unseen_share", points=1)
+def test_counts_sightings_and_not_kinds_of_pairs(submission, rng):
+    """Of one frequent pair more and more: the share falls, though the pairs are the same."""
+    counts = random_counts(rng, 6)
+    once = counts == 1
+    a, b = (counts > 1).nonzero()[integer(rng, 0, int((counts > 1).sum()) - 1)].tolist()
+    counts[a, b] = integer(rng, 300, 999)
+    want = once.sum() / counts.sum()
+    expect(submission.unseen_share(counts), want, f"the share where one pair was seen {counts[a, b]} times")
 
 
 # bigram_log_probs ---------------------------------------------------------------------------

@@ -70,6 +70,49 @@ def counts_both_orders(tokens, d_vocab):
     return counts + counts.T
 
 
+# unseen_share -------------------------------------------------------------------------------
+
+
+@mistake("unseen_share", hint="That is the share of *cells* that are empty. Asked is for a share of what occurs: of all sightings, those whose pair the rest does not know.")
+def share_of_empty_cells(counts):
+    return (counts == 0).float().mean()
+
+
+@mistake("unseen_share", hint="You divide by the number of different pairs. A new token of text is a new *sighting*: divide by how many there are, `counts.sum()`.")
+def of_the_kinds_of_pairs(counts):
+    return (counts == 1).sum() / (counts > 0).sum()
+
+
+@mistake("unseen_share", hint="You divide by the number of cells. Divide by the number of sightings, `counts.sum()`.")
+def of_the_cells(counts):
+    return (counts == 1).float().mean()
+
+
+@mistake("unseen_share", hint="Pairs with a count of 0 have no sighting that could be taken away: only those with a count of exactly 1 count.")
+def at_most_once(counts):
+    return (counts <= 1).sum() / counts.sum()
+
+
+@mistake("unseen_share", hint="That is the share of sightings whose pair the rest *does* know; asked is for the others, 1 minus it.")
+def the_others(counts):
+    return 1 - (counts == 1).sum() / counts.sum()
+
+
+@mistake("unseen_share", hint="You look for *tokens* that were seen once. It is pairs, single cells of the table, that are new or not.")
+def tokens_seen_once(counts):
+    return (counts.sum(dim=1) == 1).sum() / counts.sum()
+
+
+@mistake("unseen_share", hint="You take a pair for unknown as soon as it is rare. With a count of 2, one sighting is left when the other is taken away: the rest knows the pair.")
+def at_most_twice(counts):
+    return counts[(counts == 1) | (counts == 2)].sum() / counts.sum()
+
+
+@mistake("unseen_share", hint="That is how many pairs have a count of 1. A share is that divided by the number of sightings.")
+def how_many(counts):
+    return (counts == 1).sum().double()
+
+
 # bigram_log_probs ---------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 import ast
 import copy
 import inspect
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,13 @@ import pytest
 from conftest import cells_of
 
 from circuits import dev_check
+from circuits.build import build
 from circuits.chapters import ROOT, answer_cells, chapters, load_answers
 from circuits.dev_check import problems, run, strays
 from circuits.grading.remote import RemoteSubmission
 from circuits.judging import run_checks
 from circuits.results import Result
+from utils.errors import CourseError
 
 
 def as_cell(function: Callable, name: str) -> str:
@@ -144,8 +148,6 @@ check("double")
 @pytest.fixture
 def course(tmp_path):
     """A course of one chapter with one exercise, in which everything is in order."""
-    from circuits.build import build
-
     files = {
         "solutions/1_tiny/tiny.py": SOURCE,
         "tests/checks/test_tiny.py": CHECKS,
@@ -204,12 +206,84 @@ def test_a_good_exercise_has_no_problem(course):
         ("tests/mistakes/tiny.py", '"double", hint="You compute 4."', '"duble", hint="You"', "'duble', which is no exercise"),
         ("tests/variants/tiny.py", "return x + x", "return x + 1", "the variant by_addition fails"),
         ("tests/variants/tiny.py", '@variant("double")\ndef by_addition', "def by_addition", "has 1 variants"),
-        ("notebooks/1_tiny/tiny.ipynb", "Two times x.", "", "has an empty hint"),
-        ("notebooks/1_tiny/tiny.ipynb", "<details><summary>Hint 2</summary>", "", "has 1 hints"),
+        ("solutions/1_tiny/tiny.py", "Two times x.", "", "has an empty hint"),
+        ("solutions/1_tiny/tiny.py", "<details><summary>Hint 2</summary>", "", "has 1 hints"),
+        ("solutions/1_tiny/tiny.py", "### Exercise · double    ●○○   1 min", "### Double", "needs a text above its cell"),
+        ("solutions/1_tiny/tiny.py", "    ### BEGIN SOLUTION\n", "", "else the release shows it"),
+        ("solutions/1_tiny/tiny.py", '# %% check="double"', "# %%", "has no cell that checks it"),
+        ("solutions/1_tiny/tiny.py", "Twice.", "Twice!", "is another in"),
+        ("solutions/1_tiny/tiny.py", '"""Twice x."""', '"""Two times x."""', "is another in"),
+        ("tests/checks/test_tiny.py", "points=0.5", "points=1.5", "is another in"),
+        ("tests/checks/test_tiny.py", '@exercise("double"', '@exercise("single"', "has 0 checks; it needs at least 3"),
+        ("tests/checks/test_tiny.py", "rng):", "rng:", "SyntaxError: "),
+        ("tests/variants/tiny.py", "import variant", "import variants", "tests/variants/tiny.py:2: ImportError"),
+        ("tests/mistakes/tiny.py", "You compute 4.", "TODO: say it", "to do: say it"),
     ],
 )
 def test_what_is_wrong_with_an_exercise_is_found(course, file, old, new, problem):
     text = (course / file).read_text()
     assert old in text
     (course / file).write_text(text.replace(old, new))
-    assert any(problem in line for line in problems(root=course)[0])
+    found = problems(root=course)[0]
+    assert any(problem in line for line in found), found
+
+
+def test_a_file_that_is_missing_is_named(course):
+    (course / "tests/variants/tiny.py").unlink()
+    (found,) = problems("double", course)[0]
+    assert found.endswith("tests/variants/tiny.py is missing: it holds the variants")
+
+
+@pytest.mark.parametrize("minutes, problem", [
+    ("about 20 minutes, 1 of them", None),
+    ("about 20 minutes, 2 of them", "the exercises take 1 minutes, and the chapter's opening says 2 of 20"),
+    ("about 1 minutes, 1 of them", "the exercises take 1 minutes, and the chapter's opening says 1 of 1"),
+    ("about 30 minutes, 1 of them", "README.md has no line with `(notebooks/1_tiny/tiny.ipynb) | 30 | 1 |`"),
+])  # fmt: skip
+def test_the_minutes_that_an_exercise_adds_are_asked_for(course, minutes, problem):
+    (course / "README.md").write_text("| 1 | [Tiny](notebooks/1_tiny/tiny.ipynb) | 20 | 1 | nothing |")
+    file = course / "solutions/1_tiny/tiny.py"
+    file.write_text(f"# %% [markdown]\n# # 1 · Tiny\n#\n# **Time**: {minutes} for the exercises.\n{file.read_text()}")
+    build(course)
+    found = [line.partition("1_tiny: ")[2] for line in problems("double", course)[0]]
+    assert found == [] if problem is None else found[0].startswith(problem)
+
+
+def test_an_answer_that_takes_a_model_is_to_be_compared_with_transformer_lens(course):
+    for file in (course / "solutions/1_tiny/tiny.py", *(course / "tests").rglob("*.py")):
+        file.write_text(re.sub(r"\bx\b", "model", file.read_text()))
+    build(course)
+    assert problems(root=course) == ([], 1), "there is nothing to compare with here"
+    parity = course / "tests" / "parity" / "test_transformerlens.py"
+    parity.parent.mkdir()
+    for tables in ("CALLS: dict = {}\nOURS_ONLY = {}\n", "CALLS = {'doubled': 1}\n"):
+        parity.write_text(tables)
+        (found,) = problems(root=course)[0]
+        assert "takes a model: say in CALLS of tests/parity/test_transformerlens.py how to call it" in found
+    for table in ("CALLS: dict", "FULL_CALLS", "OURS_ONLY"):
+        parity.write_text(f"{table} = {{'double': 1}}\n")
+        os.utime(parity, ns=(len(table), len(table)))
+        assert problems(root=course) == ([], 1)
+
+
+def test_a_name_that_is_no_exercise_is_told_what_is_there(course):
+    for name, says in (
+        ("doubel", "No exercise is called 'doubel'. Did you mean 'double'?"),
+        ("halve", "No exercise is called 'halve'. `circuits new-exercise CHAPTER halve` begins one."),
+    ):
+        with pytest.raises(CourseError) as error:
+            problems(name, course)
+        assert str(error.value) == says
+    file = course / "tests/checks/test_tiny.py"
+    file.write_text(f'{file.read_text()}\n@exercise("halve", points=1)\ndef test_halves(submission, rng): ...\n')
+    with pytest.raises(CourseError, match='test_tiny.py has checks for it, and .*tiny.py no cell that begins with `# %% exercise="halve"`'):
+        problems("halve", course)
+
+
+def test_the_page_for_contributors_says_how_many_of_each():
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    for n, what in (
+        (dev_check.MIN_HINTS, "hints"), (dev_check.MIN_CHECKS, "checks"),
+        (dev_check.MIN_MISTAKES, "known mistakes"), (dev_check.MIN_VARIANTS, "variants"),
+    ):  # fmt: skip
+        assert re.search(rf"[Aa]t least (\*\*)?{n} {what}", page), what

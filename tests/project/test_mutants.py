@@ -1,5 +1,7 @@
 """Slips are what their names say, and none of them passes the checks of its exercise."""
 
+import re
+
 import pytest
 from click.testing import CliRunner
 
@@ -163,6 +165,24 @@ def test_the_command_says_what_it_found():
 @pytest.mark.parametrize("args", [["no_such_exercise"], ["bilinear", "--report"], ["--sample", "2", "--report"]])
 def test_a_wrong_request_is_refused(args):
     assert CliRunner().invoke(main, ["mutants", *args]).exit_code == 1
+
+
+def test_a_report_on_one_chapter_keeps_what_is_said_of_the_others():
+    """And of none, all: the sums too."""
+    before = mutants.REPORT.read_text("utf-8")
+    again = mutants.report([], before)
+
+    def told(report: str) -> str:
+        return re.sub(r"(?m)^\d{4}-\d\d-\d\d: ", "", report.partition("## Slips")[0])
+
+    assert told(again) == told(before) and again.count("## ") == before.count("## ")
+    chapter = next(c for c in chapters() if c.name == "1_bigrams")
+    one = mutants.report([mutants.Finding(chapter, "direct_path", 7, raised=3)], before)
+    own = one[one.index(f"## {chapter.title}"):].split("\n## ")[0]
+    assert "1 exercises, 7 mutants, 7 killed (3 raise), 0 survivors" in own and own.count("| `") == 1
+    other = next(c for c in chapters() if c.name == "4_patching")
+    of_other = [report[report.index(f"## {other.title}"):].split("\n## ")[0] for report in (one, before)]
+    assert of_other[0] == of_other[1]
 
 
 def test_the_report_has_every_exercise():

@@ -25,6 +25,25 @@ def counts_by_accumulation(tokens, d_vocab):
     return counts.index_put_((tokens[:-1], tokens[1:]), one, accumulate=True)
 
 
+@variant("unseen_share")
+def unseen_by_taking_each_away(counts):
+    unknown = total = 0
+    for n in counts.flatten().tolist():
+        unknown += sum(n - 1 == 0 for _ in range(n))
+        total += n
+    return unknown / total
+
+
+@variant("unseen_share")
+def unseen_by_a_count_of_counts(counts):
+    return np.bincount(counts.flatten().numpy())[1] / counts.sum().item()
+
+
+@variant("unseen_share")
+def unseen_in_a_tensor(counts):
+    return counts.eq(1).double().sum() / counts.double().sum()
+
+
 @variant("bigram_log_probs")
 def in_float64(counts, alpha):
     smoothed = counts.double() + alpha
