@@ -21,14 +21,15 @@ def copied(value: Any) -> Any:
         return value
 
 
+_PLAIN = {bool, int, type(None)}  # half of what a part of a model consists of
+
+
 def _copied_module(module: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:
     """A copy of a model with its gradients, noted in a deep copy's memo with all its weights. Checks copy
     models often, and `copy.deepcopy` looks into every empty dictionary of hooks of every part."""
 
     def new(value: Any) -> Any:
-        if value is None or isinstance(value, (bool, int)):  # most of what parts consist of
-            return value
-        if isinstance(value, dict):  # of weights, parts or hooks
+        if isinstance(value, dict):  # of weights, parts or hooks, and most of them are empty
             return type(value)((key, new(v)) for key, v in value.items()) if value else type(value)()
         if isinstance(value, torch.nn.Module):
             return _copied_module(value, memo)
@@ -44,7 +45,7 @@ def _copied_module(module: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Mo
 
     if id(module) not in memo:
         made = memo[id(module)] = module.__new__(type(module))
-        made.__dict__ = {key: new(value) for key, value in vars(module).items()}
+        made.__dict__ = {k: value if type(value) in _PLAIN else new(value) for k, value in vars(module).items()}
     return memo[id(module)]
 
 
