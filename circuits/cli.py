@@ -181,6 +181,9 @@ def progress(as_json):
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else repr(found))
 
 
+main.add_command(progress, "list")  # as it was called before it kept what was done
+
+
 @main.command()
 def verify():
     """Say what works in this installation: Python, torch, text, models, figures, sandbox."""

@@ -494,6 +494,7 @@ def without_torch(*args) -> str:
 def test_help_and_progress_need_no_torch():
     assert "progress" in without_torch("--help")
     printed = without_torch("progress")
+    assert without_torch("list") == printed
     for chapter in chapters():
         assert f"{chapter.title}   " in printed
         assert f"of {sum(chapter.exercises.values()):g} points" in printed
