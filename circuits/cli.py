@@ -127,6 +127,7 @@ def lab(folder, port, teach, options):
     or brought up to date; what you wrote stays. OPTIONS are JupyterLab's own, such as --no-browser."""
     from circuits.arrival import PAGE, write_page
     from circuits.chapters import INSTALLED
+    from circuits.course_progress import take_over
     from circuits.lab import open_lab
     from circuits.learners_copy import WORK, prepare
 
@@ -139,6 +140,8 @@ def lab(folder, port, teach, options):
     folder = WORK if folder is None else folder.expanduser()
     for line in prepare(folder):
         click.echo(line)
+    if said := take_over(folder):
+        click.echo(said)
     with contextlib.suppress(OSError):  # of a folder that can only be read: the next line says so
         write_page(folder)
     open_lab(folder, port, list(options), start=PAGE)

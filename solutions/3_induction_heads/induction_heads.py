@@ -2047,10 +2047,10 @@ for i in cause[:n_heads].topk(4).indices.tolist():
 # | 7 | Without its induction heads, a small model loses most of its in-context learning | the same, Argument 3 |
 #
 # Where we differ: in 2, the keys lead here as well, but queries and values read more than chance, too, and you have seen what for; in 4, our
-# direct path is worth even less than our virtual heads. In 7, Olsson and others take a head out of an attention-only model with all attention
-# *patterns held* at what they were; we let the patterns change. For heads of the last layer it is the same, as no later pattern reads them. For
-# the previous-token head it is not: the last lines below have it both ways. With patterns held its part in the circuit, which is to make a pattern,
-# cannot show.
+# direct path is worth even less than our virtual heads. In 7, Olsson and others set a head's output to zero with all attention *patterns held* at
+# what they were: their *pattern-preserving ablation*, the only one of two they describe that their table of models shows. We let the patterns
+# change. For heads of the last layer it is the same, as no later pattern reads them. For the previous-token head it is not: the last lines below
+# have it both ways. With patterns held its part in the circuit, which is to make a pattern, cannot show.
 
 # %%
 def patterns_held(head: tuple[int, int]) -> float:
