@@ -185,6 +185,7 @@ def check(file, as_json):
 
 def _check(file: Path):
     """The results of each exercise in a file, and a message for each cell that raised."""
+    from circuits.arrival import write_page
     from circuits.chapters import chapters, load_answers
     from circuits.checking import Submission
     from circuits.course_progress import remember
@@ -192,15 +193,18 @@ def _check(file: Path):
     from circuits.learners_copy import copy_of
 
     namespace, cell_problems = load_answers(file)
-    results = []
+    results, better = [], False
     copy = copy_of(file.absolute().parent)
     for chapter in chapters():
         for name in chapter.exercises:
             if name in namespace or name in cell_problems:
                 submission = Submission(namespace, like=chapter.stubs)
                 results.append(run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name)))
-                if copy is not None:
-                    remember(name, results[-1].points, results[-1].max_points, copy)
+                if copy is not None and remember(name, results[-1].points, results[-1].max_points, copy):
+                    better = True
+    if better:
+        with contextlib.suppress(OSError):
+            write_page(copy)
     if not results:
         why = "".join(f" {message}" for message in cell_problems.values())
         raise CourseError(f"{file} defines no exercise of this course.{why}")

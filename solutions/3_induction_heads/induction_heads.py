@@ -1106,6 +1106,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
     live = interactive.LiveCurve(
         f"Toy, {n_layers} layer{'s' * (n_layers > 1)}", "training loss (nats per token)",
         levels=levels,
+        frame=(0, live_steps(steps), 0, 5),  # the same for both models
     )
     try:
         for step in waiting(range(live_steps(steps)), "Training the toy"):
@@ -1117,7 +1118,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
             losses.append((step, loss.item()))
             live.add(step, loss.item())
     except KeyboardInterrupt:
-        print(f"Stopped at step {len(losses)}.")
+        print(f"Stopped after {len(losses)} steps; the curve so far stays.")
     live.close()
     return losses
 
@@ -1204,7 +1205,7 @@ try:
         if formed(training.curves) or training.step >= most:
             break
 except KeyboardInterrupt:
-    print(f"Stopped at step {training.step}; run this cell again to go on.")
+    print(f"Stopped at step {training.step:,}; nothing is lost. Run this cell again to go on.")
 view.close()
 mine = copy.deepcopy(training.model).requires_grad_(False)
 

@@ -258,3 +258,17 @@ def test_an_update_comes_into_what_was_written_in_the_browser(lab, page, tmp_pat
     sources = page.evaluate("() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells).map(c => c.sharedModel.getSource())")
     assert "print('a cell of my own')" in sources and page.get_by_text("a cell of my own").count() >= 1
     prepare(lab[1])
+
+
+def test_the_page_follows_what_is_solved_while_it_is_open(lab, page):
+    """And what was typed into it is not thrown away: it is left alone then."""
+    code = "def top_next(model, token, k):\n    return (model.W_E[token] @ model.W_U).topk(k).indices"
+    before = Progress(lab[1]).count("solved")
+    page.goto(f"{lab[0]}/lab/tree/Start%20here.md?reset")
+    page.get_by_text(f"{before} of ").first.wait_for()
+    page.evaluate(OPEN, "1_bigrams/bigrams.ipynb")
+    run_below(page, "setup", "from circuits import check\nimport torch")
+    run_below(page, "top_next", code + "\ncheck('top_next')")
+    page.get_by_text("3 of 3 points").first.wait_for()
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:open', {path: 'Start here.md'})")
+    page.get_by_text(f"{before + 1} of {sum(len(c.tasks) for c in chapters())} exercises solved").first.wait_for()
