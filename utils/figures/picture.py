@@ -35,9 +35,10 @@ def png(fig, density: int = DENSITY) -> bytes:
 def picture(fig, density: int = DENSITY, **attributes: str) -> str:
     """A figure as an HTML image, of its own width and with what `description` says as alternative text."""
     more = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    width, height = (round(inches * PIXELS) for inches in fig.get_size_inches())  # a page keeps the place while it loads
     return (
-        f'<img alt="{html.escape(description(fig))}" width="{round(fig.get_figwidth() * PIXELS)}"{more} '
-        f'style="max-width: 100%" src="data:image/png;base64,{base64.b64encode(png(fig, density)).decode()}">'
+        f'<img alt="{html.escape(description(fig))}" width="{width}" height="{height}"{more} '
+        f'style="max-width: 100%; height: auto" src="data:image/png;base64,{base64.b64encode(png(fig, density)).decode()}">'
     )
 
 
