@@ -558,11 +558,6 @@ def another_prompt_is_harmless_to_shared(kind):
     return {"constant": ["zero"], "shared": ["zero", "mean"]}.get(kind, ["zero", "mean", "other", "twin"])
 
 
-@mistake("alarms", hint="What both twins share still depends on the names: the mean over other prompts, and another prompt, have other names. Only the twin gives it the same.")
-def only_zero_alarms_shared_and_twin_carriers(kind):
-    return {"constant": ["zero"], "shared": ["zero"]}.get(kind, ["zero", "twin"])
-
-
 # direct_logit_attribution -------------------------------------------------------------------
 
 
