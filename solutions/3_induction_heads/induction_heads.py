@@ -1138,7 +1138,7 @@ torch.set_num_threads(threads)
 #
 # Put a number on it. A curve is a list of (step, value) at even distances, with noise. Return the step at which it falls most steeply, where
 # steepness is judged over a stretch of about a twentieth of the curve: the *middle* of the fall, to within a fiftieth of the curve. A long,
-# gentle slope may lower the value more in total: it is not what we look for.
+# gentle slope may lower the value more in total: it is not what we look for. Nor is a rise, however steep.
 #
 # <details><summary>Hint 1</summary>
 # Neighbouring points differ mostly by noise. Compare the mean of the k points before a place with the mean of the k points
