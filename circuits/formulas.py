@@ -6,6 +6,7 @@ a page shows them without a network. `circuits/jupyter/jupyter_config.json` name
 """
 
 import html
+import re
 from xml.etree.ElementTree import tostring
 
 from jinja2 import pass_context
@@ -48,6 +49,12 @@ class MarkdownWithFormulas(NbConvertBase):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
+# What to leave alone, or a formula.
+_IN_TAGS = re.compile(
+    r"<(code|pre|script|style)\b.*?</\1>|<[^>]*>|\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$]+)\$", re.DOTALL
+)
+
+
 class _Renderer(IPythonRenderer):
     """What cannot be read as a formula stays in TeX, as nbconvert has it."""
 
@@ -56,6 +63,16 @@ class _Renderer(IPythonRenderer):
 
     def block_math(self, body: str) -> str:
         return mathml(body, "block") or super().block_math(body)
+
+    def block_html(self, text: str) -> str:
+        """Within tags that stand by themselves, as `<details>`, nbconvert reads no Markdown, but MathJax would set formulas."""
+        return super().block_html(_IN_TAGS.sub(self._in_tags, text))
+
+    def _in_tags(self, found: re.Match) -> str:
+        block, inline = found["block"], found["inline"]
+        if block is None and inline is None:
+            return found[0]
+        return self.block_math(html.unescape(block)) if block else self.inline_math(html.unescape(inline))
 
     def latex_environment(self, name: str, body: str) -> str:
         whole = f"\\begin{{{name}}}{body}\\end{{{name}}}"

@@ -47,7 +47,7 @@ def test_they_are_set_without_a_network(browser, tmp_path):
     page = context.new_page()
     page.goto((tmp_path / "notebook.html").as_uri(), wait_until="domcontentloaded")
     text = page.inner_text("main")
-    assert "$5 or $6" in text and "\\frac" not in text and "λ" in text
+    assert "$5 or $6" in text and "\\frac" not in text and "𝜆" in text
     inline, block = (page.locator("math").nth(i).bounding_box() for i in range(2))
     assert inline["height"] > 20, "a fraction is higher than a line of letters"
     assert block["width"] > inline["width"], "a block has a line of its own"
