@@ -391,28 +391,18 @@ def runs_over_the_reference(model, tokens, name, reference, head=None):
     return _replace(model, reference, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
 
 
-def _mean_as_it_is(model, tokens, name, reference, head, keepdim):
-    """What happens if a hook returns the mean itself where all of an activation is replaced."""
-    mean = _cached(model, reference, name).mean(0, keepdim=keepdim)
+@mistake("mean_ablate", hint="With `head=None` your hook returns the mean, which has lost the batch dimension. What a hook returns takes the activation's place: give it the batch back, `mean.expand_as(x)`.")
+def mean_without_a_batch(model, tokens, name, reference, head=None):
+    mean = _cached(model, reference, name).mean(0)
 
     def hook(x, hook):
         if head is None:
             return mean
         x = x.clone()
-        x[:, :, head] = mean[..., head, :]
+        x[:, :, head] = mean[:, head]
         return x
 
     return model.run_with_hooks(tokens, fwd_hooks=[(name, hook)])
-
-
-@mistake("mean_ablate", hint="With `head=None` your hook returns the mean, which has lost the batch dimension. What a hook returns takes the activation's place: give it the batch back, `mean.expand_as(x)`.")
-def mean_without_a_batch(model, tokens, name, reference, head=None):
-    return _mean_as_it_is(model, tokens, name, reference, head, keepdim=False)
-
-
-@mistake("mean_ablate", hint="With `head=None` your hook returns the mean with a batch of 1, and the model runs on with that. What a hook returns takes the activation's place: give it the whole batch back, `mean.expand_as(x)`.")
-def mean_with_a_batch_of_one(model, tokens, name, reference, head=None):
-    return _mean_as_it_is(model, tokens, name, reference, head, keepdim=True)
 
 
 # resample_ablate ----------------------------------------------------------------------------
