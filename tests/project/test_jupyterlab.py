@@ -37,7 +37,7 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     # Chapter 3's two trainings take minutes: a few steps of each show that they run.
-    env = os.environ | {"CIRCUITS_QUICK": "1"}
+    env = os.environ | {"CIRCUITS_QUICK": "1", "XDG_DATA_HOME": str(folder.parent / "home")}  # nobody's own progress comes in
     options = ["--no-browser", "--IdentityProvider.token=", "--ServerApp.password="]
     log = open(folder.parent / "lab.log", "w")
     server = subprocess.Popen(
