@@ -509,7 +509,7 @@ def train_live(d_model: int, steps: int, title: str) -> Transformer:
             curve.add(step, float(train_step(model, corpus.batch(step), optimizer)))
             schedule.step()
     except KeyboardInterrupt:
-        print(f"Stopped after {len(curve.y)} steps; what was learned stays. Go on with the cells below.")
+        print(f"Stopped after {len(curve.y)} steps; what was learned stays. Go on below.")
     curve.close()
     return model
 

@@ -1279,7 +1279,7 @@ check("patch_qkv")
 last = n_layers - 1
 by_input = {
     change: torch.as_tensor(patch_qkv(two, *make_pairs(two, names, change), last))
-    for change in ("swap_first", "swap_second", "new_query")
+    for change in waiting(("swap_first", "swap_second", "new_query"), "Patching q, k and v")
 }
 panels = plots.axes(3, size=(4.6, 2.4))
 for ax, (change, values) in zip(panels, by_input.items(), strict=True):
@@ -1372,7 +1372,8 @@ seconds = time.perf_counter() - before
 before = time.perf_counter()
 kinds = ("resid_pre", "q", "k", "v", "z")
 exact = {
-    kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds
+    kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted
+    for kind in waiting(kinds, "Patching exactly, to compare")
 }
 exact_seconds = time.perf_counter() - before
 estimated = {

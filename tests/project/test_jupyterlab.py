@@ -279,3 +279,35 @@ def test_an_html_export_shows_its_formulas_without_a_network(lab, page):
     page.goto(f"{lab[0]}/lab?reset")
     export = page.evaluate("async () => await (await fetch('/nbconvert/html/1_bigrams/bigrams.ipynb')).text()")
     assert export.count("<math") > 20
+
+
+WATCH = """(cell) => {
+  const top = node => node.getBoundingClientRect().top;
+  const widgets = window.jupyterapp.shell.currentWidget.content.widgets;
+  const at = widgets.findIndex(widget => widget.model.getMetadata('nbgrader')?.grade_id === cell);
+  const [me, grows, next] = [widgets[at].node, widgets[at + 1].node, widgets[at + 2].node];
+  window.seen = [];
+  (function look() { window.seen.push([!!grows.querySelector('img'), top(me), top(next)]); requestAnimationFrame(look); })();
+}"""
+GROWS = """
+from time import sleep
+from utils.figures.interactive import LiveCurve
+curve = LiveCurve("A curve that grows", "loss", every=0.2)
+for step in range(30):
+    curve.add(step, 5 / (1 + step))
+    sleep(0.1)
+curve.close()
+"""
+
+
+def test_nothing_jumps_while_a_curve_grows(lab, page):
+    """What stands above stays where it is; what is below makes room once."""
+    open_notebook(page, lab, "1_bigrams/bigrams.ipynb")
+    run_below(page, "check_direct_path", GROWS)
+    page.evaluate(WATCH, "check_direct_path")
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-cell'); }")  # the same again
+    seen = page.evaluate("() => window.seen")
+    above, below = [top for _, top, _ in seen], [top for there, _, top in seen if there]
+    assert max(above) - min(above) <= 1 and len(below) > 30
+    assert sum(abs(a - b) > 1 for a, b in zip(below, below[1:], strict=False)) <= 1, "it grows once, when the picture comes"
+    page.evaluate("async () => await window.jupyterapp.shell.currentWidget.context.save()")
