@@ -744,8 +744,8 @@ check("in_context_learning_score")
 EARLY, LATE = (25, 51), (229, 255)
 windows = corpus.heldout_windows(96)  # the same pieces of held-out text for every model
 on_text = {
-    name: torch.cat([per_token_loss(m, part) for part in windows.split(16)]) for name,
-    m in by_layers.items()
+    name: torch.cat([per_token_loss(m, part) for part in windows.split(16)])
+    for name, m in waiting(by_layers.items(), "Losses of three models on held-out text")
 }
 
 
@@ -1883,7 +1883,8 @@ inductive = [(1, j) for j in induction_heads if score["induction"][1, j] > 0.4] 
 
 
 def on_windows(heads: list[tuple[int, int]]) -> Tensor:
-    return torch.cat([ablated_loss(model, part, heads) for part in windows.split(16)])
+    parts = waiting(windows.split(16), "Losses without these heads")
+    return torch.cat([ablated_loss(model, part, heads) for part in parts])
 
 
 others = [(1, j) for j in induction_heads if (1, j) not in inductive][: len(inductive)]
@@ -2058,7 +2059,7 @@ def patterns_held(head: tuple[int, int]) -> float:
     """In-context learning beyond the zero-layer model without a head, all attention patterns as
     they were."""
     losses = []
-    for part in windows.split(16):
+    for part in waiting(windows.split(16), "Losses with all patterns held"):
         _, cache = model.run_with_cache(part, names_filter=lambda name: name.endswith("pattern"))
         holds = [(name, lambda pattern, hook: cache[hook.name]) for name in cache]
         with model.hooks(fwd_hooks=holds):

@@ -874,7 +874,8 @@ def agreement(layer: int, following: Tensor, k: int) -> float:
     return (following[:, 1:].flatten()[best][:, None] == tops).any(1).float().mean().item()
 
 print("                                                   layer 0   layer 1")
-agree = [value_agreement(full, tokens, i).float().mean() for i in layers]
+each = waiting(layers, "Comparing what values promote with what comes next")
+agree = [value_agreement(full, tokens, i).float().mean() for i in each]
 rows = {
     "active neurons per token": shares.tolist(),
     "the value's top token comes next": agree,
