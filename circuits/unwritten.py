@@ -5,7 +5,7 @@ those that use what these would have made fail with a NameError that names no ex
 replaced by one that gives the reference answer, where there is one, and says so; where there is none, in a class, the
 cells that need it say which exercise they need, and count as run. (JupyterLab and VS Code stop at a cell that failed.)
 
-A cell of the course that was interrupted says so in a line, too, and counts as failed: nothing below it is run.
+A cell of the course that was interrupted says so in a line, too, and counts as failed.
 """
 
 import ast
