@@ -1,8 +1,10 @@
 """The page that a learner arrives at: what the course is, the map with their own progress, and where to go on.
 
-It is written into their copy whenever JupyterLab is started there, and when something was solved.
+It is written into their copy whenever JupyterLab is started there, and when something was solved; where it is open then, it
+follows.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -28,7 +30,7 @@ This folder is your copy. Updates of the course come into it and leave what you 
 |---|---|---|---|---|---|
 {rows}
 
-{total}. `progress()` in a notebook shows every exercise; to see this page anew, close and open it.
+{total}. `progress()` in a notebook shows every exercise.
 
 ## How it goes
 
@@ -59,6 +61,13 @@ to see how a picture is made. An exercise is marked ●○○, ●●○ or ●�
 Notebooks as they were before an update are in `{history}`. Nothing of yours is ever sent anywhere.
 This page is written anew at every start: keep notes elsewhere.
 """
+
+
+# JupyterLab does not look whether a file that is open has changed. A script in an output lets it look.
+FOLLOW = f"""<script>for (const widget of window.jupyterapp?.shell.widgets("main") ?? []) {{
+  const context = widget.context;
+  if (context?.path?.split("/").pop() === {json.dumps(PAGE)} && !context.model.dirty) context.revert();
+}}</script>"""
 
 
 def write_page(copy: Path) -> None:

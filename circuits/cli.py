@@ -208,6 +208,7 @@ def lab(folder, port, teach, options):
     or brought up to date; what you wrote stays. OPTIONS are JupyterLab's own, such as --no-browser."""
     from circuits.arrival import PAGE, write_page
     from circuits.chapters import INSTALLED
+    from circuits.course_progress import take_over
     from circuits.lab import open_lab
     from circuits.learners_copy import WORK, prepare
 
@@ -220,6 +221,8 @@ def lab(folder, port, teach, options):
     folder = WORK if folder is None else folder.expanduser()
     for line in prepare(folder):
         click.echo(line)
+    if said := take_over(folder):
+        click.echo(said)
     with contextlib.suppress(OSError):  # of a folder that can only be read: the next line says so
         write_page(folder)
     open_lab(folder, port, list(options), start=PAGE)
@@ -263,6 +266,7 @@ def check(file, as_json):
 
 def _check(file: Path):
     """The results of each exercise in a file, and a message for each cell that raised."""
+    from circuits.arrival import write_page
     from circuits.chapters import chapters, load_answers
     from circuits.checking import Submission
     from circuits.course_progress import remember
@@ -270,15 +274,18 @@ def _check(file: Path):
     from circuits.learners_copy import copy_of
 
     namespace, cell_problems = load_answers(file)
-    results = []
+    results, better = [], False
     copy = copy_of(file.absolute().parent)
     for chapter in chapters():
         for name in chapter.exercises:
             if name in namespace or name in cell_problems:
                 submission = Submission(namespace, like=chapter.stubs)
                 results.append(run_checks(chapter.checks(name), submission, lambda: chapter.mistakes(name)))
-                if copy is not None:
-                    remember(name, results[-1].points, results[-1].max_points, copy)
+                if copy is not None and remember(name, results[-1].points, results[-1].max_points, copy):
+                    better = True
+    if better:
+        with contextlib.suppress(OSError):
+            write_page(copy)
     if not results:
         why = "".join(f" {message}" for message in cell_problems.values())
         raise CourseError(f"{file} defines no exercise of this course.{why}")

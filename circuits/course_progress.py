@@ -19,6 +19,7 @@ from circuits.results import points_text
 
 NAME = ".progress.jsonl"  # in the copy; where there is none, in the user's folder for data
 _DATA = platformdirs.user_data_path("circuits")
+OF_0_2_0 = ".progress.json"  # in that folder: the last result of each exercise, as release 0.2.0 kept it
 # Marks for the eye, words for everybody.
 STATES = {"solved": "✓", "partly": "◐", "revealed": "◇", "open": "○"}
 
@@ -59,6 +60,29 @@ def remember_revealed(exercise: str, copy: Path | None = None) -> None:
         _add({"exercise": exercise, "revealed": True}, copy)
 
 
+def take_over(copy: Path) -> str | None:
+    """Put what a learner had done with release 0.2.0, of which the record lay in the user's folder for data, into that of
+    a copy of theirs. The old record stays where it is: the next time nothing in it is better. Returns what there is to
+    say, if anything came."""
+    old = _DATA / OF_0_2_0
+    try:
+        found = json.loads(old.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    pairs = found.items() if isinstance(found, dict) else ()
+    came = sum(
+        remember(exercise, *pair, copy)
+        for exercise, pair in pairs
+        if isinstance(pair, list) and len(pair) == 2 and _are_points(*pair)
+    )
+    results = f"{came} result{'s' * (came > 1)} of version 0.2.0"
+    return f"{results} came into your progress, from {old}." if came else None
+
+
+def _are_points(*points: Any) -> bool:
+    return all(type(p) in (int, float) and 0 <= p < 1000 for p in points)
+
+
 def _file(copy: Path | None) -> Path:
     return (copy or copy_of() or _DATA) / NAME
 
@@ -90,7 +114,7 @@ def _read(copy: Path | None = None) -> dict[str, Best]:
             points, of = entry.get("points", 0), entry.get("max_points", 0)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
-        if not isinstance(exercise, str) or not all(type(p) in (int, float) and 0 <= p < 1000 for p in (points, of)):
+        if not isinstance(exercise, str) or not _are_points(points, of):
             continue
         best = found.get(exercise, Best())
         if revealed:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from circuits.arrival import write_page
+from circuits.arrival import FOLLOW, write_page
 from circuits.cells import run_cell
 from circuits.chapters import Chapter, answer_cells, chapter_of, hints
 from circuits.course_progress import Progress, remember, remember_revealed
@@ -45,10 +45,18 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
     submission = Submission(namespace, like=chapter.stubs)
     with only_the_learners():
         result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
-    if remember(exercise, result.points, result.max_points) and (copy := copy_of()):
-        with suppress(OSError):
-            write_page(copy)
-    return Report(result)
+    better = remember(exercise, result.points, result.max_points)
+    return Report(result, script=_page_anew() if better else "")
+
+
+def _page_anew() -> str:
+    """Write the page of the copy that one is in, and return the script that lets an open one follow."""
+    copy = copy_of()
+    if copy is None:
+        return ""
+    with suppress(OSError):
+        write_page(copy)
+    return FOLLOW
 
 
 def _say_that_checks_are_loaded() -> None:
@@ -111,11 +119,12 @@ def reveal(exercise: str | Callable) -> "Markdown":
         if name in ("setup", exercise):
             run_cell(name, code, namespace)
     remember_revealed(exercise)
+    script = _page_anew()
     code = "\n".join(line for line in dict(cells)[exercise].splitlines() if "### " not in line)
     show(Written(
         exercise, f"# The course's answer, by reveal(\"{exercise}\").\n{code}",
         f"It is in its cell above, marked as the course's; {where_kept()}. {_MARKS}",
-        f"To have it after a restart, copy it into its cell above. {_MARKS}",
+        f"To have it after a restart, copy it into its cell above. {_MARKS}", script,
     ))  # fmt: skip
     return Markdown(f"One answer, now defined as `{exercise}`:\n\n```python\n{code}\n```")
 

@@ -49,10 +49,11 @@ _SCRIPT = """
 
 
 class Written:
-    """Puts text into an exercise's cell when a page shows it; says what happened, or what to do instead."""
+    """Puts text into an exercise's cell when a page shows it; says what happened, or what to do instead. May bring
+    another script along."""
 
-    def __init__(self, exercise: str, text: str, done: str, otherwise: str):
-        self.exercise, self.text, self.done, self.otherwise = exercise, text, done, otherwise
+    def __init__(self, exercise: str, text: str, done: str, otherwise: str, script: str = ""):
+        self.exercise, self.text, self.done, self.otherwise, self.script = exercise, text, done, otherwise, script
 
     def __repr__(self) -> str:
         return self.otherwise
@@ -65,7 +66,7 @@ class Written:
         }  # fmt: skip
         script = _SCRIPT % json.dumps(want).replace("</", "<\\/")
         box = f'<div role="status" id="{note}" style="{BOX.format(color=OPEN)}">{inline(self.otherwise)}</div>'
-        return f"{box}<script>{script}</script>"
+        return f"{box}<script>{script}</script>{self.script}"
 
 
 def _kernel_id() -> str:

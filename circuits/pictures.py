@@ -33,9 +33,10 @@ def png(fig) -> bytes:
 
 def picture(fig) -> str:
     """A figure as an HTML image, of its own width and with what `description` says as alternative text."""
+    width, height = (round(inches * figures.PIXELS) for inches in fig.get_size_inches())  # a page keeps the place while it loads
     return (
-        f'<img alt="{html.escape(description(fig))}" width="{round(fig.get_figwidth() * figures.PIXELS)}" '
-        f'style="max-width: 100%" src="data:image/png;base64,{base64.b64encode(png(fig)).decode()}">'
+        f'<img alt="{html.escape(description(fig))}" width="{width}" height="{height}" '
+        f'style="max-width: 100%; height: auto" src="data:image/png;base64,{base64.b64encode(png(fig)).decode()}">'
     )
 
 

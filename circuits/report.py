@@ -40,11 +40,11 @@ def _unpaid(result: Result, check: CheckResult) -> str:
 
 
 class Report:
-    """The outcome of `check`. As plain text, the points; in a notebook, what was found. A `graded`
-    one lists every check, and says why it ran unsandboxed, if it did."""
+    """The outcome of `check`. As plain text, the points; in a notebook, what was found, with a `script` that runs there.
+    A `graded` one lists every check, and says why it ran unsandboxed, if it did."""
 
-    def __init__(self, result: Result, graded: bool = False, unsandboxed: str | None = None):
-        self.result, self.graded, self.unsandboxed = result, graded, unsandboxed
+    def __init__(self, result: Result, graded: bool = False, unsandboxed: str | None = None, script: str = ""):
+        self.result, self.graded, self.unsandboxed, self.script = result, graded, unsandboxed, script
 
     def __repr__(self) -> str:
         return points_text(self.result.points)
@@ -62,7 +62,7 @@ class Report:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return self.html() + self.script
 
     def html(self) -> str:
         """The report as a piece of a page. All that came from an answer is escaped."""

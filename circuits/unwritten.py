@@ -4,6 +4,8 @@ When everything runs at once (*Run All*), most exercises raise NotImplementedErr
 those that use what these would have made fail with a NameError that names no exercise. Here a stub that has run is
 replaced by one that gives the reference answer, where there is one, and says so; where there is none, in a class, the
 cells that need it say which exercise they need, and count as run. (JupyterLab and VS Code stop at a cell that failed.)
+
+A cell of the course that was interrupted says so in a line, too, and counts as failed.
 """
 
 import ast
@@ -55,7 +57,7 @@ def install() -> None:
     shell._circuits = True
     shell.events.register("pre_run_cell", lambda info: _said.clear())
     shell.events.register("post_run_cell", _after_cell)
-    shell.set_custom_exc((Exception,), _explain)
+    shell.set_custom_exc((Exception, KeyboardInterrupt), _explain)
 
 
 def _shell() -> Any:
@@ -166,8 +168,12 @@ def _after_cell(result: Any) -> None:
 
 
 def _explain(shell: Any, kind: type, error: BaseException, trace: TracebackType, tb_offset: int | None = None) -> None:
-    """Show an exception, as IPython asks for it: as a line, if it comes of an exercise that is not written."""
+    """Show an exception, as IPython asks for it: as a line, if it comes of an exercise that is not written, or if a cell
+    of the course was interrupted."""
     code = str(shell.user_ns.get("In", [""])[-1])
+    if kind is KeyboardInterrupt and _of_the_course(code):
+        show(Note(_stopped(trace, shell.user_ns)))
+        return
     missing = _missing_of(error, trace, shell.user_ns) or _missing_in(code)
     if missing is None:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
@@ -200,9 +206,24 @@ def _missing_of(error: BaseException, trace: TracebackType, namespace: dict[str,
 def _missing_in(code: str) -> set[str] | None:
     """The exercises for want of which a cell of the release failed: those before it that would have filled what it
     uses did."""
-    if not any(words(code) in released(chapter) for chapter in chapters()):
+    if not _of_the_course(code):
         return None
     return set().union(*(_wanting.get(name, set()) for name in _used(code))) or None
+
+
+def _of_the_course(code: str) -> bool:
+    """Whether a cell is as the course has it, and holds no answer."""
+    return any(words(code) in released(chapter) for chapter in chapters())
+
+
+def _stopped(trace: TracebackType | None, namespace: dict[str, Any]) -> str:
+    """What to say of a cell that was interrupted, with the function of the notebook that it stood in."""
+    inside = ""
+    while trace:
+        if trace.tb_frame.f_globals is namespace and trace.tb_frame.f_code.co_name.isidentifier():
+            inside = f" in `{trace.tb_frame.f_code.co_name}`"
+        trace = trace.tb_next
+    return f"Stopped{inside}. What was made before stays; run this cell again to begin it anew."
 
 
 def _used(code: str) -> set[str]:

@@ -1,13 +1,13 @@
 """Long work says what it is and how long it still takes, by the pace that it has on this machine."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def waiting(items: Sequence[Item], what: str) -> Iterator[Item]:
+def waiting(items: Collection[Item], what: str) -> Iterator[Item]:
     """The items one by one. If they take longer than a second, a line says what is done and, as measured until then,
     how long it still takes; afterwards it is gone."""
     from tqdm import tqdm

@@ -535,8 +535,8 @@ def train_step(
 check("train_step")
 
 # %% [markdown]
-# Now train one, live, with your `train_step`: 64 dimensions, random start, about half a minute. You may
-# interrupt it (the ■ button): what it has learned stays.
+# Now train one, live, with your `train_step`: 64 dimensions, random start. You may interrupt it (the ■ button):
+# what it has learned stays, and the chapter goes on with that.
 
 # %%
 def train_live(d_model: int, steps: int, title: str) -> Transformer:
@@ -548,13 +548,14 @@ def train_live(d_model: int, steps: int, title: str) -> Transformer:
         title,
         "training loss (nats per token)",
         levels={"counted table, held-out": bigram_loss, "floor of the training text": floor},
+        frame=(0, steps, math.floor(floor), 9),  # the same for models that are to be compared
     )
     try:
         for step in waiting(range(steps), title):
             curve.add(step, float(train_step(model, corpus.batch(step), optimizer)))
             schedule.step()
     except KeyboardInterrupt:
-        print(f"Stopped at step {step}.")
+        print(f"Stopped after {len(curve.y)} steps; what was learned stays. Go on below.")
     curve.close()
     return model
 

@@ -41,6 +41,7 @@ from utils import Transformer
 # %%
 from utils import load_corpus, load_curves, load_model
 from utils.figures import plots, views
+from utils.waiting import waiting
 
 corpus = load_corpus()
 model = load_model("one_layer").requires_grad_(False)
@@ -1525,7 +1526,7 @@ check("worst_crossing")
 # Now search the trained model. Suspects are words that open something, each with the two heads that have most to say about
 # it (positional heads left out). There are four million rules a suspect, so chance alone makes some look bad. Two guards. Costs
 # scatter from one batch of text to the next, so count each only as far as it is beyond *two standard errors*. And measure what
-# is left on held-out text, which took no part in the choice. It takes a minute or two, and says how far it is.
+# is left on held-out text, which took no part in the choice. While it runs, the cell says how far it is and how long it still takes.
 
 # %%
 Suspect = tuple[int, int, Tensor]  # head, source, the source's row of the full OV circuit
@@ -1562,14 +1563,10 @@ for word in [" for", " with", " try", " if", " class"]:
 
 n_search = 48
 totals, squares = ([torch.zeros(d_vocab, d_vocab) for _ in suspects] for _ in range(2))
-for step in range(n_search):
+for step in waiting(range(n_search), "Searching batches of text"):
     for i, costs in enumerate(costs_on(corpus.batch(step, batch=32), suspects)):
         totals[i] += costs
         squares[i] += costs**2
-    if step % 12 == 11:
-        print(
-            f"searched {step + 1} of {n_search} batches", end="\n" if step + 1 == n_search else ", "
-        )
 
 found = []
 for suspect, total, square in zip(suspects, totals, squares, strict=True):
@@ -1586,7 +1583,7 @@ found.sort(key=lambda bug: -min(-bug[4], bug[5]))
 # %%
 confirming = list(corpus.heldout_windows(1536).split(32))
 by_batch = []
-for i, windows in enumerate(confirming):
+for windows in waiting(confirming, "Measuring on held-out text"):
     tables = costs_on(windows, [suspect for suspect, *_ in found])
     by_batch.append(
         [
@@ -1594,11 +1591,6 @@ for i, windows in enumerate(confirming):
             (_, b1, b2, c, *_) in zip(tables, found, strict=True)
         ]
     )
-    if i % 12 == 11:
-        print(
-            f"measured {i + 1} of {len(confirming)} batches",
-            end="\n\n" if i + 1 == len(confirming) else ", "
-        )
 by_batch = torch.tensor(by_batch)  # [batch, crossing, (saves at b1, costs at b2)]
 
 

@@ -744,8 +744,8 @@ check("in_context_learning_score")
 EARLY, LATE = (25, 51), (229, 255)
 windows = corpus.heldout_windows(96)  # the same pieces of held-out text for every model
 on_text = {
-    name: torch.cat([per_token_loss(m, part) for part in windows.split(16)]) for name,
-    m in by_layers.items()
+    name: torch.cat([per_token_loss(m, part) for part in windows.split(16)])
+    for name, m in waiting(by_layers.items(), "Losses of three models on held-out text")
 }
 
 
@@ -1106,6 +1106,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
     live = interactive.LiveCurve(
         f"Toy, {n_layers} layer{'s' * (n_layers > 1)}", "training loss (nats per token)",
         levels=levels,
+        frame=(0, live_steps(steps), 0, 5),  # the same for both models
     )
     try:
         for step in waiting(range(live_steps(steps)), "Training the toy"):
@@ -1117,7 +1118,7 @@ def train_toy(n_layers: int, steps: int = 1_000) -> list[tuple[int, float]]:
             losses.append((step, loss.item()))
             live.add(step, loss.item())
     except KeyboardInterrupt:
-        print(f"Stopped at step {len(losses)}.")
+        print(f"Stopped after {len(losses)} steps; the curve so far stays.")
     live.close()
     return losses
 
@@ -1137,7 +1138,7 @@ torch.set_num_threads(threads)
 #
 # Put a number on it. A curve is a list of (step, value) at even distances, with noise. Return the step at which it falls most steeply, where
 # steepness is judged over a stretch of about a twentieth of the curve: the *middle* of the fall, to within a fiftieth of the curve. A long,
-# gentle slope may lower the value more in total: it is not what we look for.
+# gentle slope may lower the value more in total: it is not what we look for. Nor is a rise, however steep.
 #
 # <details><summary>Hint 1</summary>
 # Neighbouring points differ mostly by noise. Compare the mean of the k points before a place with the mean of the k points
@@ -1204,7 +1205,7 @@ try:
         if formed(training.curves) or training.step >= most:
             break
 except KeyboardInterrupt:
-    print(f"Stopped at step {training.step}; run this cell again to go on.")
+    print(f"Stopped at step {training.step:,}; nothing is lost. Run this cell again to go on.")
 view.close()
 mine = copy.deepcopy(training.model).requires_grad_(False)
 
@@ -1882,7 +1883,8 @@ inductive = [(1, j) for j in induction_heads if score["induction"][1, j] > 0.4] 
 
 
 def on_windows(heads: list[tuple[int, int]]) -> Tensor:
-    return torch.cat([ablated_loss(model, part, heads) for part in windows.split(16)])
+    parts = waiting(windows.split(16), "Losses without these heads")
+    return torch.cat([ablated_loss(model, part, heads) for part in parts])
 
 
 others = [(1, j) for j in induction_heads if (1, j) not in inductive][: len(inductive)]
@@ -2047,17 +2049,17 @@ for i in cause[:n_heads].topk(4).indices.tolist():
 # | 7 | Without its induction heads, a small model loses most of its in-context learning | the same, Argument 3 |
 #
 # Where we differ: in 2, the keys lead here as well, but queries and values read more than chance, too, and you have seen what for; in 4, our
-# direct path is worth even less than our virtual heads. In 7, Olsson and others take a head out of an attention-only model with all attention
-# *patterns held* at what they were; we let the patterns change. For heads of the last layer it is the same, as no later pattern reads them. For
-# the previous-token head it is not: the last lines below have it both ways. With patterns held its part in the circuit, which is to make a pattern,
-# cannot show.
+# direct path is worth even less than our virtual heads. In 7, Olsson and others set a head's output to zero with all attention *patterns held* at
+# what they were: their *pattern-preserving ablation*, the only one of two they describe that their table of models shows. We let the patterns
+# change. For heads of the last layer it is the same, as no later pattern reads them. For the previous-token head it is not: the last lines below
+# have it both ways. With patterns held its part in the circuit, which is to make a pattern, cannot show.
 
 # %%
 def patterns_held(head: tuple[int, int]) -> float:
     """In-context learning beyond the zero-layer model without a head, all attention patterns as
     they were."""
     losses = []
-    for part in windows.split(16):
+    for part in waiting(windows.split(16), "Losses with all patterns held"):
         _, cache = model.run_with_cache(part, names_filter=lambda name: name.endswith("pattern"))
         holds = [(name, lambda pattern, hook: cache[hook.name]) for name in cache]
         with model.hooks(fwd_hooks=holds):

@@ -49,6 +49,7 @@ from utils import load_model
 from utils.figures import plots
 from utils.materials.gates import gate_model
 from utils.materials.prompts import TEMPLATE, draw_names, draw_pairs, make_pairs
+from utils.waiting import waiting
 
 one, two = (load_model(name).requires_grad_(False) for name in ("one_layer", "two_layer"))
 pairs = draw_pairs(two, 64, torch.Generator().manual_seed(0))
@@ -549,7 +550,7 @@ costs = {
             dim=1,
         )
     )
-    for what, ablate in ablations.items()
+    for what, ablate in waiting(ablations.items(), "Taking every head away, in four ways")
 }
 shown = [i for i in range(len(head_names)) if min(mean[i] for mean, _ in costs.values()) < -0.3]
 plots.grouped_bars(
@@ -891,7 +892,7 @@ before = time.perf_counter()
 by_position, by_head = (
     torch.as_tensor(
         patch_sweep(two, clean, corrupted, right, wrong, kind)
-    ) for kind in ("resid_pre", "z")
+    ) for kind in waiting(("resid_pre", "z"), "Patching, one run a cell")
 )
 seconds = time.perf_counter() - before
 show_maps(by_position, by_head, "Clean into corrupted")
@@ -1278,7 +1279,7 @@ check("patch_qkv")
 last = n_layers - 1
 by_input = {
     change: torch.as_tensor(patch_qkv(two, *make_pairs(two, names, change), last))
-    for change in ("swap_first", "swap_second", "new_query")
+    for change in waiting(("swap_first", "swap_second", "new_query"), "Patching q, k and v")
 }
 panels = plots.axes(3, size=(4.6, 2.4))
 for ax, (change, values) in zip(panels, by_input.items(), strict=True):
@@ -1371,7 +1372,8 @@ seconds = time.perf_counter() - before
 before = time.perf_counter()
 kinds = ("resid_pre", "q", "k", "v", "z")
 exact = {
-    kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted for kind in kinds
+    kind: sweep(two, clean, corrupted, metric, kind, by_pos=True) - at_corrupted
+    for kind in waiting(kinds, "Patching exactly, to compare")
 }
 exact_seconds = time.perf_counter() - before
 estimated = {
@@ -1901,7 +1903,7 @@ gap = logit_diff(two(clean[few]), right[few], wrong[few]).mean() - start.mean()
 receivers = [(last, head, "k") for head in range(n_heads)]
 receivers += [(last, head, kind) for kind in "qv" for head in (3, 6)]
 paths = {}
-for sender in [(0, head) for head in range(n_heads)]:
+for sender in waiting([(0, head) for head in range(n_heads)], "Patching paths, sender by sender"):
     for receiver in receivers:
         logits = path_patch(two, clean[few], corrupted[few], sender, receiver)
         paths[sender, receiver] = (logit_diff(logits, right[few], wrong[few]) - start) / gap
@@ -2206,13 +2208,8 @@ trials = {what: clean_and_corrupted(two, template, many) for what, template in t
 trials |= {
     f"control: {change}": make_pairs(two, many, change) for change in ("swap_second", "new_query")
 }
-elsewhere_shares = {}
-print(f"The {len(eight)} edges, on {len(many)} fresh names")
-print(
-    f"{'text':<22} {'clean':>7} {'corrupted':>10} (nats)   unexplained, all prompts; 16 at a time: "
-    "mean ± standard deviation"
-)
-for what, trial in trials.items():
+elsewhere_shares, rows = {}, []
+for what, trial in waiting(trials.items(), "Trying the circuit on other texts"):
     ends = [float(logit_diff(two(tokens), *trial[2:]).mean()) for tokens in trial[:2]]
     share = float(unexplained_effect(two, eight, *trial))
     parts = torch.tensor(
@@ -2222,10 +2219,16 @@ for what, trial in trials.items():
         ]
     )
     elsewhere_shares[what] = share
-    print(
+    rows.append(
         f"{what:<22} {ends[0]:>+7.2f} {ends[1]:>+10.2f} {share:>32.1%} {parts.mean():>30.1%} ± "
         f"{parts.std():.1%}"
     )
+print(f"The {len(eight)} edges, on {len(many)} fresh names")
+print(
+    f"{'text':<22} {'clean':>7} {'corrupted':>10} (nats)   unexplained, all prompts; 16 at a time: "
+    "mean ± standard deviation"
+)
+print("\n".join(rows))
 
 # %% [markdown]
 # **What to see here.** It holds in every text that we tried, nearer and further, in either order, in code and in a sentence: a few
@@ -2277,7 +2280,10 @@ curves = {}
 for what, these in by_question.items():
     order = edge_attribution(two, *these)
     order = sorted(order, key=lambda edge: -abs(float(order[edge])))
-    curves[what] = (sizes, [float(unexplained_effect(two, order[:n], *these)) for n in sizes])
+    curves[what] = sizes, [
+        float(unexplained_effect(two, order[:n], *these))
+        for n in waiting(sizes, f"Circuits of more and more edges, {what}")
+    ]
 fresh = draw_pairs(two, 128, torch.Generator().manual_seed(3), "new_query")
 found = list(smallest_circuit())
 found_share = float(unexplained_effect(two, found, *fresh))
@@ -2356,7 +2362,8 @@ if gpt2 is not None:
         print(f"GPT-2: mean logit difference clean {top:+.2f}, corrupted {bottom:+.2f} nats")
         shape = gpt2.cfg.n_layers, gpt2.cfg.n_heads
         grid = torch.zeros(shape)
-        for layer, head in torch.cartesian_prod(*map(torch.arange, shape)).tolist():
+        heads = torch.cartesian_prod(*map(torch.arange, shape)).tolist()
+        for layer, head in waiting(heads, "Patching every head of GPT-2"):
             patched = activation_patch(gpt2, twins, cache, get_act_name("z", layer), None, head)
             grid[layer, head] = (logit_diff(patched, *ids).mean() - bottom) / (top - bottom)
         writes = torch.as_tensor(direct_logit_attribution(cache, gpt2, *ids)[1])

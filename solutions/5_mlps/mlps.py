@@ -47,6 +47,7 @@ from utils.figures import plots
 from utils.figures.neurons import cards, place
 from utils.figures.views import named, short_name
 from utils.labels import CLASSES, label_library
+from utils.waiting import waiting
 
 others = ["full_two_layer_1", "full_two_layer_adamw", "full_four_layer"]
 shipped = {
@@ -64,7 +65,7 @@ def losses(model: Transformer, tokens: Tensor) -> Tensor:
         torch.nn.functional.cross_entropy(
             model(part)[:, :-1].transpose(1, 2), part[:, 1:], reduction="none"
         )
-        for part in tokens.split(16)
+        for part in waiting(tokens.split(16), "Running the model for its loss")
     ]
     return torch.cat(parts)
 
@@ -72,7 +73,8 @@ def activations(model: Transformer, tokens: Tensor, *kinds: str) -> list[list[Te
     """Some kinds of activation, and of each every layer's, `[row pos ...]`."""
     names = [[get_act_name(kind, layer) for layer in range(model.cfg.n_layers)] for kind in kinds]
     wanted = sum(names, [])
-    caches = [model.run_with_cache(part, names_filter=wanted)[1] for part in tokens.split(16)]
+    parts = waiting(tokens.split(16), "Running the model for its activations")
+    caches = [model.run_with_cache(part, names_filter=wanted)[1] for part in parts]
     return [[torch.cat([cache[name] for cache in caches]) for name in row] for row in names]
 
 pres, mids = activations(full, tokens, "pre", "resid_mid")
@@ -514,7 +516,8 @@ def show_places(model, tokens: Tensor, layer: int, neuron: int, k: int = 4) -> t
     says = named(model, neuron_logits(model, layer, neuron), 6)
     return f"Neuron {layer}.{neuron}", spots, [f"promotes  {says}"]
 
-cards([show_places(full, tokens[:64], *which) for which in [(0, 702), (1, 953), (1, 844)]]);
+looked_at = waiting([(0, 702), (1, 953), (1, 844)], "Looking for the strongest places")
+cards([show_places(full, tokens[:64], *which) for which in looked_at]);
 
 # %% [markdown]
 # **What to see here.** Some neurons need no explanation. But four strongest places are a small and flattering sample:
@@ -653,8 +656,8 @@ def best_names(activation: Tensor) -> tuple[Tensor, Tensor]:
     first, second = activation[:96].flatten(0, 1).chunk(2)
     first_labels, second_labels = labels.chunk(2)
     fitted = torch.zeros(activation.shape[-1], labels.shape[1])
-    tested = fitted.clone()
-    for share in (0, 0.15, 0.3, 0.45, 0.6):
+    tested, n_directions = fitted.clone(), fitted.shape[0]
+    for share in waiting((0, 0.15, 0.3, 0.45, 0.6), f"Naming {n_directions} directions"):
         threshold = share * first.amax(0)
         f1 = pattern_f1(first > threshold, first_labels)
         better = f1 > fitted
@@ -871,7 +874,8 @@ def agreement(layer: int, following: Tensor, k: int) -> float:
     return (following[:, 1:].flatten()[best][:, None] == tops).any(1).float().mean().item()
 
 print("                                                   layer 0   layer 1")
-agree = [value_agreement(full, tokens, i).float().mean() for i in layers]
+each = waiting(layers, "Comparing what values promote with what comes next")
+agree = [value_agreement(full, tokens, i).float().mean() for i in each]
 rows = {
     "active neurons per token": shares.tolist(),
     "the value's top token comes next": agree,

@@ -947,6 +947,9 @@ def test_finds_a_clean_drop(submission, rng):
     drop = integer(rng, 4, 9)
     curve = [(50 * i, 7 - 0.01 * i - 3 * (i >= drop)) for i in range(integer(rng, 12, 17))]
     check_phase(submission, curve, 50 * drop, 100, "A drop of 3 nats in a short curve")
+    rise, fall = integer(rng, 60, 80), integer(rng, 130, 150)  # a loss can jump up, too: that is no fall
+    curve = [(i, 5 + 3 * (i >= rise) - 2 * (i >= fall)) for i in range(200)]
+    check_phase(submission, curve, fall, 4, "A rise of 3 nats, then a drop of 2")
 
 
 @exercise("phase_change_step", points=1)

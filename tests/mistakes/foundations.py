@@ -137,6 +137,13 @@ def embedding_last(model, tokens):
     return torch.stack([*heads, cache["embed"]])
 
 
+@mistake("residual_parts", hint="You add `W_pos` to the embedding. In these models positions enter queries and keys only: what stands in the stream first is `cache[\"embed\"]` alone.")
+def positions_in_the_embedding(model, tokens):
+    cache = _cache(model, tokens)
+    heads = [r for layer in range(model.cfg.n_layers) for r in cache["result", layer].unbind(2)]
+    return torch.stack([cache["embed"] + model.W_pos[: tokens.shape[1]], *heads])
+
+
 # cross_entropy_nats -------------------------------------------------------------------------
 
 

@@ -824,6 +824,11 @@ def first_entry_left_out(pattern):
     return _stripe(pattern, 1)[..., 1:].mean((0, -1))
 
 
+@mistake("previous_token_score", hint="`pattern[:, :, 1:, 1:]` shifts both axes alike: its diagonal is the weight that tokens give to themselves. Shift one: destinations from 1 on, sources up to the last but one.")
+def both_axes_shifted(pattern):
+    return _stripe(pattern, 0)[..., 1:].mean((0, -1))
+
+
 # duplicate_token_score ----------------------------------------------------------------------
 
 
@@ -950,6 +955,11 @@ def brackets_forgotten(pattern, length):
 @mistake("induction_score", hint="You take the text in which a head does it most. Average over the batch.")
 def induction_of_the_best_text(pattern, length):
     return _stripe(pattern, length - 1)[..., 1:].mean(-1).amax(0)
+
+
+@mistake("induction_score", hint="You cut the pattern to the second copy by the first, and lose one place: the last token of the second copy looks at position `length`, the first token *of the second copy*. Take the stripe from the whole pattern.")
+def block_ends_too_early(pattern, length):
+    return _stripe(pattern, length - 1)[..., 1:-1].mean((0, -1))
 
 
 # find_heads ---------------------------------------------------------------------------------
@@ -1256,6 +1266,18 @@ def everything_before_and_after(curve):
     values = torch.tensor([value for _, value in curve], dtype=torch.float64)
     falls = torch.stack([values[:i].mean() - values[i:].mean() for i in range(2, len(values) - 1)])
     return curve[2 + int(falls.argmax())][0]
+
+
+@mistake("phase_change_step", hint="A steep *rise* counts as a fall here: you compare sizes. Mean before minus mean after, with its sign, and the largest wins.")
+def rises_count_as_falls(curve):
+    k, falls = _falls(curve, max(2, len(curve) // 20))
+    return curve[k + int(falls.abs().argmax())][0]
+
+
+@mistake("phase_change_step", hint="This is the first place that falls half as steeply as the steepest. Return the steepest itself.")
+def first_fall_of_half_the_size(curve):
+    k, falls = _falls(curve, max(2, len(curve) // 20))
+    return curve[k + int((falls > falls.max() / 2).nonzero()[0])][0]
 
 
 # composition_score --------------------------------------------------------------------------

@@ -392,6 +392,20 @@ def runs_over_the_reference(model, tokens, name, reference, head=None):
     return _replace(model, reference, name, mean[:, _all(head)], (slice(None), slice(None), _all(head)))
 
 
+@mistake("mean_ablate", hint="With `head=None` your hook returns the mean, which has lost the batch dimension. What a hook returns takes the activation's place: give it the batch back, `mean.expand_as(x)`.")
+def mean_without_a_batch(model, tokens, name, reference, head=None):
+    mean = _cached(model, reference, name).mean(0)
+
+    def hook(x, hook):
+        if head is None:
+            return mean
+        x = x.clone()
+        x[:, :, head] = mean[:, head]
+        return x
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(name, hook)])
+
+
 # resample_ablate ----------------------------------------------------------------------------
 
 
@@ -528,6 +542,11 @@ def zero_is_neutral_for_carriers(kind):
 @mistake("alarms", hint="You have \"shared\" and \"carrier\" exchanged. At a shared head the twin writes the same; what a carrier writes is what the twin changes.")
 def shared_and_carrier_exchanged(kind):
     return {"constant": ["zero"], "carrier": ["zero", "mean", "other"]}.get(kind, ["zero", "mean", "other", "twin"])
+
+
+@mistake("alarms", hint="Another clean prompt has other names, and what a shared head writes depends on the names. Only the twin gives it the same.")
+def another_prompt_is_harmless_to_shared(kind):
+    return {"constant": ["zero"], "shared": ["zero", "mean"]}.get(kind, ["zero", "mean", "other", "twin"])
 
 
 # direct_logit_attribution -------------------------------------------------------------------
@@ -1291,6 +1310,25 @@ def qkv_of_the_first_prompt(model, clean, corrupted, right, wrong, layer):
     return _qkv(model, clean[:1], corrupted[:1], right[:1], wrong[:1], layer)
 
 
+@mistake("patch_qkv", hint="You always patch the last layer. The layer is an argument: `get_act_name(kind, layer)`.")
+def always_the_last_layer(model, clean, corrupted, right, wrong, layer):
+    return _qkv(model, clean, corrupted, right, wrong, model.cfg.n_layers - 1)
+
+
+@mistake("patch_qkv", hint="You patch that head in every layer. Patch it in `layer` alone: `get_act_name(kind, layer)`.")
+def patches_every_layer(model, clean, corrupted, right, wrong, layer):
+    _, cache = model.run_with_cache(clean)
+    end, start = _ends(model, clean, corrupted, right, wrong)
+    rows = []
+    for kind in "qkv":
+        names, row = [get_act_name(kind, i) for i in range(model.cfg.n_layers)], []
+        for head in range(model.cfg.n_heads):
+            hooks = [_put(name, cache[name], (slice(None), slice(None), head)) for name in names]
+            row.append(_differences(model.run_with_hooks(corrupted, fwd_hooks=hooks), right, wrong).mean())
+        rows.append(row)
+    return (torch.tensor(rows) - start) / (end - start)
+
+
 # attribution_patch --------------------------------------------------------------------------
 
 
@@ -1860,6 +1898,31 @@ def noise_after_restoring(model, tokens, subject_positions, noise, answer):
     return clean, corrupted, cells
 
 
+def _trace_layers(model, tokens, subject_positions, noise, answer, layers):
+    """The trace in which a position is restored in several layers at once: in `layers(layer)`."""
+    rows = torch.arange(len(answer))
+    clean, corrupted, cells = _trace(model, tokens, subject_positions, noise, answer)
+    _, cache = model.run_with_cache(tokens)
+    for layer in range(cells.shape[0]):
+        names = [get_act_name("resid_pre", i) for i in layers(layer)]
+        for pos in range(cells.shape[1]):
+            hooks = [("hook_embed", lambda x, hook: _with_noise(x, subject_positions, noise))]
+            hooks += [_put(name, cache[name], (slice(None), pos)) for name in names]
+            cells[layer, pos] = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1].softmax(-1)[rows, answer].mean()
+    return clean, corrupted, cells
+
+
+@mistake("causal_trace", hint="You restore that position in this layer and in all later ones. Restore the one vector, and let the later layers run on with what they make of it.")
+def restores_later_layers_too(model, tokens, subject_positions, noise, answer):
+    later = lambda layer: range(layer, model.cfg.n_layers)
+    return _trace_layers(model, tokens, subject_positions, noise, answer, later)
+
+
+@mistake("causal_trace", hint="You restore that position in every layer up to this one. Restore the one vector that enters `layer`.")
+def restores_earlier_layers_too(model, tokens, subject_positions, noise, answer):
+    return _trace_layers(model, tokens, subject_positions, noise, answer, lambda layer: range(layer + 1))
+
+
 # path_patch ---------------------------------------------------------------------------------
 
 
@@ -2326,6 +2389,13 @@ def sum_of_estimates(model, circuit, clean, corrupted, right, wrong):
 @mistake("unexplained_effect", hint="You cut the result to 0 ... 1. A circuit may explain more than everything: then what is unexplained is below 0.")
 def unexplained_between_0_and_1(model, circuit, clean, corrupted, right, wrong):
     return min(max(_left(model, _circuit_run(model, circuit, clean, corrupted), clean, corrupted, right, wrong), 0.0), 1.0)
+
+
+@mistake("unexplained_effect", hint="You divide prompt by prompt, and return a share for each. Take the means over the prompts first, then divide: one number.")
+def one_ratio_per_prompt(model, circuit, clean, corrupted, right, wrong):
+    runs = (model(clean), _circuit_run(model, circuit, clean, corrupted), model(corrupted))
+    end, got, start = (_differences(x, right, wrong) for x in runs)
+    return (end - got) / (end - start)
 
 
 # smallest_circuit ---------------------------------------------------------------------------

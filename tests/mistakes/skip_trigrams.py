@@ -145,6 +145,11 @@ def scores_divided_again(scores):
     return (scores / scores.shape[-1] ** 0.5).masked_fill(_future(scores), -torch.inf).softmax(-1)
 
 
+@mistake("causal_pattern", hint="Where your mask is 0 you have 0 · ∞, which is NaN, and one NaN spoils its row. Do not multiply by infinity: `scores.masked_fill(mask, -torch.inf)`.")
+def infinity_times_the_mask(scores):
+    return (scores - torch.inf * torch.ones_like(scores).triu(1)).softmax(-1)
+
+
 # head_output --------------------------------------------------------------------------------
 
 
@@ -1056,6 +1061,12 @@ def over_the_frobenius_norm(model, layer, head):
     return M.trace() / M.norm()
 
 
+@mistake("copying_score", hint="Above the line you add up the *sizes* of the real parts, so a head that avoids a token scores like one that copies. Above it is the plain sum: `.sum().real`.")
+def sizes_of_real_parts_above_the_line(model, layer, head):
+    e = torch.linalg.eigvals(_small(model, layer, head))
+    return e.real.abs().sum() / e.abs().sum()
+
+
 # matching_score -----------------------------------------------------------------------------
 
 
@@ -1687,6 +1698,12 @@ def over_the_mean_of_exponentials(model, head, a1, b1, a2, b2):
     return _effect(pull[[b1, b2]][:, [a1, a2]].T, _ov(model, 0, head)[[a1, a2]])
 
 
+@mistake("forced_skip_trigrams", hint="Your pulls are transposed: the one of source i on destination j stands where that of source j on destination i belongs. `pull[i, j]` is QK at row b_j, column a_i.")
+def pull_transposed(model, head, a1, b1, a2, b2):
+    QK, raised = _pull_and_raised(model, head, a1, b1, a2, b2)
+    return _effect(QK.exp().T, raised)
+
+
 # skip_trigram_costs -------------------------------------------------------------------------
 
 
@@ -1814,6 +1831,16 @@ def effect_put_in_once_more(tokens, logits, pattern, ov_row, source):
 def what_the_source_pays(tokens, logits, pattern, ov_row, source):
     alpha = (pattern * (tokens == source)[:, :, None]).sum(-2)
     return _costs(tokens, logits, pattern, ov_row, source, alpha=alpha)
+
+
+@mistake("skip_trigram_costs", hint="Where c comes next, you add δ. There the rule earns: subtract it.")
+def pays_where_it_earns(tokens, logits, pattern, ov_row, source):
+    return 2 * _costs(tokens, logits, pattern, ov_row, source, right=False) - _costs(tokens, logits, pattern, ov_row, source)
+
+
+@mistake("skip_trigram_costs", hint="The logarithm has the wrong sign. The first part is *minus* log(1 - p (1 - exp(-δ))): what raises c costs wherever something else comes.")
+def logarithm_without_its_minus(tokens, logits, pattern, ov_row, source):
+    return _costs(tokens, logits, pattern, ov_row, source) - 2 * _costs(tokens, logits, pattern, ov_row, source, right=False)
 
 
 # worst_crossing -----------------------------------------------------------------------------

@@ -64,6 +64,8 @@ def test_no_figure_is_wider_than_the_column(kinds):
         shown = int(re.search(r'width="(\d+)"', picture(ax.figure))[1])
         assert shown <= COLUMN, kind
         assert abs(dots.shape[1] - DENSITY * shown) <= DENSITY, f"{kind} has {DENSITY} dots to the pixel"
+        height = int(re.search(r'height="(\d+)"', picture(ax.figure))[1])
+        assert abs(dots.shape[0] - DENSITY * height) <= DENSITY, "a page knows the place that it takes, before it is loaded"
     assert WIDTH * PIXELS == COLUMN
 
 

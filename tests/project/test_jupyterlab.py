@@ -38,7 +38,7 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     # Chapter 3's two trainings take minutes: a few steps of each show that they run.
-    env = os.environ | {"CIRCUITS_QUICK": "1"}
+    env = os.environ | {"CIRCUITS_QUICK": "1", "XDG_DATA_HOME": str(folder.parent / "home")}  # nobody's own progress comes in
     options = ["--no-browser", "--IdentityProvider.token=", "--ServerApp.password="]
     log = open(folder.parent / "lab.log", "w")
     server = subprocess.Popen(
@@ -266,3 +266,56 @@ def test_an_update_comes_into_what_was_written_in_the_browser(lab, page, tmp_pat
     sources = page.evaluate("() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells).map(c => c.sharedModel.getSource())")
     assert "print('a cell of my own')" in sources and page.get_by_text("a cell of my own").count() >= 1
     prepare(lab[1])
+
+
+def test_the_page_follows_what_is_solved_while_it_is_open(lab, page):
+    """And what was typed into it is not thrown away: it is left alone then."""
+    code = "def top_next(model, token, k):\n    return (model.W_E[token] @ model.W_U).topk(k).indices"
+    before = Progress(lab[1]).count("solved")
+    page.goto(f"{lab[0]}/lab/tree/Start%20here.md?reset")
+    page.get_by_text(f"{before} of ").first.wait_for()
+    page.evaluate(OPEN, "1_bigrams/bigrams.ipynb")
+    run_below(page, "setup", "from circuits import check\nimport torch")
+    run_below(page, "top_next", code + "\ncheck('top_next')")
+    page.get_by_text("3 of 3 points").first.wait_for()
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:open', {path: 'Start here.md'}); }")
+    page.get_by_text(f"{before + 1} of {sum(len(c.tasks) for c in chapters())} exercises solved").first.wait_for()
+
+
+def test_an_html_export_shows_its_formulas_without_a_network(lab, page):
+    """As *File*, *Save and Export Notebook As*, *HTML* asks for it."""
+    page.goto(f"{lab[0]}/lab?reset")
+    export = page.evaluate("async () => await (await fetch('/nbconvert/html/1_bigrams/bigrams.ipynb')).text()")
+    assert export.count("<math") > 20
+
+
+WATCH = """(cell) => {
+  const top = node => node.getBoundingClientRect().top;
+  const widgets = window.jupyterapp.shell.currentWidget.content.widgets;
+  const at = widgets.findIndex(widget => widget.model.getMetadata('nbgrader')?.grade_id === cell);
+  const [me, grows, next] = [widgets[at].node, widgets[at + 1].node, widgets[at + 2].node];
+  window.seen = [];
+  (function look() { window.seen.push([!!grows.querySelector('img'), top(me), top(next)]); requestAnimationFrame(look); })();
+}"""
+GROWS = """
+from time import sleep
+from utils.figures.interactive import LiveCurve
+curve = LiveCurve("A curve that grows", "loss", every=0.2)
+for step in range(30):
+    curve.add(step, 5 / (1 + step))
+    sleep(0.1)
+curve.close()
+"""
+
+
+def test_nothing_jumps_while_a_curve_grows(lab, page):
+    """What stands above stays where it is; what is below makes room once."""
+    open_notebook(page, lab, "1_bigrams/bigrams.ipynb")
+    run_below(page, "check_direct_path", GROWS)
+    page.evaluate(WATCH, "check_direct_path")
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-cell'); }")  # the same again
+    seen = page.evaluate("() => window.seen")
+    above, below = [top for _, top, _ in seen], [top for there, _, top in seen if there]
+    assert max(above) - min(above) <= 1 and len(below) > 30
+    assert sum(abs(a - b) > 1 for a, b in zip(below, below[1:], strict=False)) <= 1, "it grows once, when the picture comes"
+    page.evaluate("async () => await window.jupyterapp.shell.currentWidget.context.save()")

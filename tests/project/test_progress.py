@@ -11,7 +11,7 @@ from circuits import check, course_progress, learners_copy, progress, reveal
 from circuits.chapters import chapters
 from circuits.cli import main
 from circuits.learners_copy import prepare
-from circuits.course_progress import NAME, Progress, remember, remember_revealed
+from circuits.course_progress import NAME, OF_0_2_0, Progress, remember, remember_revealed, take_over
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,37 @@ def test_it_survives_updates_and_a_new_name(copy, monkeypatch, tmp_path):
         file.write_text(json.dumps(notebook))
     monkeypatch.setattr(course_progress, "chapters", lambda: chapters(root.parent))
     assert step("straight_path").state == "solved"
+
+
+def test_what_was_done_with_version_0_2_0_comes_in_once(copy, monkeypatch):
+    """It kept the last result of each exercise, in the user's folder for data; `circuits lab` takes that over."""
+    old = copy.parent / "home" / OF_0_2_0
+    old.parent.mkdir()
+    old.write_text(json.dumps({"bigram_counts": [3, 3], "direct_path": [1.5, 3], "sample": [0, 4], "long_gone": [2, 2]}))
+    before = old.read_bytes()
+    remember("direct_path", 3, 3)  # with this version: better than what was
+    monkeypatch.setattr("circuits.lab.open_lab", lambda *args, **kwargs: None)
+    said = CliRunner().invoke(main, ["lab", str(copy)]).output
+    assert f"2 results of version 0.2.0 came into your progress, from {old}." in said
+    assert step("bigram_counts").state == "solved" and step("direct_path").points == 3 and step("sample").state == "open"
+    assert f"2 of {sum(len(c.tasks) for c in chapters())} exercises solved" in (copy / "Start here.md").read_text(), "on the page, too"
+    assert "0.2.0" not in CliRunner().invoke(main, ["lab", str(copy)]).output
+    remember_revealed("sample")
+    old.write_text(json.dumps({"sample": [4, 4]}))
+    assert take_over(copy) is None and step("sample").state == "revealed", "what was revealed here stays so"
+    old.write_bytes(before)
+    assert take_over(copy) is None and old.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", "null", "[" * 100_000, "\xff", '{"direct_path": "3 of 3"}', '{"direct_path": {"3": 3}}',
+                '{"direct_path": [NaN, 3]}', '{"direct_path": [1e400, 3]}', '{"direct_path": [3]}', '{"direct_path": [true, 3]}']
+)  # fmt: skip
+def test_a_damaged_record_of_version_0_2_0_costs_nothing(copy, content):
+    old = copy.parent / "home" / OF_0_2_0
+    old.parent.mkdir()
+    old.write_text(content, "latin-1")
+    assert take_over(copy) is None and step("direct_path").state == "open"
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[", b"[" * 100_000, b"3\n[]\nnull", b'{"exercise": 3}', b'{"exercise": "direct_path", "points": 1',

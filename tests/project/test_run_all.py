@@ -9,7 +9,7 @@ import pytest
 from conftest import PATIENCE, proven_elsewhere
 from nbclient import NotebookClient
 
-from circuits.chapters import Chapter, exercise_of
+from circuits.chapters import Chapter
 from circuits.learners_copy import MARK, STUDENTS, prepare
 
 
@@ -79,13 +79,13 @@ def test_a_student_is_told_what_each_cell_needs(chapter, copy):
 
 
 def said(copy, *codes: str, students: bool = True) -> list[list[str]]:
-    """What each cell shows, of chapter 1's set-up and some others."""
+    """What each cell shows, of chapter 1's set-up and some others: code, or the name or id of a cell of the chapter."""
     if students:
         (copy / MARK).write_text(json.dumps({"version": f"1.0{STUDENTS}"}))
     new = nbformat.v4.new_code_cell
 
     def change(cells):
-        stubs = {exercise_of(c): c["source"] for c in cells if exercise_of(c)}
+        stubs = {c["id"]: c["source"] for c in cells}
         setup = next(c for c in cells if c["id"] == "setup")
         cells[:] = [setup] + [new(stubs.get(code, code), metadata={"tags": ["raises-exception"]}) for code in codes]
 
@@ -127,3 +127,11 @@ def test_the_reference_stands_in_and_is_no_answer(copy):
     )  # fmt: skip
     note = "`direct_path` is not written yet: what you see here comes from the reference answer."
     assert got == [[], [note, "1.0"], ["0"], [], ["2.0"]]
+
+
+def test_an_interrupted_cell_of_the_course_says_so_in_a_line(copy):
+    """One of the learner's own shows where it stood, as ever: there may be a loop that never ends."""
+    stop = "class shipped:\n    @staticmethod\n    def to_tokens(*args, **kwargs):\n        raise KeyboardInterrupt"
+    got = said(copy, stop, "exercise-the-likeliest-next-tokens-4-min-2", "shipped.to_tokens()", "1 + 1")
+    assert got[1][-1] == "Stopped in `to_tokens`. What was made before stays; run this cell again to begin it anew."
+    assert got[2] == ["KeyboardInterrupt"] and got[3] == ["2"]

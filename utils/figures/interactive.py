@@ -17,7 +17,8 @@ from utils.waiting import time_left
 
 class LiveCurve:
     """A curve that grows while a loop runs. `add` a value at each step; the figure is redrawn at
-    most once per `every` seconds, and for good by `close`."""
+    most once per `every` seconds, and for good by `close`. Curves that are to be compared get the
+    same `frame`: x from and to, y from and to."""
 
     def __init__(
         self,
@@ -26,9 +27,10 @@ class LiveCurve:
         xlabel: str = "step",
         levels: Mapping[str, float] | None = None,
         every: float = 1.0,
+        frame: tuple[float, float, float, float] | None = None,
     ):
         self.title, self.ylabel, self.xlabel = title, ylabel, xlabel
-        self.levels, self.every = levels or {}, every
+        self.levels, self.every, self.frame = levels or {}, every, frame
         self.x: list[float] = []
         self.y: list[float] = []
         self._handle, self._drawn = None, 0.0
@@ -45,6 +47,8 @@ class LiveCurve:
             mean += 0.05 * (value - mean)
             smooth.append(mean)
         ax = axes(size=(7.0, 3.4))
+        if self.frame:
+            ax.axis(self.frame)
         ax.plot(self.x, self.y, color=COLORS[5], lw=0.6)
         series = {"running mean": (self.x, smooth)}
         lines(series, self.title, self.xlabel, self.ylabel, self.levels, ax=ax)
