@@ -467,7 +467,6 @@ def train(name, out, corpus, steps, restart):
 
     from circuits import saved_training
     from utils.corpus import load_corpus
-    from utils.pretrained import save_model
     from utils.training import Training, recipe
 
     r = recipe(name)
@@ -490,7 +489,7 @@ def train(name, out, corpus, steps, restart):
     def save():
         with writing():
             saved_training.save(training, state)
-            save_model(training.model, weights, training.curves)
+            saved_training.save_model(training.model, weights, training.curves)
 
     with writing():  # fail now, not after an hour
         out.mkdir(parents=True, exist_ok=True)

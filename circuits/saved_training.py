@@ -1,14 +1,28 @@
-"""The state of a training in a file, from which `circuits train` goes on."""
+"""What `circuits train` writes: the trained model, and the state of the training, from which it goes on."""
 
 import io
+import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from utils.errors import CourseError
 from utils.files import write_file
+from utils.model import Transformer
 from utils.training import Training
+
+
+def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
+    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
+    from safetensors.torch import save
+
+    weights = {name: W.detach().contiguous() for name, W in model.state_dict().items()}
+    metadata = {"config": json.dumps(model.config_dict())}
+    write_file(file, save(weights, metadata))
+    rounded = json.loads(json.dumps(curves), parse_float=lambda x: round(float(x), 4))
+    write_file(file.with_suffix(".curves.json"), (json.dumps(rounded) + "\n").encode())
 
 
 def save(training: Training, file: Path) -> None:

@@ -32,23 +32,6 @@ def load_tokenizer():
     return Tokenizer.from_file(str(TOKENIZER))
 
 
-def train_tokenizer(texts: list[str], d_vocab: int = 2048):
-    """Train the tokenizer anew. Byte-level: every text has tokens, and they decode to it again."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=d_vocab,
-        special_tokens=[BOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
 @dataclass(frozen=True)
 class Corpus:
     """Tokens to learn from and tokens to be judged on. Files never straddle the two."""

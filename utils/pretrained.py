@@ -9,7 +9,6 @@ import torch
 
 from utils.corpus import load_tokenizer
 from utils.errors import CourseError
-from utils.files import write_file
 from utils.model import Config, Transformer
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -33,17 +32,6 @@ def _file(name: str | Path) -> Path:
         found = ", ".join(names()) or "none"
         raise CourseError(f"No model is called {str(name)!r}. There are: {found}.")
     return file
-
-
-def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
-    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
-    from safetensors.torch import save
-
-    weights = {name: W.detach().contiguous() for name, W in model.state_dict().items()}
-    metadata = {"config": json.dumps(model.config_dict())}
-    write_file(file, save(weights, metadata))
-    rounded = json.loads(json.dumps(curves), parse_float=lambda x: round(float(x), 4))
-    write_file(file.with_suffix(".curves.json"), (json.dumps(rounded) + "\n").encode())
 
 
 def load_model(name: str | Path) -> Transformer:

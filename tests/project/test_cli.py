@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 
 from circuits.chapters import ROOT, Chapter, chapters, exercise_of
 from circuits.cli import main
+from circuits.saved_training import save_model
 from circuits.verify import why_no_sandbox
 from utils.model import Config, Transformer
-from utils.pretrained import load_curves, load_model, save_model
+from utils.pretrained import load_curves, load_model
 from utils.training import RECIPES
 
 # Models that train in seconds, for the command as it is.

@@ -2,11 +2,13 @@
 
 import os
 import random
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
 
+from circuits.chapters import ROOT
 from utils import corpus as corpus_module
 from utils.corpus import (
     BOS,
@@ -17,7 +19,6 @@ from utils.corpus import (
     load_tokenizer,
     read_files,
     standard_library,
-    train_tokenizer,
 )
 from utils.errors import CourseError
 
@@ -375,6 +376,7 @@ def test_tokenizer_is_made_for_python():
 
 
 def test_a_tokenizer_trained_anew_has_the_same_properties():
+    train_tokenizer = runpy.run_path(str(ROOT / "tools" / "train_tokenizer.py"))["train_tokenizer"]
     tokenizer = train_tokenizer(["def f(x):\n    return x\n" * 20], d_vocab=262)
     assert tokenizer.get_vocab_size() == 262 and tokenizer.token_to_id(BOS) == 0
     texts = odd_texts()

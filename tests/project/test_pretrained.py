@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from circuits.chapters import ROOT
+from circuits.saved_training import save_model
 from utils.corpus import Corpus, is_heldout, load_tokenizer, standard_library
 from utils.errors import CourseError
 from utils.model import Config, Transformer
-from utils.pretrained import CHECKPOINTS, load_curves, load_model, names, save_model
+from utils.pretrained import CHECKPOINTS, load_curves, load_model, names
 from utils.training import RECIPES, evaluate
 
 CURVES = {"step": [0, 10], "heldout_loss": [7.625, 2.5], "induction_score": [[[0.25]], [[0.75]]]}
