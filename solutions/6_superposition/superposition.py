@@ -21,7 +21,7 @@
 # - train a probe, and say what its success shows and what it does not;
 # - test whether a direction is *used*, by adding it and taking it out.
 #
-# **Time**: about 270 minutes, 220 of them for the exercises. **Needs**: chapters 0 to 2; chapter 5 helps.
+# **Time**: about 280 minutes, 230 of them for the exercises. **Needs**: chapters 0 to 2; chapter 5 helps.
 # **Follows**: *Toy Models of Superposition* (Elhage et al., 2022), *Towards Monosemanticity* (Bricken et al.,
 # 2023), *Scaling and Evaluating Sparse Autoencoders* (Gao et al., 2024), *Finding Neurons in a Haystack* (Gurnee et
 # al., 2023).
@@ -469,6 +469,64 @@ plots.legend(ax);
 # %% [markdown]
 # **What to see here.** Dense features have a dimension each. Then comes a stretch where they share by twos, at 1/2;
 # beyond it the shares fall, and spread. Random directions, the control, have no peak at a fraction.
+
+# %% [markdown]
+# ## How much room is there?
+#
+# In $d$ dimensions at most $d$ vectors are at right angles to each other. But how many are *nearly* so? (Johnson and
+# Lindenstrauss, 1984: exponentially many.)
+
+# %% [markdown]
+# ### Exercise · nearly orthogonal    ●●○   10 min
+#
+# Make n vectors of length 1 in d dimensions, such that any two have a cosine between -eps and eps. Draw from
+# `generator`. (The check asks for more vectors than dimensions, and only for what random drawing finds.)
+#
+# <details><summary>Hint 1</summary>
+# Draw one at a time, <code>torch.randn(d, generator=generator)</code>, bring it to length 1, and keep it only if it goes with
+# all that you have.
+# </details>
+# <details><summary>Hint 2</summary>
+# With the kept ones as rows of a matrix, <code>(kept @ v).abs().max() &lt; eps</code> is the condition. The cosine of opposite
+# vectors is -1: the size counts.
+# </details>
+
+# %% exercise="nearly_orthogonal"
+def nearly_orthogonal(
+    n: int, d: int, eps: float, generator: torch.Generator
+) -> Float[Tensor, "n d"]:
+    """n vectors of length 1, any two of which have a cosine between -eps and eps."""
+    ### BEGIN SOLUTION
+    kept = torch.zeros(0, d)
+    while len(kept) < n:
+        v = torch.nn.functional.normalize(torch.randn(d, generator=generator), dim=0)
+        if ((kept @ v).abs() < eps).all():
+            kept = torch.cat([kept, v[None]])
+    return kept
+    ### END SOLUTION
+
+# %% check="nearly_orthogonal"
+check("nearly_orthogonal")
+
+# %%
+print("vectors within 0.3 of right angles, until 300 draws in a row find no other one")
+for d in (4, 8, 16, 24, 32):
+    generator, kept, failed = torch.Generator().manual_seed(0), torch.zeros(0, d), 0
+    while failed < 300 and len(kept) < live_steps(1000):
+        v = torch.nn.functional.normalize(torch.randn(d, generator=generator), dim=0)
+        fits = bool(((kept @ v).abs() < 0.3).all())
+        kept, failed = (torch.cat([kept, v[None]]), 0) if fits else (kept, failed + 1)
+    print(f"  {d:>3} dimensions: {len(kept):>4} vectors, {len(kept) / d:.1f} per dimension")
+some_vectors = nearly_orthogonal(60, 32, 0.5, torch.Generator().manual_seed(0))
+x = torch.zeros(60)
+x[[3, 41]] = torch.tensor([1.0, 0.6])
+read_off = (x @ some_vectors) @ some_vectors.T
+print("two of 60 features stored in 32 dimensions; the largest that are read off again: "
+      + ", ".join(f"{i} ({read_off[i]:.2f})" for i in read_off.topk(3).indices.tolist()))
+
+# %% [markdown]
+# **What to see here.** Vectors per dimension grow with the dimension: in a stream of 256 there is room for very many.
+# And what is sparse can be read off again, with a little interference.
 
 # %% [markdown]
 # ## The loss, exactly
@@ -1867,6 +1925,16 @@ print(f"of {int(lives.sum())} latents that fire, share with a partner above 0.7"
 shared = {what: (x[lives] > 0.7).float().mean().item() for what, x in partners.items()}
 for what, x in partners.items():
     print(f"  in {what:<18} {shared[what]:>6.1%}   median cosine {x[lives].median():.2f}")
+
+# Does a latent of the smaller dictionary split into several of the larger one?
+cosines = first["W_dec"] @ shipped["W_dec"].T
+splits = ((cosines > 0.5).sum(1) >= 2) & lives
+print(f"{int(splits.sum())} of them have two or more relatives (cosine above 0.5) in the larger one")
+W_shipped = shipped["W_dec"] @ to_logits
+for latent in (splits * cosines.topk(2).values.sum(1)).topk(2).indices.tolist():
+    print(f"  latent {latent} promotes    {named(full, first['W_dec'][latent] @ to_logits, 5)}")
+    for other in cosines[latent].topk(2).indices.tolist():
+        print(f"    near it, {other:>4} promotes    {named(full, W_shipped[other], 5)}")
 
 written_random = read_and_written(untrained, 96)[1]
 of_random = train_dictionary(written_random, 1024, 200, k=24, what="a dictionary of a random model")

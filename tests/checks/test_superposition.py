@@ -25,6 +25,7 @@ SYMMETRIES = {
     "represented": TOYS,
     "interference": TOYS,
     "feature_dimensionality": TOYS,
+    "nearly_orthogonal": "it draws vectors",
     "two_feature_loss": TOYS,
     "best_of_two": "its arguments are numbers",
     "sae_encode": DICTIONARY,
@@ -344,6 +345,38 @@ def test_is_the_share_of_what_lies_along_a_feature_that_is_its_own(submission, r
 def test_a_lost_feature_has_no_share(submission, rng):
     W = with_a_lost_feature(rng, normal(rng, 3, 8, 5))
     expect(submission.feature_dimensionality(W), slow_dimensionality(W), "the shares where a row is 0", rtol=1e-3, atol=1e-4)
+
+
+# nearly_orthogonal --------------------------------------------------------------------------
+
+
+def check_nearly_orthogonal(submission, rng, n, d, eps):
+    got = torch.as_tensor(submission.nearly_orthogonal(n, d, eps, generator(rng))).double()
+    require(tuple(got.shape) == (n, d), f"{n} vectors in {d} dimensions have shape [{n}, {d}]; yours have {list(got.shape)}.")
+    expect(got.norm(dim=-1), torch.ones(n), "the lengths of the vectors", rtol=1e-3)
+    cosines = got @ got.T - torch.eye(n)
+    worst = cosines.abs().max().item()
+    i, j = divmod(int(cosines.abs().argmax()), n)
+    require(worst < eps + 1e-5, f"Vectors {i} and {j} have a cosine of {cosines[i, j]:.3f}; it should lie between -{eps:.2f} and {eps:.2f}.")
+    return got
+
+
+@exercise("nearly_orthogonal", points=1)
+def test_more_vectors_than_dimensions(submission, rng):
+    check_nearly_orthogonal(submission, rng, 14, 10, 0.5)
+    check_nearly_orthogonal(submission, rng, 17, 9, 0.6)
+
+
+@exercise("nearly_orthogonal", points=1)
+def test_opposite_vectors_are_not_nearly_orthogonal(submission, rng):
+    check_nearly_orthogonal(submission, rng, 13, 8, 0.55)
+    check_nearly_orthogonal(submission, rng, 22, 13, 0.5)
+
+
+@exercise("nearly_orthogonal", points=1)
+def test_in_many_dimensions_a_small_eps_will_do(submission, rng):
+    check_nearly_orthogonal(submission, rng, 48, 40, float(uniform(rng, 0.42, 0.46, 1)))
+    check_nearly_orthogonal(submission, rng, 16, 9, 0.6)
 
 
 # two_feature_loss ---------------------------------------------------------------------------

@@ -284,6 +284,49 @@ def nan_share_of_a_lost_feature(W):
     return W.norm(dim=-1) ** 2 / ((W / W.norm(dim=-1, keepdim=True) @ W.mT) ** 2).sum(-1)
 
 
+# nearly_orthogonal --------------------------------------------------------------------------
+
+
+def _drawn(n, d, generator, goes_with):
+    kept = torch.zeros(0, d)
+    while len(kept) < n:
+        v = F.normalize(torch.randn(d, generator=generator), dim=0)
+        if goes_with(kept, v):
+            kept = torch.cat([kept, v[None]])
+    return kept
+
+
+@mistake("nearly_orthogonal", hint="You keep whatever is drawn. Keep a vector only if it goes with all that you have.")
+def keeps_everything(n, d, eps, generator):
+    return _drawn(n, d, generator, lambda kept, v: True)
+
+
+@mistake("nearly_orthogonal", hint="Cosines near -1 pass in yours: opposite vectors lie along each other, too. Compare the *size* of the cosine.")
+def opposites_pass(n, d, eps, generator):
+    return _drawn(n, d, generator, lambda kept, v: bool((kept @ v < eps).all()))
+
+
+@mistake("nearly_orthogonal", hint="You compare a new vector only with the last one. It must go with all that you have.")
+def compares_with_the_last(n, d, eps, generator):
+    return _drawn(n, d, generator, lambda kept, v: not len(kept) or bool((kept[-1] @ v).abs() < eps))
+
+
+@mistake("nearly_orthogonal", hint="The axes and their opposites: a pair of opposites has a cosine of -1.")
+def axes_and_opposites(n, d, eps, generator):
+    return torch.cat([torch.eye(d), -torch.eye(d)])[:n]
+
+
+@mistake("nearly_orthogonal", hint="The directions are right, but the vectors have not length 1.")
+def of_any_length(n, d, eps, generator):
+    kept = _drawn(n, d, generator, lambda kept, v: bool(((kept @ v).abs() < eps).all()))
+    return kept * (1 + torch.arange(n))[:, None] / n
+
+
+@mistake("nearly_orthogonal", hint="You compare the squared cosine with eps. Compare its size.")
+def squared_cosine(n, d, eps, generator):
+    return _drawn(n, d, generator, lambda kept, v: bool(((kept @ v) ** 2 < eps).all()))
+
+
 # two_feature_loss ---------------------------------------------------------------------------
 
 

@@ -107,6 +107,36 @@ def dimensionality_in_double_by_loop(W):
     return out
 
 
+@variant("nearly_orthogonal")
+def orthogonal_by_pushing_apart(n, d, eps, generator):
+    """From random vectors, downhill on the sum of the eighth powers of their cosines."""
+    v = torch.randn(n, d, generator=generator)
+    with torch.enable_grad():
+        v.requires_grad_()
+        optimizer = torch.optim.Adam([v], lr=0.05)
+        for _ in range(300):
+            unit = F.normalize(v, dim=-1)
+            overlap = unit @ unit.T - torch.eye(n)
+            if overlap.abs().max() < 0.98 * eps:
+                break
+            optimizer.zero_grad()
+            overlap.pow(8).sum().backward()
+            optimizer.step()
+    return F.normalize(v.detach(), dim=-1)
+
+
+@variant("nearly_orthogonal")
+def orthogonal_from_many_draws(n, d, eps, generator):
+    rows = []
+    while True:
+        for v in torch.randn(1000, d, generator=generator, dtype=torch.double):
+            v = v / v.norm()
+            if all(abs(float(v @ u)) < eps for u in rows):
+                rows.append(v)
+            if len(rows) == n:
+                return torch.stack(rows)
+
+
 @variant("two_feature_loss")
 def loss_by_a_finer_grid_in_double(W, b, probability, importance):
     W, b, n = W.double(), b.double(), 300
