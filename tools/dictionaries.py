@@ -24,8 +24,8 @@ from utils.labels import label_library  # noqa: E402
 from utils.materials.dictionaries import FOLDER  # noqa: E402
 
 NAME = get_act_name("mlp_out", 1)
-N_VECTORS_WINDOWS = 800  # of 256 tokens
-FRONTIER = [("top-k", k) for k in (4, 8, 16, 32, 64)] + [("l1", price) for price in (0.5, 1.0, 2.0, 4.0, 8.0)]
+N_VECTORS_WINDOWS = 512  # of 256 tokens
+FRONTIER = [("top-k", k) for k in (8, 16, 32, 64)] + [("l1", price) for price in (0.7, 1.5, 3.0, 6.0)]
 
 
 def vectors(model, n_windows: int) -> torch.Tensor:
@@ -127,14 +127,14 @@ def main(what: str) -> None:
                 curves.setdefault(name, []).append(round(value, 4))
             print({name: values[-1] for name, values in curves.items()}, flush=True)
 
-        D = train(x, 2048, 1_400, "top-k", 24, watch)
+        D = train(x, 2048, 800, "top-k", 24, watch)
         weights = {name: W.half().contiguous() if W.is_floating_point() else W for name, W in D.items()}
         write_file(FOLDER / "mlp_1.safetensors", save(weights))
         write_file(FOLDER / "mlp_1.curves.json", (json.dumps(curves) + "\n").encode())
         return
     rows = []
     for kind, setting in FRONTIER:
-        D = train(x, 1024, 500, kind, setting)
+        D = train(x, 1024, 300, kind, setting)
         measured = {name: round(value, 4) for name, value in measure(D, model, tokens, heldout).items()}
         rows.append({"kind": kind, "setting": setting} | measured)
         print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)

@@ -156,10 +156,11 @@ def test_more_hidden_dimensions_than_features_work_too(submission, rng):
 
 @exercise("toy_loss", points=1, explains=True)
 def test_two_samples_by_hand(submission, rng):
-    x = torch.tensor([[[1.0, 0.0, 0.5]], [[0.0, 0.0, 0.5]]])
-    out = torch.tensor([[[0.5, 0.0, 0.5]], [[0.0, 1.0, 0.0]]])
-    got = submission.toy_loss(x, out, torch.tensor([[2.0, 3.0, 4.0]]))
-    expect(got, [(2 * 0.25 + 3 * 1 + 4 * 0.25) / 2], "the loss of two samples")
+    x = torch.tensor([[[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]], [[0.0, 0.0, 0.5], [0.0, 0.0, 1.0]]])
+    out = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 0.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
+    importance = torch.tensor([[2.0, 3.0, 4.0], [1.0, 1.0, 6.0]])
+    want = [(2 * 0.25 + 3 * 1 + 4 * 0.25) / 2, 6 / 2]
+    expect(submission.toy_loss(x, out, importance), want, "the losses of two samples of two toys")
 
 
 def slow_loss(x, out, importance):

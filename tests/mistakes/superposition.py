@@ -420,9 +420,9 @@ def pair_costs_once(probability, importance):
     return _best(probability, importance, pair=probability**2 / 6)
 
 
-@mistake("best_of_two", hint="A pair costs only where both features are there: p²/6 for each, not p/6.")
-def pair_costs_always(probability, importance):
-    return _best(probability, importance, pair=probability / 6 * (1 + importance))
+@mistake("best_of_two", hint="Each of a pair costs p²/6, the chance that both are there times the mean of the square of the smaller of two strengths. Yours costs twice that.")
+def pair_costs_double(probability, importance):
+    return _best(probability, importance, pair=probability**2 / 3 * (1 + importance))
 
 
 @mistake("best_of_two", hint="You never choose a pair. Compare all three costs.")
