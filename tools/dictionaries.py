@@ -25,7 +25,7 @@ from utils.materials.dictionaries import FOLDER  # noqa: E402
 
 NAME = get_act_name("mlp_out", 1)
 N_VECTORS_WINDOWS = 512  # of 256 tokens
-FRONTIER = [("top-k", k) for k in (8, 16, 32, 64)] + [("l1", price) for price in (0.7, 1.5, 3.0, 6.0)]
+FRONTIER = [("top-k", k) for k in (8, 24, 64)] + [("l1", price) for price in (1.0, 3.0, 8.0)]
 
 
 def vectors(model, n_windows: int) -> torch.Tensor:
