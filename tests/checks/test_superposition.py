@@ -836,14 +836,15 @@ def f1_of(fires, inside):
 
 @functools.lru_cache(maxsize=len(CLASSES))
 def by_chance(name):
-    """The best F1 that any of 300 random directions reaches for a class, each at its best threshold of some."""
+    """The best F1 that any of 100 random directions reaches for a class, each at its best threshold of some."""
     windows, x, _ = fresh_text()
-    directions = torch.randn(x.shape[1], 300, generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(x.shape[1], 100, generator=torch.Generator().manual_seed(0))
     along, inside = (x - x.mean(0)) @ directions, windows[name].flatten()
+    levels = along[::10].quantile(torch.tensor([0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995]), dim=0)
     best = 0.0
-    for q in (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995):
-        fires = along > along[::5].quantile(q, dim=0)
-        both = (fires & inside[:, None]).sum(0)
+    for level in levels:
+        fires = along > level
+        both = fires[inside].sum(0)
         best = max(best, float((2 * both / (fires.sum(0) + inside.sum())).max()))
     return best
 

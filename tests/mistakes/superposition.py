@@ -850,6 +850,41 @@ def share_of_each_tokens_maximum(acts, labels, share):
     return _pick(_f1(acts > share * acts.amax(1, keepdim=True), labels))
 
 
+# class_latents ------------------------------------------------------------------------------
+
+FOUND = [(1265, "imported", 4.3), (1856, "definition", 6.5), (1660, "assigned", 5.9), (491, "parameter", 7.2), (197, "builtin", 2.7)]
+
+
+@mistake("class_latents", hint="Nothing is named. The table above the exercise has the best latent for each class: take rare classes, and a threshold from their activations.")
+def names_no_latent():
+    return []
+
+
+@mistake("class_latents", hint="One class five times counts once. Five *different* classes are asked for.")
+def one_class_five_times():
+    return FOUND[:1] * 5
+
+
+@mistake("class_latents", hint="These are four. Five classes are asked for.")
+def four_of_five():
+    return FOUND[:4]
+
+
+@mistake("class_latents", hint="Each number is one too large: latents count from 0.")
+def latents_counted_from_1():
+    return [(latent + 1, name, above) for latent, name, above in FOUND]
+
+
+@mistake("class_latents", hint="The thresholds are so high that the latents hardly ever fire, and miss most of the class: recall counts, too.")
+def thresholds_too_high():
+    return [(latent, name, 4 * above) for latent, name, above in FOUND]
+
+
+@mistake("class_latents", hint="These classes cover much of the text, and random directions do as well for them. Take classes that are rarer.")
+def common_classes():
+    return [(1002, "string", 0.0), (276, "comment", 3.95), (1941, "keyword", 0.0), (292, "docstring", 0.0), (1312, "operator", 3.1)]
+
+
 # linear_probe -------------------------------------------------------------------------------
 
 
