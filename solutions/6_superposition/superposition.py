@@ -1021,7 +1021,7 @@ def revive(x: Tensor, error: Tensor, dead: Tensor, W_enc, b_enc, W_dec, optimize
 
 def train_dictionary(
     x: Tensor, n_latents: int, steps: int, k: int | None = None, l1: float = 0.0,
-    y: Tensor | None = None, seed: int = 0, what: str = "a dictionary",
+    y: Tensor | None = None, seed: int = 1, what: str = "a dictionary",
 ) -> dict[str, Tensor]:
     """A sparse dictionary that rebuilds y (by default x itself) from x; top-k if k is given."""
     start, generator = time.perf_counter(), torch.Generator().manual_seed(seed)
@@ -1737,7 +1737,7 @@ def transcoder(
 check("transcoder")
 
 # %%
-instead = train_dictionary(read, 1024, 400, l1=2.0, y=written, what="a transcoder")
+instead = train_dictionary(read, 1024, 400, l1=1.5, y=written, what="a transcoder")
 read_heldout = full.blocks[LAYER].ln2(mid)
 latent_acts = encode(instead, read_heldout[few])
 out = rebuild(instead, latent_acts)
@@ -1918,7 +1918,7 @@ draw_explanation(bad);
 # same vectors. For each latent take the largest cosine with a latent of the other.
 
 # %%
-second = train_dictionary(written, 1024, 400, k=24, seed=1, what="a second seed")
+second = train_dictionary(written, 1024, 400, k=24, seed=2, what="a second seed")
 first = ours["top-k"]
 noise = torch.randn(1024, 256, generator=torch.Generator().manual_seed(3))
 noise = torch.nn.functional.normalize(noise, dim=-1)
