@@ -650,7 +650,8 @@ for i, name in enumerate(names):
     ax.contourf(1 / fine_p, fine_r, here, levels=[0.5, 1.5], colors=[color], alpha=0.25)
     of_kind = [j for j, what in enumerate(found) if what == name]
     label = "both: superposition" if name == "both" else f"{name} alone"
-    ax.plot(1 / p_all[of_kind], r_all[of_kind], "os^"[i], color=plots.COLORS[i], label=label)
+    marks = {"color": color, "label": label, "clip_on": False}
+    ax.plot(1 / p_all[of_kind], r_all[of_kind], "os^"[i], **marks)
 ax.set(
     xscale="log", yscale="log", xlabel="1 / p: how rare a feature is",
     ylabel="importance of the second feature",
@@ -1149,8 +1150,9 @@ for i, (ax, ylabel) in enumerate(zip(panels, ["explained variance", "loss recove
     plots.lines(series, "The frontier", "latents that fire (L0)", ylabel, markers=True, ax=ax)
 
 # %% [markdown]
-# **What to see here.** At the same number of firing latents the kind that lies higher is the better one. Read it
-# off here before you quote it from a paper.
+# **What to see here.** At the same number of firing latents the kind that lies higher is the better one: here top-k,
+# by far. A price does not only make activations rare, it also makes those that are left too small. (Six dictionaries
+# of one size, one seed each, trained for half a minute: a first impression, not a law.)
 
 # %% [markdown]
 # ## What do latents mean?
@@ -1199,6 +1201,11 @@ print(f"{'class':<18}" + "".join(f"{column:>14}" for column in columns))
 for c, name in enumerate(CHOSEN):
     print(f"{name:<18}{class_labels[..., c].float().mean():>14.1%}{latents[c]:>14}"
           f"{f1_latent[c]:>14.2f}{f1_neuron[c]:>14.2f}{f1_random[c]:>14.2f}")
+
+# %% [markdown]
+# **What to see here.** For some classes a latent is the better name, for others a neuron: read the two columns, and
+# see that the dictionary does not win by much. Both are above the random dictionary, and by most where a class is
+# rare. No class has *one* latent to itself: an $F_1$ of a half means that half is missed, or half is something else.
 
 # %% [markdown]
 # ### Exercise · find latents for five classes    ●●●   20 min
