@@ -1523,12 +1523,14 @@ for ax, values, measure in zip(panels, means, ("AUROC", "F1"), strict=True):
 plots.legend(panels[0]);
 
 # %% [markdown]
-# **What to see here.** Read the row of means, and the line of winners: among those that read the same vectors, the
-# plain logistic probe is the one to beat. A single latent is not, although it was found without any label: that is
-# its merit, and it costs accuracy. 16 latents come nearer. And two controls keep us modest. Some classes are in the
-# token itself: then *token*, which asks no model, does as well. And a probe on a model with *random* weights does
-# better than one would think. (Kantamneni and others, 2025, compared on hundreds of tasks in large models, and
-# found no setting in which dictionaries beat the simple probe.)
+# **What to see here.** Read the row of means, and the line of winners: among those that read the same vectors, the plain
+# logistic probe is the one to beat. Sixteen latents with a probe of their own come second. A single latent, found
+# without any label, does about as well as a single neuron: that needs no labels is its merit, and it costs
+# accuracy. And the controls. The token alone answers some questions (the end of a block). A model with random weights
+# gives a probe little to read: what it reads in the trained one has been learned. And the stream before the MLP holds more than what
+# the MLP writes. (Kantamneni and others, 2025, compared on over a hundred tasks in large models, and found no setting
+# in which dictionaries reliably beat simple probes. Where a class is rare, the spread is wide: a few windows
+# decide.)
 
 # %%
 def selectivity(what: str, c: int) -> tuple[float, float]:
@@ -1549,12 +1551,13 @@ for what in ("mlp_out", "stream", "random"):
         print(f"  {what:<8} {asked[c]:<22} {task:.3f}  {control:.3f}  {task - control:+.3f}")
 
 # %% [markdown]
-# **What to see here.** Probes can tell which token stands here, so control labels are learned, too, and best where
-# the token is best preserved. A probe's success shows that something *can* be read. What is left after the control
-# is nearer to what the model has *made*.
+# **What to see here.** Probes also learn, to a good part, labels that mean nothing, since they can tell which token stands
+# here. A probe's success shows that something *can* be read; what is left after the control is nearer to what the
+# model has *made*. In the random model nothing is left.
 
 # %% [markdown]
-# "Where am I?" Numbers can be read as well: by linear regression, in the stream that the MLP reads.
+# "Where am I?" Numbers can be read as well, or not, by linear regression. ($R^2$ is 1 for a perfect answer, 0 for
+# always answering the mean, and below 0 for worse.)
 
 # %%
 def r_squared(x: Tensor, target: Tensor, x_new: Tensor, target_new: Tensor) -> float:
@@ -1577,6 +1580,10 @@ for name in ("bracket_depth", "indent", "line"):
     guess = ((sums + old.float().mean()) / (n + 1))[given_test["token"]]
     alone = 1 - (new - guess).pow(2).mean() / new.float().var()
     print(f"{name:<20}" + "".join(f"{x:>14.2f}" for x in (*scores, alone.item())))
+
+# %% [markdown]
+# **What to see here.** The model keeps count of brackets, better than the token alone tells, and has some idea of the
+# indentation. Where in the file it is, it does not know: its context is 256 tokens of anywhere.
 
 # %% [markdown]
 # ## One direction three ways: which one acts?
