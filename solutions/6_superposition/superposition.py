@@ -1231,7 +1231,7 @@ def class_latents() -> list[tuple[int, str, float]]:
     return [
         (1856, "definition", 6.5),
         (491, "parameter", 7.2),
-        (1265, "imported", 4.3),
+        (1548, "newline", 5.4),
         (197, "builtin", 2.7),
         (1660, "assigned", 5.9),
     ]

@@ -853,7 +853,7 @@ def check_classes(submission, rng, n):
     found = submission.class_latents()
     require(isinstance(found, list | tuple) and len(found) >= n, f"You name fewer than {n} latents.")
     windows, _, acts = fresh_text()
-    at = torch.randperm(N_WINDOWS, generator=rng)[: 3 * N_WINDOWS // 4]
+    at = torch.randperm(N_WINDOWS, generator=rng)[: 7 * N_WINDOWS // 8]
     good, said = set(), []
     for entry in list(found)[:12]:
         try:

@@ -336,13 +336,13 @@ def best_one_by_one(acts, labels, share):
 
 @variant("class_latents")
 def latents_in_another_order():
-    found = {"builtin": (197, 2.7), "parameter": (491, 7.0), "imported": (1265, 4.2), "assigned": (1660, 6.0), "definition": (1856, 6.3)}
+    found = {"builtin": (197, 2.7), "parameter": (491, 7.0), "newline": (1548, 5.2), "assigned": (1660, 6.0), "definition": (1856, 6.3)}
     return [(latent, name, above) for name, (latent, above) in found.items()]
 
 
 @variant("class_latents")
 def more_than_five_latents():
-    return [(3, "string", 0.0), (491, "parameter", 7.2), (1856, "definition", 6.5), (1265, "imported", 4.3), (1660, "assigned", 5.9), (1548, "newline", 5.4)]
+    return [(3, "string", 0.0), (491, "parameter", 7.2), (1856, "definition", 6.5), (1548, "newline", 5.4), (1660, "assigned", 5.9), (1265, "imported", 4.3)]
 
 
 # Probes -------------------------------------------------------------------------------------
