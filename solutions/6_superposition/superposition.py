@@ -363,9 +363,9 @@ for p, row, loss in zip(ps, held, by_seed, strict=True):
     print(f"  p = {p:<5g} {' '.join(counts)}   worst loss above best: {spread:.0%}")
 
 # %% [markdown]
-# **What to see here.** Where seeds disagree, the same data has several stable shapes, and the start decides which one
-# is found. The loss says which is better: look where the brackets are. A single run does not say it. That is one more
-# reason to train several.
+# **What to see here.** Where seeds disagree, the same data has several stable shapes, and the start decides which
+# one is found. The loss says which is better: look where the brackets are. A single run does not say it. That is
+# one more reason to train several.
 
 # %% [markdown]
 # ## Measures of superposition
@@ -473,16 +473,16 @@ ax.set(
 plots.legend(ax);
 
 # %% [markdown]
-# **What to see here.** From left to right features get rarer. At first shares are uneven; then comes a stretch where
-# all lie at 1/2, features sharing a dimension by twos; beyond it more and more are packed in, until all 40 are held and each
-# has a fifth of a dimension. Only the peak at 1/2 stands far above random directions, the control. Other fractions do not stand out
-# in a toy so small.
+# **What to see here.** From left to right features get rarer. At first shares are uneven; then comes a stretch
+# where all lie at 1/2, features sharing a dimension by twos; beyond it more and more are packed in, until all 40
+# are held and each has a fifth of a dimension. Only the peak at 1/2 stands far above random directions, the
+# control. Other fractions do not stand out in a toy so small.
 
 # %% [markdown]
 # ## How much room is there?
 #
-# In $d$ dimensions at most $d$ vectors are at right angles to each other. But how many are *nearly* so? (Johnson and
-# Lindenstrauss, 1984: exponentially many.)
+# In $d$ dimensions at most $d$ vectors are at right angles to each other. But how many are *nearly* so? (Johnson
+# and Lindenstrauss, 1984: exponentially many.)
 
 # %% [markdown]
 # ### Exercise · nearly orthogonal    ●●○   10 min
@@ -491,12 +491,12 @@ plots.legend(ax);
 # `generator`. (The check asks for more vectors than dimensions, and only for what random drawing finds.)
 #
 # <details><summary>Hint 1</summary>
-# Draw one at a time, <code>torch.randn(d, generator=generator)</code>, bring it to length 1, and keep it only if it goes with
-# all that you have.
+# Draw one at a time, <code>torch.randn(d, generator=generator)</code>, bring it to length 1, and keep it only if it
+# goes with all that you have.
 # </details>
 # <details><summary>Hint 2</summary>
-# With the kept ones as rows of a matrix, <code>(kept @ v).abs().max() &lt; eps</code> is the condition. The cosine of opposite
-# vectors is -1: the size counts.
+# With the kept ones as rows of a matrix, <code>(kept @ v).abs().max() &lt; eps</code> is the condition. The cosine
+# of opposite vectors is -1: the size counts.
 # </details>
 
 # %% exercise="nearly_orthogonal"
@@ -534,8 +534,8 @@ print("features 3 (1.0) and 41 (0.6) of 300, stored in 128 dimensions and read o
       + ", ".join(largest))
 
 # %% [markdown]
-# **What to see here.** The number of vectors grows faster than the dimension. And what is sparse can be read off again, with
-# interference: the two features come first, but what was never there is not 0.
+# **What to see here.** The number of vectors grows faster than the dimension. And what is sparse can be read off
+# again, with interference: the two features come first, but what was never there is not 0.
 
 # %% [markdown]
 # ## The loss, exactly
@@ -660,9 +660,9 @@ ax.set(
 plots.legend(ax);
 
 # %% [markdown]
-# **What to see here.** A *phase diagram*: what the model does changes abruptly, though the loss of every single $W$ is
-# smooth. Where features are rare and matter about equally, both are kept. Trained toys differ from the areas mostly near a line:
-# there the toy may take any length and bias, and the areas know only three candidates.
+# **What to see here.** A *phase diagram*: what the model does changes abruptly, though the loss of every single $W$
+# is smooth. Where features are rare and matter about equally, both are kept. Trained toys differ from the areas
+# mostly near a line: there the toy may take any length and bias, and the areas know only three candidates.
 
 # %% [markdown]
 # And without the ReLU? Then nothing cuts off a negative value, and sharing never pays. A linear toy learns what
@@ -1150,9 +1150,9 @@ for i, (ax, ylabel) in enumerate(zip(panels, ["explained variance", "loss recove
     plots.lines(series, "The frontier", "latents that fire (L0)", ylabel, markers=True, ax=ax)
 
 # %% [markdown]
-# **What to see here.** At the same number of firing latents the kind that lies higher is the better one: here top-k,
-# by far. A price does not only make activations rare, it also makes those that are left too small. (Six dictionaries
-# of one size, one seed each, trained for half a minute: a first impression, not a law.)
+# **What to see here.** At the same number of firing latents the kind that lies higher is the better one: here
+# top-k, by far. A price does not only make activations rare, it also makes those that are left too small. (Six
+# dictionaries of one size, one seed each, trained for half a minute: a first impression, not a law.)
 
 # %% [markdown]
 # ## What do latents mean?
@@ -1205,7 +1205,8 @@ for c, name in enumerate(CHOSEN):
 # %% [markdown]
 # **What to see here.** For some classes a latent is the better name, for others a neuron: read the two columns, and
 # see that the dictionary does not win by much. Both are above the random dictionary, and by most where a class is
-# rare. No class has *one* latent to itself: an $F_1$ of a half means that half is missed, or half is something else.
+# rare. No class has *one* latent to itself: an $F_1$ of a half means that half is missed, or half is something
+# else.
 
 # %% [markdown]
 # ### Exercise · find latents for five classes    ●●●   20 min
@@ -1523,14 +1524,14 @@ for ax, values, measure in zip(panels, means, ("AUROC", "F1"), strict=True):
 plots.legend(panels[0]);
 
 # %% [markdown]
-# **What to see here.** Read the row of means, and the line of winners: among those that read the same vectors, the plain
-# logistic probe is the one to beat. Sixteen latents with a probe of their own come second. A single latent, found
-# without any label, does about as well as a single neuron: that needs no labels is its merit, and it costs
-# accuracy. And the controls. The token alone answers some questions (the end of a block). A model with random weights
-# gives a probe little to read: what it reads in the trained one has been learned. And the stream before the MLP holds more than what
-# the MLP writes. (Kantamneni and others, 2025, compared on over a hundred tasks in large models, and found no setting
-# in which dictionaries reliably beat simple probes. Where a class is rare, the spread is wide: a few windows
-# decide.)
+# **What to see here.** Read the row of means, and the line of winners: among those that read the same vectors, the
+# plain logistic probe is the one to beat. Sixteen latents with a probe of their own come second. A single latent,
+# found without any label, does about as well as a single neuron: that needs no labels is its merit, and it costs
+# accuracy. And the controls. The token alone answers some questions (the end of a block). A model with random
+# weights gives a probe little to read: what it reads in the trained one has been learned. And the stream before the
+# MLP holds more than what the MLP writes. (Kantamneni and others, 2025, compared on over a hundred tasks in large
+# models, and found no setting in which dictionaries reliably beat simple probes. Where a class is rare, the spread
+# is wide: a few windows decide.)
 
 # %%
 def selectivity(what: str, c: int) -> tuple[float, float]:
@@ -1551,9 +1552,9 @@ for what in ("mlp_out", "stream", "random"):
         print(f"  {what:<8} {asked[c]:<22} {task:.3f}  {control:.3f}  {task - control:+.3f}")
 
 # %% [markdown]
-# **What to see here.** Probes also learn, to a good part, labels that mean nothing, since they can tell which token stands
-# here. A probe's success shows that something *can* be read; what is left after the control is nearer to what the
-# model has *made*. In the random model nothing is left.
+# **What to see here.** Probes also learn, to a good part, labels that mean nothing, since they can tell which token
+# stands here. A probe's success shows that something *can* be read; what is left after the control is nearer to
+# what the model has *made*. In the random model nothing is left.
 
 # %% [markdown]
 # "Where am I?" Numbers can be read as well, or not, by linear regression. ($R^2$ is 1 for a perfect answer, 0 for
@@ -1582,8 +1583,8 @@ for name in ("bracket_depth", "indent", "line"):
     print(f"{name:<20}" + "".join(f"{x:>14.2f}" for x in (*scores, alone.item())))
 
 # %% [markdown]
-# **What to see here.** The model keeps count of brackets, better than the token alone tells, and has some idea of the
-# indentation. Where in the file it is, it does not know: its context is 256 tokens of anywhere.
+# **What to see here.** The model keeps count of brackets, better than the token alone tells, and has some idea of
+# the indentation. Where in the file it is, it does not know: its context is 256 tokens of anywhere.
 
 # %% [markdown]
 # ## One direction three ways: which one acts?
@@ -1597,9 +1598,9 @@ for name in ("bracket_depth", "indent", "line"):
 #
 # And, of `mlp_out`, the direction of the *latent* that fits best. Then *add* each at every position, a multiple
 # ("dose") of the stream's mean length times it, or *project it out* (take away how far each vector lies along it).
-# Measured: the probability that the model gives to tokens of the class (each kind of token counts with the share of its
-# places that are in the class); the same for tokens that the model *generates* under the change; and the loss inside
-# and outside the class. Beside them the negated direction, and random ones of the same length.
+# Measured: the probability that the model gives to tokens of the class (each kind of token counts with the share of
+# its places that are in the class); the same for tokens that the model *generates* under the change; and the loss
+# inside and outside the class. Beside them the negated direction, and random ones of the same length.
 
 # %%
 n_causal = 12 if live_steps(100) == 100 else 3
@@ -1694,6 +1695,7 @@ for cls, (directions, found) in acted.items():
     for (what, dose), row in found.items():
         if dose in (0.0, 0.5, -0.5, "without"):
             said = f"without {what}" if dose == "without" else f"{what}, {dose:+g}"
+            said = said if dose else what
             print(f"{said:<24}{row[0]:>10.3f}{row[1]:>11.3f}{row[2]:>12.2f}{row[3]:>11.2f}")
     print()
 
@@ -1709,10 +1711,14 @@ for ax, i, title, ylabel in zip(panels, (0, 3), titles, ylabels, strict=True):
     plots.lines(series, title, "dose (in lengths of the stream)", ylabel, markers=True, ax=ax)
 
 # %% [markdown]
-# **What to see here.** The probe finds the direction that *separates* best, which is not the one that *pushes*
-# most: it leaves out what strings share with other text, and leans on small but reliable differences. The means and
-# the gradient are nearer to what the model itself goes by. Look at the random directions before you believe any
-# dose: beyond some length, anything does damage.
+# **What to see here.** For strings and comments, the means and the gradient act: both raise what they should, far
+# more than random directions do, and the negated ones lower it. The probe's direction, of the same length, acts
+# less, though it reads best: it leaves out what the class shares with other text, and leans on small but reliable
+# differences. For keywords only the gradient acts. The other two say "this token *is* a keyword", and what follows
+# a keyword is seldom one. The latent was chosen by what it reads, too, and hardly acts.
+#
+# Taking a direction out changes little, but for the means of comments: one direction is rarely all that a model
+# has. And nothing is free: at a dose that acts well, the loss elsewhere rises, more than under a random direction.
 
 # %% [markdown]
 # ## In the MLP's place: a transcoder
@@ -1830,15 +1836,15 @@ firing = (latent_acts > 0).float().mean((0, 1))
 alive = firing > 1e-4
 print(f"the largest head's share: {one_sided(drive[:, alive]):.2f}; "
       f"random directions {one_sided(by_chance):.2f}; equal shares {1 / full.cfg.n_heads:.2f}")
-strength = latent_acts.flatten(0, 1).amax(0) * (instead["W_dec"] @ to_logits).amax(-1)
-for latent in (strength * (firing < 0.02)).topk(5).indices.tolist():
+for latent in (firing * (firing < 0.02)).topk(5).indices.tolist():
     head = int(drive[:, latent].argmax())
     print(f"latent {latent}: fires at {firing[latent]:.2%}, head {LAYER}.{head} can drive it most")
     print("    promotes  " + named(full, instead["W_dec"][latent] @ to_logits, 5))
 
 # %% [markdown]
-# **What to see here.** Weights to tokens are often readable at sight, those from heads seldom point to one head:
-# several can drive a latent, and which one does depends on the text. So go on with text.
+# **What to see here.** Weights to tokens can often be read at sight. Those from heads point to one head no more
+# than they do for random directions: several heads could drive a latent, and which one does depends on the text. So
+# go on with text.
 
 # %% [markdown]
 # ## One prediction, from token to token
@@ -1912,8 +1918,10 @@ print(f"logit above the average {good['true']:.3f}, sum of its terms {good['logi
 draw_explanation(good);
 
 # %% [markdown]
-# **What to see here.** Both sums are exact, so nothing is hidden: a token is read by a head, which drives a latent,
-# which raises the prediction. But look how much stands beside it: the error node, and what goes past the MLP.
+# **What to see here.** Both sums are exact, so nothing is hidden. One path from token to token: head 1.6 looks back
+# at the `def`, and drives (together with what layer 0 wrote here, an opening bracket) a latent that raises `self`.
+# Now look at how much stands beside it. Most of the logit goes past the MLP, and the error node is nearly as large
+# as the best latent.
 
 # %% [markdown]
 # And one that fails. Here the error node is larger than any latent: the transcoder does not hold what the MLP does,
