@@ -547,9 +547,12 @@ print("features 3 (1.0) and 41 (0.6) of 300, stored in 128 dimensions and read o
 # %% [markdown]
 # ### Exercise · the expected loss    ●●○   15 min
 #
-# Compute it for any $W$ `[2]` and $b$ `[2]`, up to 0.001 of its value: $x'_i = \text{ReLU}(W_i (W_1 x_1 + W_2 x_2)
-# + b_i)$. An integral from 0 to 1 is the mean over a fine grid of midpoints, such as $(0.5, 1.5, \dots, 199.5) /
-# 200$; one over a square, the mean over the pairs.
+# Compute it for any $W$ `[2]` and $b$ `[2]`, up to 0.001 of its value:
+#
+# $$x'_i = \text{ReLU}\big(W_i\,(W_1 x_1 + W_2 x_2) + b_i\big)$$
+#
+# An integral from 0 to 1 is the mean over a fine grid of midpoints, such as (0.5, 1.5, ..., 199.5) / 200; one over a
+# square, the mean over the pairs.
 #
 # <details><summary>Hint 1</summary>
 # Write a function <code>error(x1, x2)</code> for tensors of any shape, and call it four times: with
