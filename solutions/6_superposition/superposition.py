@@ -551,8 +551,8 @@ print("features 3 (1.0) and 41 (0.6) of 300, stored in 128 dimensions and read o
 #
 # $$x'_i = \text{ReLU}\big(W_i\,(W_1 x_1 + W_2 x_2) + b_i\big)$$
 #
-# An integral from 0 to 1 is the mean over a fine grid of midpoints, such as (0.5, 1.5, ..., 199.5) / 200; one over a
-# square, the mean over the pairs.
+# An integral from 0 to 1 is the mean over a fine grid of midpoints, such as (0.5, 1.5, ..., 199.5) / 200; one over
+# a square, the mean over the pairs.
 #
 # <details><summary>Hint 1</summary>
 # Write a function <code>error(x1, x2)</code> for tensors of any shape, and call it four times: with
@@ -2003,10 +2003,12 @@ print(f"\nof a model with random weights: explained {explained_random:.2f}, "
       f"mean best F1 {f1_random_model:.2f} (of the trained one {f1_trained:.2f})")
 
 # %% [markdown]
-# **What to see here.** Two seeds share only some of their latents: what one dictionary shows is *a* way to take the
-# vectors apart, not *the* way. And a dictionary of a model that has learned nothing explains its vectors, too, and
-# has latents with names: those of tokens, which random weights keep apart. A good latent alone is no sign that the
-# model has learned something (Heap et al., 2025).
+# **What to see here.** Two seeds share few of their latents, after so short a training: what one dictionary shows
+# is *a* way to take the vectors apart, not *the* way. Some latents have several relatives in a larger dictionary,
+# which tells apart what the smaller one lumps together (*splitting*). And the last control is reassuring: a
+# dictionary explains a good part of the vectors of a model that has learned nothing, so explained variance alone
+# says little; but its latents have no names. (Heap and others, 2025, found in large models that an automatic judge
+# of latents hardly tells trained and random ones apart. Exact labels do.)
 
 # %% [markdown]
 # *Absorption* (Chanin et al., 2024): a latent for a general class stays silent where a more special one takes its
@@ -2032,9 +2034,10 @@ if missed.any():
               f"(else {rate_found[other]:.0%}), cosine {cosine:+.2f}, mostly at {names_there}")
 
 # %% [markdown]
-# **What to see here.** If one special latent fires at most of the missed places, and its direction is close to the
-# first one's, it has absorbed them: counting where the general latent fires then undercounts what the model knows.
-# If many different ones fire, the class was never one feature for this dictionary.
+# **What to see here.** Where the best latent is silent, others fire, and mostly not at special tokens that it might
+# have lost to them: absorption would show as one special latent with a direction close to the first one's (a cosine
+# far above 0). In our run there is none. This class is simply spread over several latents, each for some kind of
+# line's end, and to count where the best one fires undercounts what the model knows.
 
 # %% [markdown]
 # ## What you have shown
