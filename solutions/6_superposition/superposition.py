@@ -653,19 +653,20 @@ for i, name in enumerate(names):
     ax.contourf(1 / fine_p, fine_r, here, levels=[0.5, 1.5], colors=[color], alpha=0.25)
     of_kind = [j for j, what in enumerate(found) if what == name]
     label = "both: superposition" if name == "both" else f"{name} alone"
-    marks = {"color": color, "label": label, "clip_on": False}
-    ax.plot(1 / p_all[of_kind], r_all[of_kind], "os^"[i], **marks)
+    ax.plot(1 / p_all[of_kind], r_all[of_kind], "os^"[i], color=color, label=label)
 ax.set(
-    xscale="log", yscale="log", xlabel="1 / p: how rare a feature is",
+    xscale="log", yscale="log", xlim=(0.93, 34), ylim=(0.085, 11.8),
+    xlabel="1 / p: how rare a feature is",
     ylabel="importance of the second feature",
     title="What one dimension holds: exact (areas) and trained (marks)",
 )
 plots.legend(ax);
 
 # %% [markdown]
-# **What to see here.** A *phase diagram*: what the model does changes abruptly, though the loss of every single $W$
-# is smooth. Where features are rare and matter about equally, both are kept. Trained toys differ from the areas
-# mostly near a line: there the toy may take any length and bias, and the areas know only three candidates.
+# **What to see here.** A *phase diagram*: what the model does changes abruptly, though the loss of every single $W$ is
+# smooth. Where features are rare and matter about equally, both are kept. Trained toys differ from the areas near a
+# line, where they may take any length and bias and the areas know only three candidates, and here and there where
+# all four starts got stuck.
 
 # %% [markdown]
 # And without the ReLU? Then nothing cuts off a negative value, and sharing never pays. A linear toy learns what
