@@ -663,10 +663,10 @@ ax.set(
 plots.legend(ax);
 
 # %% [markdown]
-# **What to see here.** A *phase diagram*: what the model does changes abruptly, though the loss of every single $W$ is
-# smooth. Where features are rare and matter about equally, both are kept. Trained toys differ from the areas near a
-# line, where they may take any length and bias and the areas know only three candidates, and here and there where
-# all four starts got stuck.
+# **What to see here.** A *phase diagram*: what the model does changes abruptly, though the loss of every single $W$
+# is smooth. Where features are rare and matter about equally, both are kept. Trained toys differ from the areas
+# near a line, where they may take any length and bias and the areas know only three candidates, and here and there
+# where all four starts got stuck.
 
 # %% [markdown]
 # And without the ReLU? Then nothing cuts off a negative value, and sharing never pays. A linear toy learns what
@@ -935,9 +935,9 @@ check("explained_variance")
 # ### Exercise · loss recovered    ●●○   12 min
 #
 # Put `replacement` in the place of a layer's `mlp_out`, and zeros. With the mean next-token losses $L$ of the model
-# as it is, $L_\text{with}$ with the replacement, and $L_0$ with zeros, return
+# as it is, $L_\text{with}$ with the replacement, and $L_\text{zero}$ with zeros, return
 #
-# $$\frac{L_0 - L_\text{with}}{L_0 - L}$$
+# $$\frac{L_\text{zero} - L_\text{with}}{L_\text{zero} - L}$$
 #
 # It is 1 if the model does not notice, and 0 if it could as well do without the MLP.
 #
@@ -1132,7 +1132,8 @@ print(f"{'control: 24 PCA directions':<32} {24:>6} {'':>6} {explained:>10.3f} {r
 # ## The frontier
 #
 # A dictionary with more latents firing explains more: a number by itself says nothing. So compare whole curves. The
-# dictionaries below were trained longer than yours (`tools/dictionaries.py` makes them, and this file of numbers).
+# dictionaries below have the size of yours and a training as short; their figures are shipped
+# (`tools/dictionaries.py` makes them).
 
 # %%
 kinds = {"top-k": "top-k", "l1": "with a price (L1)"}
@@ -1156,7 +1157,7 @@ for i, (ax, ylabel) in enumerate(zip(panels, ["explained variance", "loss recove
 # %% [markdown]
 # **What to see here.** At the same number of firing latents the kind that lies higher is the better one: here
 # top-k, by far. A price does not only make activations rare, it also makes those that are left too small. (Six
-# dictionaries of one size, one seed each, trained for half a minute: a first impression, not a law.)
+# dictionaries of one size, one seed each, a short training: a first impression, not a law.)
 
 # %% [markdown]
 # ## What do latents mean?
@@ -1313,8 +1314,7 @@ check("linear_probe")
 #
 # How good is a score, whatever the threshold? Draw one token of the class and one outside it: the *AUROC* (area
 # under the ROC curve) is the probability that the first has the higher score. Equal scores count half. A useless
-# score has
-# 0.5.
+# score has an area of 0.5.
 #
 # <details><summary>Hint 1</summary>
 # All pairs at once, <code>inside[:, None] > outside</code>, is right and fine for the check; sorted lists are

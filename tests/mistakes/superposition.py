@@ -749,7 +749,7 @@ def _losses(model, tokens, layer, replacement, kind="mlp_out", ablate=torch.zero
     return loss([]), instead(replacement), instead(ablate(replacement))
 
 
-@mistake("loss_recovered", hint="That is the share that is *lost*. Recovered is what lies between zeros and the replacement: (L_0 - L_with) / (L_0 - L).")
+@mistake("loss_recovered", hint="That is the share that is *lost*. Recovered is what lies between zeros and the replacement: (L_zero - L_with) / (L_zero - L).")
 def share_lost(model, tokens, layer, replacement):
     plain, new, zeros = _losses(model, tokens, layer, replacement)
     return ((new - plain) / (zeros - plain)).item()
@@ -761,7 +761,7 @@ def mean_as_baseline(model, tokens, layer, replacement):
     return ((mean - new) / (mean - plain)).item()
 
 
-@mistake("loss_recovered", hint="You take the ratio of the losses. Compare what is gained over zeros: (L_0 - L_with) / (L_0 - L).")
+@mistake("loss_recovered", hint="You take the ratio of the losses. Compare what is gained over zeros: (L_zero - L_with) / (L_zero - L).")
 def ratio_of_losses(model, tokens, layer, replacement):
     plain, new, _ = _losses(model, tokens, layer, replacement)
     return (plain / new).item()
