@@ -1982,8 +1982,8 @@ for latent in (splits * cosines.topk(2).values.sum(1)).topk(2).indices.tolist():
     for other in cosines[latent].topk(2).indices.tolist():
         print(f"    near it, {other:>4} promotes    {named(full, W_shipped[other], 5)}")
 
-written_random = read_and_written(untrained, 96)[1]
-of_random = train_dictionary(written_random, 1024, 200, k=24, what="a dictionary of a random model")
+written_random = read_and_written(untrained, 192)[1]
+of_random = train_dictionary(written_random, 1024, 400, k=24, what="a dictionary of a random model")
 random_out = activations(untrained, tokens[few], "mlp_out")[0]
 acts_random = encode(of_random, random_out)
 rebuilt = rebuild(of_random, acts_random).flatten(0, 1)
