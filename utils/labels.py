@@ -300,7 +300,7 @@ class _Marks:
                 if ast.get_docstring(node, clean=False) is not None:
                     place = node.body[0].value
                     self.mark("docstring", self.start(place), self.end(place))
-            for child in vars(node).values():
+            for child in [getattr(node, name, None) for name in node._fields]:  # IPython's tracebacks add a `parent`
                 if isinstance(child, list):
                     todo += [c for c in child if isinstance(c, ast.AST)]
                 elif isinstance(child, ast.AST):

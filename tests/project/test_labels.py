@@ -213,3 +213,17 @@ def test_descriptions_combine_classes_tokens_and_neighbours():
 def test_no_description(description):
     with pytest.raises(ValueError, match="is no class and no token"):
         label("a\n").where(description)
+
+
+def test_what_others_hang_on_a_tree_is_not_followed():
+    """IPython's tracebacks (by `executing`) give every node its parent, also `ast.Load()`, which all trees of a process share:
+    from there a walk would go round in another tree, for ever or out of this text's lines."""
+    other = ast.parse("\n" * 99 + "def f():\n    'd'\n    return x")
+    for node in ast.walk(other):
+        for child in ast.iter_child_nodes(node):
+            child.parent = node
+    try:
+        assert label("y = a.b")["docstring"].sum() == 0
+    finally:
+        for node in list(ast.walk(other)):
+            vars(node).pop("parent", None)
