@@ -218,7 +218,7 @@ def test_no_description(description):
 def test_what_others_hang_on_a_tree_is_not_followed():
     """IPython's tracebacks (by `executing`) give every node its parent, also `ast.Load()`, which all trees of a process share:
     from there a walk would go round in another tree, for ever or out of this text's lines."""
-    other = ast.parse("\n" * 99 + "def f():\n    'd'\n    return x")
+    other = ast.parse("\n" * 99 + "def f():\n    'd'\n    return ()")
     for node in ast.walk(other):
         for child in ast.iter_child_nodes(node):
             child.parent = node
