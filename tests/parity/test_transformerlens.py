@@ -350,6 +350,12 @@ def _rotation(model) -> Tensor:
     return torch.linalg.qr(torch.randn(model.cfg.d_mlp, model.cfg.d_mlp, generator=generator))[0]
 
 
+def _transcoder(model, n_latents: int = 40) -> dict[str, Tensor]:
+    generator, d = torch.Generator().manual_seed(6), model.cfg.d_model
+    shapes = {"W_enc": (d, n_latents), "b_enc": (n_latents,), "b_pre": (d,), "W_dec": (n_latents, d), "b_out": (d,)}
+    return {name: torch.randn(shape, generator=generator) / d**0.5 for name, shape in shapes.items()}
+
+
 def _edges(edge_attribution: Callable, model) -> list:
     effects = edge_attribution(model, *_pairs(model))
     return [list(effects), torch.tensor(list(effects.values()))]
@@ -432,6 +438,9 @@ FULL_CALLS: dict[str, Callable] = {
     "mlp_path_expansion": lambda answer, m: list(answer(m, tokens_for(m), _answers_of(m)[0])),
     "driven_neuron": lambda answer, m: answer(m, tokens_for(m), 1, 2),
     "rotate_hidden": lambda answer, m: answer(m, _rotation(m))(tokens_for(m)),
+    "loss_recovered": lambda answer, m: round(answer(m, tokens_for(m), 1, 0.5 * _cache(m)["mlp_out", 1]), 3),
+    "transcoder": lambda answer, m: answer(m, tokens_for(m), 1, _transcoder(m), False),
+    "head_to_latent": lambda answer, m: answer(m, 1, _transcoder(m)["W_enc"]),
 }
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
