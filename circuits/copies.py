@@ -69,6 +69,7 @@ def _add(digest: Any, value: Any) -> None:
     digest.update(f"{type(value).__name__}:".encode())
     if isinstance(value, Tensor):
         x = value.detach().contiguous()
+        x = x.clone(memory_format=torch.contiguous_format) if x.numel() == 1 else x  # its stride may be 0 all the same
         digest.update(f"{x.dtype} {tuple(x.shape)} {value.requires_grad}".encode())
         digest.update(x.flatten().view(torch.uint8).numpy() if x.numel() else b"")
         if value.is_leaf and value.grad is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from circuits import dev_check, exercises
 from circuits.chapters import chapter_of, chapters, load_answers
 from circuits.checking import Submission, exercise, expect, mistake, require, run_check
+from circuits.copies import fingerprint
 from circuits.inputs import integer, normal
 from circuits.judging import run_checks
 from circuits.repairs import unheeded
@@ -275,3 +276,8 @@ def test_a_cell_that_no_longer_compiles_is_not_judged_by_its_older_version(monke
 def test_what_is_not_started_is_not_shown_as_failed():
     report = exercises.check("direct_path", {"direct_path": dev_check._unsolved})
     assert "not started" in report.html() and "jp-error" not in report.html()
+
+
+def test_equal_arguments_have_one_fingerprint_however_they_lie_in_memory():
+    one = torch.ones(1)
+    assert fingerprint(one) == fingerprint(torch.ones(()).expand(1)) != fingerprint(torch.zeros(1))
