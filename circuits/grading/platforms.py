@@ -17,6 +17,7 @@ from traitlets import Bool
 
 from circuits.grading.tables import write_table
 
+
 class _OneColumnEach(ExportPlugin):
     """A line for each student, with what a platform knows them by, then their mark in each chapter."""
 
