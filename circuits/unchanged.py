@@ -155,5 +155,6 @@ def usual() -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             torch.set_default_device("cpu")
         torch.set_grad_enabled(True)
-        torch.use_deterministic_algorithms(False)
+        if torch.are_deterministic_algorithms_enabled():  # to ask costs nothing; to set it imports torch's compiler, three seconds
+            torch.use_deterministic_algorithms(False)
         yield
