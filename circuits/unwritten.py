@@ -171,6 +171,8 @@ def _explain(shell: Any, kind: type, error: BaseException, trace: TracebackType,
     """Show an exception, as IPython asks for it: as a line, if it comes of an exercise that is not written, or if a cell
     of the course was interrupted."""
     code = str(shell.user_ns.get("In", [""])[-1])
+    if kind is KeyboardInterrupt:
+        _let_nothing_follow(shell)
     if kind is KeyboardInterrupt and _of_the_course(code):
         show(Note(_stopped(trace, shell.user_ns)))
         return
@@ -214,6 +216,14 @@ def _missing_in(code: str) -> set[str] | None:
 def _of_the_course(code: str) -> bool:
     """Whether a cell is as the course has it, and holds no answer."""
     return any(words(code) in released(chapter) for chapter in chapters())
+
+
+def _let_nothing_follow(shell: Any) -> None:
+    """Who stops *Run All* means all of it. Cells of the course are tagged so that a failed one does not end it, and
+    Jupyter takes an interrupt for a failure. (ipykernel's own step after one, which has no public name.)"""
+    abort = getattr(getattr(shell, "kernel", None), "_abort_queues", None)
+    if abort is not None:
+        abort()
 
 
 def _stopped(trace: TracebackType | None, namespace: dict[str, Any]) -> str:

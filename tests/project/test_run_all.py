@@ -7,6 +7,7 @@ import re
 import nbformat
 import pytest
 from conftest import PATIENCE, proven_elsewhere
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from circuits.chapters import Chapter
@@ -137,3 +138,24 @@ def test_an_interrupted_cell_of_the_course_says_so_in_a_line(copy):
     got = said(copy, stop, "exercise-the-likeliest-next-tokens-4-min-2", "shipped.to_tokens()", "1 + 1")
     assert got[1][-1] == "Stopped in `to_tokens`. What was made before stays; run this cell again to begin it anew."
     assert got[2] == ["KeyboardInterrupt"] and got[3] == ["2"]
+
+
+def test_who_interrupts_run_all_stops_all_of_it():
+    """Though cells are tagged so that a failed one does not end it; and what is run afterwards runs."""
+    kernel, client = start_new_kernel(kernel_name="python3")
+    try:
+        client.execute_interactive("import circuits, time", timeout=PATIENCE)
+        waits = "print('at work', flush=True)\nfor _ in range(600): time.sleep(0.1)"
+        queued = [client.execute(code, stop_on_error=False) for code in (waits, "1 + 1", "2 + 2")]
+        while client.get_iopub_msg(timeout=PATIENCE)["content"].get("text") != "at work\n":
+            pass
+        kernel.interrupt_kernel()
+        ends = {}
+        while len(ends) < 3:
+            reply = client.get_shell_msg(timeout=PATIENCE)
+            ends[reply["parent_header"]["msg_id"]] = reply["content"]["status"]
+        assert [ends[id] for id in queued] == ["error", "aborted", "aborted"]
+        assert client.execute_interactive("3 + 3", timeout=PATIENCE)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
