@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sysconfig
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -69,13 +70,13 @@ def is_heldout(path: str) -> bool:
     return hashlib.sha256(path.encode()).digest()[0] % 20 == 0
 
 
-def read_files(folder: Path, pattern: str) -> dict[str, str]:
+def read_files(folder: Path, pattern: str, wanted: Callable[[str], bool] = lambda path: True) -> dict[str, str]:
     """Text by relative path, in the order of the paths; what is not UTF-8 text is left out."""
     texts = {}
     for file in sorted(folder.rglob(pattern)):
         relative = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or {"site-packages", "dist-packages"} & set(relative.parts):
+        if hidden or {"site-packages", "dist-packages"} & set(relative.parts) or not wanted(relative.as_posix()):
             continue
         try:
             if file.is_file() and file.stat().st_size <= _MAX_FILE_BYTES:

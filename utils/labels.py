@@ -24,6 +24,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from utils.corpus import is_heldout, load_tokenizer, read_files, standard_library
+from utils.waiting import waiting
 
 CLASSES = {
     "comment": "in a comment",
@@ -135,7 +136,8 @@ def label(text: str) -> Labels:
 def label_files(texts: Iterable[str]) -> Labels:
     """The labels of several files, one after the other. Files that do not parse are left out, and counted."""
     texts = list(texts)
-    marked = [(text, marks) for text in texts if (marks := _characters(text)) is not None]
+    reading = waiting(texts, "Looking at every token of some files")
+    marked = [(text, marks) for text in reading if (marks := _characters(text)) is not None]
     ids, classes, numbers = [], [], []
     for encoding, (text, (bits, counts)) in zip(
         load_tokenizer().encode_batch([text for text, _ in marked]), marked, strict=True
@@ -157,7 +159,7 @@ def label_files(texts: Iterable[str]) -> Labels:
 def label_library(fold: int, n_files: int | None = None) -> Labels:
     """Labels of half of those files of the standard library that no model of ours was trained on: fold 0 to look
     at, fold 1 to test on what was found. Of all of them, or of the first `n_files` in a shuffled order."""
-    paths = sorted(filter(is_heldout, texts := read_files(standard_library(), "*.py")), key=_shuffled)
+    paths = sorted(texts := read_files(standard_library(), "*.py", is_heldout), key=_shuffled)
     return label_files(texts[path] for path in paths[fold::2][:n_files])
 
 
