@@ -3,8 +3,10 @@
 import ast
 import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from circuits.report import Report
 from circuits.unwritten import Note, in_notebook, only_the_learners, show
 from utils.errors import CourseError
 
+SLOW_SECONDS = 2.0  # after which a check says that it is at work
 _hints_shown: dict[str, int] = {}
 
 
@@ -43,7 +46,7 @@ def check(exercise: str | Callable, namespace: Mapping[str, Any] | None = None) 
 
         namespace = {exercise: answer}
     submission = Submission(namespace, like=chapter.stubs)
-    with only_the_learners():
+    with only_the_learners(), _said_if_it_takes_long(f"Checking `{exercise}` ..."):
         result = run_checks(chapter.checks(exercise), submission, lambda: chapter.mistakes(exercise))
     better = remember(exercise, result.points, result.max_points)
     return Report(result, script=_page_anew() if better else "")
@@ -62,10 +65,31 @@ def _page_anew() -> str:
 def _say_that_checks_are_loaded() -> None:
     """Before the first check, which imports what they need: it takes a second, or many on a slow disk."""
     if "circuits.judging" not in sys.modules and in_notebook():
-        from IPython.display import clear_output
+        _say("Loading the checks, once ...")
 
-        show(Note("Loading the checks, once ..."))
-        clear_output(wait=True)  # when the report is there
+
+@contextmanager
+def _said_if_it_takes_long(what: str) -> Iterator[None]:
+    """Some first checks read and label a text. What is said is gone when the report is there."""
+    context = copy_context()  # by which IPython knows the cell
+    timer = threading.Timer(SLOW_SECONDS, lambda: context.run(_say, what))
+    timer.daemon = True
+    if in_notebook():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.is_alive():
+            timer.join()
+
+
+def _say(what: str) -> None:
+    """A line until something else is shown below the cell."""
+    from IPython.display import clear_output
+
+    show(Note(what))
+    clear_output(wait=True)
 
 
 def _name(exercise: str | Callable) -> str:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import nbformat
 import pytest
@@ -12,7 +14,6 @@ from nbclient import NotebookClient
 
 from circuits.chapters import Chapter
 from circuits.learners_copy import MARK, STUDENTS, prepare
-
 
 CHAPTER = Chapter("1_bigrams")
 
@@ -140,10 +141,34 @@ def test_an_interrupted_cell_of_the_course_says_so_in_a_line(copy):
     assert got[2] == ["KeyboardInterrupt"] and got[3] == ["2"]
 
 
-def test_who_interrupts_run_all_stops_all_of_it():
-    """Though cells are tagged so that a failed one does not end it; and what is run afterwards runs."""
+@contextmanager
+def a_kernel() -> Iterator[tuple]:
+    """A kernel, as (manager, client)."""
     kernel, client = start_new_kernel(kernel_name="python3")
     try:
+        yield kernel, client
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
+
+
+def test_a_check_that_takes_long_says_so_until_its_report_is_there():
+    with a_kernel() as (_, client):
+        client.execute_interactive("from circuits import exercises, check\nexercises.SLOW_SECONDS = 0.2", timeout=PATIENCE)
+        slow = "import time\ndef direct_path(W_E, W_U):\n    time.sleep(0.5)\n    return W_E @ W_U"
+        client.execute_interactive(f"{slow}\ncheck('direct_path')", timeout=PATIENCE, output_hook=lambda m: None)
+        shown = []
+
+        def see(message):
+            shown.append(message["content"].get("data", {}).get("text/plain") or message["msg_type"])
+
+        client.execute_interactive("check('direct_path')", timeout=PATIENCE, output_hook=see)
+    assert [what for what in shown if what not in ("status", "execute_input")] == ["Checking `direct_path` ...", "clear_output", "3"]
+
+
+def test_who_interrupts_run_all_stops_all_of_it():
+    """Though cells are tagged so that a failed one does not end it; and what is run afterwards runs."""
+    with a_kernel() as (kernel, client):
         client.execute_interactive("import circuits, time", timeout=PATIENCE)
         waits = "print('at work', flush=True)\nfor _ in range(600): time.sleep(0.1)"
         queued = [client.execute(code, stop_on_error=False) for code in (waits, "1 + 1", "2 + 2")]
@@ -156,6 +181,3 @@ def test_who_interrupts_run_all_stops_all_of_it():
             ends[reply["parent_header"]["msg_id"]] = reply["content"]["status"]
         assert [ends[id] for id in queued] == ["error", "aborted", "aborted"]
         assert client.execute_interactive("3 + 3", timeout=PATIENCE)["content"]["status"] == "ok"
-    finally:
-        client.stop_channels()
-        kernel.shutdown_kernel(now=True)
