@@ -112,6 +112,7 @@ def _settings(site: pages.Site, static: Path) -> dict:
         "myst_enable_extensions": ["dollarmath"],
         "myst_heading_anchors": 4,
         "myst_heading_slug_func": "docutils.nodes.make_id",
+        "smartquotes": False,
         "html_math_renderer": "mathml",
         "circuits_words": mentions.words(docs / "glossary.md"),
         "circuits_papers": mentions.papers(docs / "references.md"),

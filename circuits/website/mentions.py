@@ -85,7 +85,8 @@ def word_of(found: str, todo: list[Word]) -> Word:
 
 # "Elhage et al., 2021", "Geva and others (2022)", "Hewitt and Liang (2019)", "Nanda, 2023"
 CITATION = re.compile(
-    r"(?P<name>[A-Z][\w’'-]+)(?:(?:, [A-Z][\w’'-]+)* and (?:others|[A-Z][\w’'-]+)| et al\.)?,? ?\(?(?P<year>(?:19|20)\d\d)\b\)?"
+    r"(?P<name>[A-Z][\w’'-]+)(?:(?:, [A-Z][\w’'-]+)* and (?:others|[A-Z][\w’'-]+)| et al\.)?,? (?P<bracket>\()?"
+    r"(?P<year>(?:19|20)\d\d)(?(bracket)\)|\b)"
 )
 
 

@@ -29,8 +29,12 @@ MAP, STATIC = "map", "_static"
 ADDRESS = "ADDRESS-OF-THIS-REPOSITORY"  # what pages say until it has one
 # Pages of the repository and what they are called on the site; those of docs/ have their own name.
 DOCUMENTS = {"README.md": "index", "CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changes", "utils/checkpoints/README.md": "models"}
-# The order of the site: what stands in its bar, and what below it.
-ORDER = {MAP: [], GLOSSARY: [], "references": [], "models": [], "instructors": [], "contributing": ["checks", "quality"], "changes": []}
+# What stands in the bar of the site, in this order, under which name; and what stands below one of them.
+BAR = {
+    MAP: "Chapters", GLOSSARY: "Glossary", "references": "References", "models": "Models", "instructors": "Teaching",
+    "contributing": "Contributing", "changes": "Changes",
+}  # fmt: skip
+BELOW = {"contributing": ["checks", "quality"]}
 LARGE = 100_000  # characters from which a script in a cell's result has a file of its own
 
 
@@ -74,16 +78,16 @@ def write(site: Site, results: dict[str, list[list[dict]]], folder: Path) -> lis
         text = (site.root / path).read_text("utf-8")
         text = _glossary(site, site.root / path) if name == GLOSSARY else _document(site, text, path, name, folder)
         if name == "index":
-            text += _contents("", [n for n in ORDER if n in names])
-        text += _contents("", [n for n in ORDER.get(name, []) if n in names])
+            text += _contents([f"{title} <{page}>" for page, title in BAR.items() if page in names])
+        text += _contents([page for page in BELOW.get(name, []) if page in names])
         write_file(folder / f"{name}.md", text.encode())
     write_file(folder / f"{MAP}.md", _map(site).encode())
     return names
 
 
-def _contents(title: str, names: list[str]) -> str:
+def _contents(pages: list[str]) -> str:
     """The directive by which Sphinx knows the order of pages."""
-    return "\n\n```{toctree}\n:hidden:\n" + f"{title}\n" + "\n".join(names) + "\n```\n" if names else ""
+    return "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n" if pages else ""
 
 
 # Documents ----------------------------------------------------------------------------------
@@ -139,12 +143,12 @@ def _map(site: Site) -> str:
             lines += [f"**Afterwards you can** {afterwards}.", ""]
         worth = points_text(sum(task.points for task in tasks))
         lines += [f"**Time** {minutes} minutes · {len(tasks)} exercises, {worth} points" + f" · **Needs** {needs}" * bool(needs), ""]
-        lines += ["| exercise | | | minutes |", "|---|---|---|--:|"]
+        lines += ["| exercise | what | how hard | minutes |", "|---|---|---|--:|"]
         for task in tasks:
             link = f"[`{task.name}`]({page_of(chapter)}.ipynb#{make_id(task.name)})"
             lines.append(f"| {link} | {_escaped(task.title)} | {_stars(task)} | {task.minutes} |")
         lines.append("")
-    return "\n".join(lines) + _contents("", [page_of(chapter) for chapter in site.chapters])
+    return "\n".join(lines) + _contents([page_of(chapter) for chapter in site.chapters])
 
 
 def _readme_rows(site: Site) -> dict[str, tuple[str, str, str]]:
