@@ -1187,6 +1187,8 @@ if len(toy[2]) > 100:
 # You may interrupt (■). What was trained stays, and running the second cell again goes on from there.
 
 # %%
+from circuits.live_training import LiveTraining
+
 training = Training(LIVE, corpus)
 
 # %%
@@ -1198,7 +1200,7 @@ def formed(curves: dict[str, list]) -> bool:
 
 
 most = live_steps(LIVE_STEPS)
-view = interactive.LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
+view = LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
 try:
     for loss in training:
         view.update(loss)

@@ -2340,7 +2340,7 @@ for what, (_, shares) in curves.items():
 # biases write, too.
 
 # %%
-from utils.materials.gpt2 import load_gpt2
+from circuits.gpt2 import load_gpt2
 
 gpt2 = load_gpt2()
 if gpt2 is not None:

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from circuits.chapters import Chapter, load_answers, read_cells, source
-from utils.materials import gpt2 as helper
-from utils.materials.gpt2 import load_gpt2
+from circuits import gpt2 as helper
+from circuits.gpt2 import load_gpt2
 from utils.patching import sweep
 
 CHAPTER = Chapter("4_patching")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from utils.materials.gpt2 import load_gpt2
+from circuits.gpt2 import load_gpt2
 
 
 def hide(monkeypatch, name: str, error: Exception) -> None:
@@ -39,5 +39,5 @@ def test_no_package_is_one_line(error, words, monkeypatch, capsys):
 
 
 def test_importing_the_helper_imports_neither():
-    code = "import utils.materials.gpt2, sys; assert not {'transformer_lens', 'torch'} & set(sys.modules)"
+    code = "import circuits.gpt2, sys; assert not {'transformer_lens', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
