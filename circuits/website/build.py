@@ -110,6 +110,7 @@ def _settings(site: pages.Site, static: Path) -> dict:
         "nb_merge_streams": True,
         "nb_render_markdown_format": "myst",
         "myst_enable_extensions": ["dollarmath"],
+        "myst_dmath_double_inline": True,
         "myst_heading_anchors": 4,
         "myst_heading_slug_func": "docutils.nodes.make_id",
         "smartquotes": False,

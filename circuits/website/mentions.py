@@ -36,7 +36,7 @@ class Paper:
 
     @property
     def names(self) -> list[str]:
-        return re.findall(r"[A-Z]?[\w’'-]{3,}", re.sub(r"\b(and|others)\b", "", self.authors))
+        return re.findall(r"[A-Z]?[\w’'-]{2,}", re.sub(r"\b(and|others)\b", "", self.authors))
 
 
 def words(file: Path) -> list[Word]:

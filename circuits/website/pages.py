@@ -184,7 +184,7 @@ def _chapter(site: Site, chapter: Chapter, outputs: list[list[dict]] | None, fol
         shown = [_outside(output, folder) for output in next(codes, [])] if cell.cell_type == "code" else []
         exercise = exercise_of(cell)
         if cell.cell_type != "code":
-            text = _headed(cell.source, tasks)
+            text = _headed(_IN_A_TABLE.sub(_escaped_bars, cell.source), tasks)
             cells.append(_text(_document(site, text, path, page_of(chapter), folder)))
             if not place:
                 cells.append(_text(_work_through(site, chapter)))
@@ -208,6 +208,14 @@ def _chapter(site: Site, chapter: Chapter, outputs: list[list[dict]] | None, fol
     language = {"name": "python", "pygments_lexer": "ipython3"}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": cells, "metadata": {"kernelspec": kernel, "language_info": language}, "nbformat": 4, "nbformat_minor": 4}
+
+
+# JupyterLab takes formulas out of a text before it looks for tables, so that a bar in one separates no cells. Here it would.
+_IN_A_TABLE = re.compile(r"^\|.*\|$", re.MULTILINE)
+
+
+def _escaped_bars(row: re.Match) -> str:
+    return re.sub(r"\$[^$]+\$", lambda formula: re.sub(r"(?<!\\)\|", r"\\|", formula[0]), row[0])
 
 
 def _text(text: str) -> dict:

@@ -13,6 +13,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -84,10 +85,13 @@ def run(chapter: Chapter) -> Results:
     """Run all cells of a chapter, exercises with their reference answers, in a kernel and a folder of its own. Raises CourseError if a cell
     raises, or a check does not give all its points."""
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
     from tqdm import tqdm
 
     before, begun = made_from(chapter), time.monotonic()
     notebook = source_notebook(chapter)
+    for cell in notebook.cells:
+        cell.metadata.pop("tags", None)  # so that the first cell that raises ends it
     bar = tqdm(total=len(notebook.cells), desc=f"  {chapter.name}", unit="cell", leave=False, disable=None, delay=1.0)
     with bar, tempfile.TemporaryDirectory(prefix="circuits-site-") as folder:
         # No learner's progress is read or written, and a file of this machine cannot be taken for one of the course's.
@@ -97,7 +101,8 @@ def run(chapter: Chapter) -> Results:
             notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": folder}},
             on_cell_start=lambda cell, cell_index: bar.update(cell_index - bar.n),
         )  # fmt: skip
-        client.execute(env=env)
+        with suppress(CellExecutionError):  # which is in the cell's output
+            client.execute(env=env)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         _refuse_failed(chapter, cell)

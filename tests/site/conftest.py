@@ -10,6 +10,7 @@ from circuits.website.build import build
 
 REPOSITORY = "https://github.com/owner/circuits"
 
+# A chapter's exercise is one of the real course's, since its checks are those that a kernel finds.
 TINY = '''\
 # %% [markdown]
 # # {number} · {title}
@@ -18,11 +19,13 @@ TINY = '''\
 #
 # **After this chapter you can**
 #
-# - double a number.
+# - multiply matrices.
 #
 # **Time**: about 1 minute. **Needs**: nothing.
 
 # %% tags=["setup"]
+import torch
+
 from circuits import check, progress
 
 # %%
@@ -35,9 +38,13 @@ plots.lines({{"one": ([0, 1, 2], [2, 1, 0])}}, "A curve", "step", "loss (nats)")
 # ## A section
 #
 # A formula, $a_1 \\le \\frac{{1}}{{2}}$, and the residual stream again.
+#
+# | what | how |
+# |---|---|
+# | a bar | $|x|$ |
 
 # %% [markdown]
-# ### Exercise · {name} it    ●○○   1 min
+# ### Exercise · do it    ●○○   1 min
 #
 # Twice.
 #
@@ -45,31 +52,34 @@ plots.lines({{"one": ([0, 1, 2], [2, 1, 0])}}, "A curve", "step", "loss (nats)")
 # It is $2x$, or <code>$2</code>.
 # </details>
 
-# %% exercise="{name}" was="old_{name}"
-def {name}(x: float) -> float:
-    """Twice x."""
+# %% exercise="{exercise}" was="old_{exercise}"
+def {exercise}({arguments}):
+    \"\"\"What it does.\"\"\"
     ### BEGIN SOLUTION
-    the_answer = 2 * x
+    the_answer = {answer}
     return the_answer
     ### END SOLUTION
 
-# %% check="{name}"
-check("{name}")
+# %% check="{exercise}"
+check("{exercise}")
 
 # %%
 progress()
 '''
 CHECKS = '''
-import torch
 from circuits.checking import exercise, expect
 
-SYMMETRIES = {{"{name}": "its argument is a number"}}
-
-@exercise("{name}", points=2)
-def test_doubles(submission, rng):
-    x = torch.rand(1, generator=rng).item()
-    expect(submission.{name}(x), 2 * x, "twice")
+@exercise("{exercise}", points=3)
+def test_it(submission, rng):
+    expect(0, 0, "nothing")
 '''
+CHAPTERS = [
+    dict(number=1, name="one", title="One", exercise="direct_path", arguments="W_E, W_U", answer="W_E @ W_U"),
+    dict(
+        number=2, name="two", title="Two", exercise="bigram_counts", arguments="tokens, d_vocab",
+        answer="torch.bincount(tokens[:-1] * d_vocab + tokens[1:], minlength=d_vocab**2).reshape(d_vocab, d_vocab)",
+    ),
+]  # fmt: skip
 README = """\
 # Tiny
 
@@ -95,9 +105,10 @@ def tiny_course(root: Path) -> Path:
         "README.md": README, "docs/glossary.md": GLOSSARY, "docs/addresses.txt": ADDRESSES,
         "docs/references.md": (ROOT / "docs" / "references.md").read_text("utf-8"), "pyproject.toml": "[project]\ndependencies = []\n",
     }  # fmt: skip
-    for number, name in ((1, "one"), (2, "two")):
-        files[f"solutions/{number}_{name}/{name}.py"] = TINY.format(number=number, name=name, title=name.title())
-        files[f"tests/checks/test_{name}.py"] = CHECKS.format(name=name)
+    for chapter in CHAPTERS:
+        name = chapter["name"]
+        files[f"solutions/{chapter['number']}_{name}/{name}.py"] = TINY.format(**chapter)
+        files[f"tests/checks/test_{name}.py"] = CHECKS.format(**chapter)
         files[f"tests/mistakes/{name}.py"] = files[f"tests/variants/{name}.py"] = ""
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)

@@ -42,9 +42,10 @@ def test_a_page_shows_results_and_folds_what_a_learner_is_to_find(tiny):
     picture = page.find("img", alt=re.compile("A curve: loss"))
     assert (tiny / "chapters" / picture["src"]).resolve().is_file() and picture["loading"] == "lazy"
     folded = {d.summary.get_text(): d.get_text() for d in page.find_all("details")}
-    assert "the_answer" in folded["One answer to one"] and "2 of 2 points" in folded["What the checks of one ask"]
-    assert page.find(id="one") and page.find(id="old-one"), "also by the name that it had before"
-    assert page.find("details").find("math") and "$2" in page.find("details").find("code").get_text()
+    assert "the_answer" in folded["One answer to direct_path"]
+    assert "3 of 3 points" in folded["What the checks of direct_path ask"]
+    assert page.find(id="direct-path") and page.find(id="old-direct-path"), "also by the name that it had before"
+    assert page.find("summary", string="Hint 1").parent.find("math") and "$2" in page.find("summary", string="Hint 1").parent.find("code").get_text()
     assert "progress()" not in page.get_text()
     assert [a.get_text() for a in page.find_all("a", class_="word")] == ["residual stream"], "the first mention, and no other"
     assert [a.get_text() for a in page.find_all("a", class_="external")] == ["Attention Is All You Need", "Geva et al., 2021"]
@@ -66,8 +67,8 @@ def test_what_stands_is_not_run_again(course, tiny, monkeypatch):
 @pytest.mark.parametrize("file, old, new, still", [
     ("solutions/1_one/one.py", "# Twice.", "# Two times.", [True, True]),
     ("solutions/1_one/one.py", 'print("ran one")', 'print("ran anew")', [False, True]),
-    ("solutions/1_one/one.py", "the_answer = 2 * x", "the_answer = x + x", [False, True]),
-    ("tests/checks/test_two.py", '"twice"', '"double"', [True, False]),
+    ("solutions/1_one/one.py", "the_answer = W_E @ W_U", "the_answer = W_E.matmul(W_U)", [False, True]),
+    ("tests/checks/test_two.py", '"nothing"', '"still nothing"', [True, False]),
     ("docs/glossary.md", "reads", "sees", [True, True]),
 ])  # fmt: skip
 def test_what_changes_a_result_asks_for_it_anew_and_nothing_else_does(file, old, new, still, course, tiny):
@@ -115,7 +116,7 @@ def test_only_the_changed_chapter_is_run_and_how_long_it_takes_is_said(course, t
 
 @pytest.mark.parametrize("old, new, says", [
     ('print("ran one")', "1 / 0", "1_one: cell .* raised ZeroDivisionError"),
-    ("the_answer = 2 * x", "the_answer = 3 * x", "the reference answer of 'one' does not pass its checks"),
+    ("the_answer = W_E @ W_U", "the_answer = 2 * W_E @ W_U", "the reference answer of 'direct_path' does not pass its checks"),
 ])  # fmt: skip
 def test_a_chapter_in_which_something_fails_is_refused_and_the_old_site_stays(old, new, says, course, tiny):
     before = (tiny / "index.html").read_bytes()
@@ -126,7 +127,7 @@ def test_a_chapter_in_which_something_fails_is_refused_and_the_old_site_stays(ol
 
 @pytest.mark.parametrize("file, old, new, says", [
     ("README.md", "docs/glossary.md", "docs/no.md", None),  # leads to a file that is none: text, as there is no repository
-    ("solutions/1_one/one.py", "\\frac{1}{2}", "\\frac{1}{", "a formula cannot be read"),
+    ("solutions/1_one/one.py", "\\frac{1}{2}$", "\\frac{1}{$", "a formula cannot be read"),
     ("docs/glossary.md", "“A section”", "“No section”", "chapters/one.*no-section|no-section"),
     ("docs/glossary.md", "| What every", "What every", "glossary.md: a row is"),
     ("docs/references.md", "| 1936 |", "| then |", "references.md: a row is"),
