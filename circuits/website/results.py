@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ def run(chapter: Chapter) -> Results:
             on_cell_start=lambda cell, cell_index: bar.update(cell_index - bar.n),
         )  # fmt: skip
         with suppress(CellExecutionError):  # which is in the cell's output
-            client.execute(env=env)
+            client.execute(env=env, stderr=subprocess.DEVNULL)  # what a kernel says of itself
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         _refuse_failed(chapter, cell)
