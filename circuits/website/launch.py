@@ -30,7 +30,7 @@ if importlib.util.find_spec("circuits") is None:
     print("Installing the course: a minute or two ...")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     needed = {needed}
-    for what in (needed, ["--no-deps", "circuits @ git+{repository}@{commit}"]):
+    for what in (needed, ["--no-deps", "git+{repository}@{commit}"]):
         done = subprocess.run([*pip, *what], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit("The course could not be installed: " + (done.stderr.strip().splitlines() or ["no reason given"])[-1])

@@ -50,7 +50,7 @@ def test_the_notebooks_are_the_release_with_one_cell_before_it(site):
         notebook = json.loads((site / launch.FOLDER / f"{chapter.notebook_name}.ipynb").read_bytes())
         first, *rest = notebook["cells"]
         assert rest == json.loads(chapter.notebook.read_bytes())["cells"]
-        assert re.search(r"circuits @ git\+https://github\.com/owner/circuits@[0-9a-f]{40}\"", first["source"])
+        assert re.search(r"\"git\+https://github\.com/owner/circuits@[0-9a-f]{40}\"", first["source"])
         compile(first["source"], "the first cell", "exec")
     assert (site / "binder" / "runtime.txt").read_text() == "python-3.11\n"
 
