@@ -159,6 +159,20 @@ def test_everybody_can_read_the_pages(theme, site, tiny, browser):
     assert offences(browser, theme, [*pages, tiny / "chapters" / "one.html"]) == {}
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("theme, color", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 17, 17)")])
+def test_figures_and_reports_stand_on_the_page_itself(theme, color, tiny, browser):
+    """In colours that read on either page (tests/project/test_figures.py): nothing is painted behind them, and nothing changes them."""
+    page = browser.new_page(color_scheme=theme)
+    page.goto((tiny / "chapters" / "one.html").as_uri())
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == color
+    for what in (".cell_output img", ".cell_output .text_html"):
+        for style, value in (("backgroundColor", "rgba(0, 0, 0, 0)"), ("filter", "none")):
+            of_each = f"[...document.querySelectorAll('{what}')].map(e => getComputedStyle(e).{style})"
+            assert set(page.evaluate(of_each)) == {value}, what
+    page.close()
+
+
 @pytest.mark.proof
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
