@@ -35,7 +35,7 @@ BAR = {
     "contributing": "Contributing", "changes": "Changes",
 }  # fmt: skip
 BELOW = {"contributing": ["checks", "quality"]}
-LARGE = 100_000  # characters from which a script in a cell's result has a file of its own
+LARGE = 100_000  # characters; a script of more is a library
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _chapter(site: Site, chapter: Chapter, outputs: list[list[dict]] | None, fol
     path = chapter.notebook.relative_to(site.root).as_posix()
     for place, cell in enumerate(source_notebook(chapter).cells):
         meta = cell.metadata.get("nbgrader", {})
-        shown = [_outside(output, folder) for output in next(codes, [])] if cell.cell_type == "code" else []
+        shown = [_still(output, folder) for output in next(codes, []) if not _is_library(output)] if cell.cell_type == "code" else []
         exercise = exercise_of(cell)
         if cell.cell_type != "code":
             text = _headed(_IN_A_TABLE.sub(_escaped_bars, cell.source), tasks)
@@ -259,24 +259,29 @@ def _work_through(site: Site, chapter: Chapter) -> str:
 # Results ------------------------------------------------------------------------------------
 
 _PICTURE = re.compile(r'src="data:image/png;base64,([A-Za-z0-9+/=]+)"')
-_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_SCRIPT = re.compile(r"<script>.*?</script>", re.DOTALL)
 
 
-def _outside(output: dict, folder: Path) -> dict:
-    """A cell's result with its pictures, and scripts that are large, in files of their own: a page then loads what is looked at."""
-    if "html" not in "".join(output.get("data", {})):
+def _html(output: dict) -> str:
+    text = output.get("data", {}).get("text/html", "")
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _is_library(output: dict) -> bool:
+    """Whether a result is no result, but a script for interactive figures."""
+    return sum(map(len, _SCRIPT.findall(_html(output)))) > LARGE
+
+
+def _still(output: dict, folder: Path) -> dict:
+    """A cell's result as a page shows it: pictures in files of their own, so that a page loads what is looked at, and no scripts. An
+    interactive figure is then the picture that it brings along, which has words for those who cannot see it and follows the theme."""
+    if not _html(output):
         return output
 
     def picture(found: re.Match) -> str:
         return f'loading="lazy" src="{_file(base64.b64decode(found[1]), "png", folder)}"'
 
-    def script(found: re.Match) -> str:
-        large = len(found[1]) > LARGE
-        return f'<script src="{_file(found[1].encode(), "js", folder)}"></script>' if large else found[0]
-
-    shown = output["data"]["text/html"]
-    shown = _SCRIPT.sub(script, _PICTURE.sub(picture, shown if isinstance(shown, str) else "".join(shown)))
-    return {**output, "data": {**output["data"], "text/html": shown}}
+    return {**output, "data": {**output["data"], "text/html": _PICTURE.sub(picture, _SCRIPT.sub("", _html(output)))}}
 
 
 def _file(data: bytes, kind: str, folder: Path) -> str:

@@ -8,12 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
 from circuits.chapters import ROOT, chapters
 from circuits.parts import is_text, source_cells
-from circuits.website import mentions
+from circuits.website import mentions, pages
 from circuits.website.pages import page_of
 
 every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
@@ -117,6 +118,22 @@ def test_the_repository_address_stands_in_one_place():
         assert given and set(given) <= {"ADDRESS-OF-THIS-REPOSITORY", address or "-"}, page
 
 
+def test_an_interactive_figure_is_its_picture(tmp_path):
+    """CircuitsVis' canvases have no words for those who cannot see them, and colours for one theme only."""
+    from utils.figures import interactive
+
+    def output(figure) -> dict:
+        return {"output_type": "display_data", "metadata": {}, "data": figure._repr_mimebundle_()}
+
+    assert pages._is_library(output(interactive.load_circuitsvis()))
+    drawn = output(interactive.attention(["a", "b", "c"], torch.eye(3)[None], ["0.0"], "Attention"))
+    still = pages._still(drawn, tmp_path)
+    assert "<script" in pages._html(drawn) and not pages._is_library(drawn)
+    assert "<script" not in pages._html(still) and "Attention" in pages._html(still)
+    text = {"output_type": "stream", "name": "stdout", "text": "3"}
+    assert pages._still(text, tmp_path) == text
+
+
 # In a browser -------------------------------------------------------------------------------
 
 
@@ -155,8 +172,8 @@ def offences(browser, theme: str, files: list[Path]) -> dict[str, list[str]]:
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_everybody_can_read_the_pages(theme, site, tiny, browser):
-    pages = [site / f"{name}.html" for name in LOOKED_AT]
-    assert offences(browser, theme, [*pages, tiny / "chapters" / "one.html"]) == {}
+    files = [*(site / f"{name}.html" for name in LOOKED_AT), tiny / "chapters" / "one.html"]
+    assert offences(browser, theme, files) == {}
 
 
 @pytest.mark.browser
