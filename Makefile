@@ -7,7 +7,7 @@ PORT ?= 8888
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup setup-test lab teach test proof build dev-check mutants parity benchmarks pictures constraints load clean
+.PHONY: setup setup-test lab teach test proof build dev-check mutants parity benchmarks pictures site constraints load clean
 
 setup: .venv/lab  ## everything but tests' own tools, in .venv
 
@@ -19,12 +19,14 @@ lab: .venv/lab  ## open JupyterLab on your own copy of the notebooks, work/ (POR
 teach: .venv/lab  ## open JupyterLab on this folder, with nbgrader's tools (PORT=8889, ARGS=--no-browser)
 	@$(BIN)/python -m circuits.cli lab --teach --port '$(PORT)' $(ARGS)
 
-test: .venv/test .venv-parity/done  ## the tests: some minutes
+test: .venv/test .venv-parity/done .venv-site/done  ## the tests: some minutes
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15
 	.venv-parity/bin/python -m pytest tests/parity
+	.venv-site/bin/python -m pytest tests/site
 
-proof: .venv/test  ## what takes longer: every answer in the sandbox, every chapter in a browser, wheels
+proof: .venv/test .venv-site/done  ## what takes longer: every answer in the sandbox, every chapter in a browser, wheels
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15 -m proof
+	.venv-site/bin/python -m pytest tests/site -m proof
 
 build: .venv/lab  ## notebooks/ from solutions/
 	$(BIN)/circuits build
@@ -49,6 +51,9 @@ pictures: .venv/test  ## the README's pictures, docs/overview.png and docs/check
 	$(BIN)/python tools/picture.py
 	$(BIN)/python tools/check_picture.py
 
+site: .venv-site/done  ## the course as a website, in dist/site (a quarter of an hour the first time; ARGS=--no-run: a minute)
+	.venv-site/bin/python -m circuits.cli site $(ARGS)
+
 constraints:  ## constraints.txt anew, from the ranges in pyproject.toml
 	tools/constraints $(PYTHON)
 
@@ -56,7 +61,7 @@ load: .venv/test  ## grade 1,000 submissions, killed five times (a quarter of an
 	CIRCUITS_LOAD=1000 $(BIN)/python -m pytest tests/project/test_batch.py -m proof -k killed
 
 clean:  ## remove the virtual environments
-	rm -rf .venv .venv-parity
+	rm -rf .venv .venv-parity .venv-site
 
 # A stamp is written only after all went well, so an interrupted set-up starts over.
 .venv/lab: pyproject.toml constraints.txt tools/setup
@@ -69,4 +74,8 @@ clean:  ## remove the virtual environments
 
 .venv-parity/done: pyproject.toml constraints.txt tools/setup
 	@bash tools/setup '$(PYTHON)' .venv-parity '.[parity]'
+	@touch $@
+
+.venv-site/done: pyproject.toml constraints.txt tools/setup
+	@bash tools/setup '$(PYTHON)' .venv-site '.[site]'
 	@touch $@

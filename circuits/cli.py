@@ -45,6 +45,23 @@ def build():
         click.echo(f"built {_place(notebook)}")
 
 
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("dist/site"), show_default=True, help="Folder for the site.")
+@click.option("--repository", metavar="ADDRESS", default=None, help="The repository's public address (default: pyproject.toml's).")
+@click.option("--no-run", is_flag=True, help="Text and code alone, without results: a minute.")
+def site(out, repository, no_run):
+    """Build the course as a website. `make site` sets up what this needs, and calls it.
+
+    Chapters are run with their reference answers, minutes each; what one shows is kept until something changes it."""
+    _only_in_a_clone()
+    try:
+        from circuits.website.build import build
+    except ModuleNotFoundError as missing:
+        raise CourseError(f"{missing.name} is not installed here: `make site` sets up what a site needs, in .venv-site.") from None
+
+    build(out=out.absolute(), repository=repository, run=not no_run, say=click.echo)
+
+
 @main.command("new-exercise")
 @click.argument("chapter")
 @click.argument("name")

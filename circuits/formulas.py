@@ -7,6 +7,7 @@ a page shows them without a network. `circuits/jupyter/jupyter_config.json` name
 
 import html
 import re
+from collections.abc import Callable
 from xml.etree.ElementTree import tostring
 
 from jinja2 import pass_context
@@ -55,6 +56,17 @@ _IN_TAGS = re.compile(
 )
 
 
+def set_in_tags(text: str, inline: Callable[[str], str], block: Callable[[str], str]) -> str:
+    """HTML in which each formula is what `inline` or `block` makes of its TeX. What stands in code, and in tags, is none."""
+
+    def put(found: re.Match) -> str:
+        if found["block"] is None and found["inline"] is None:
+            return found[0]
+        return block(html.unescape(found["block"])) if found["block"] else inline(html.unescape(found["inline"]))
+
+    return _IN_TAGS.sub(put, text)
+
+
 class _Renderer(IPythonRenderer):
     """What cannot be read as a formula stays in TeX, as nbconvert has it."""
 
@@ -66,13 +78,7 @@ class _Renderer(IPythonRenderer):
 
     def block_html(self, text: str) -> str:
         """Within tags that stand by themselves, as `<details>`, nbconvert reads no Markdown, but MathJax would set formulas."""
-        return super().block_html(_IN_TAGS.sub(self._in_tags, text))
-
-    def _in_tags(self, found: re.Match) -> str:
-        block, inline = found["block"], found["inline"]
-        if block is None and inline is None:
-            return found[0]
-        return self.block_math(html.unescape(block)) if block else self.inline_math(html.unescape(inline))
+        return super().block_html(set_in_tags(text, self.inline_math, self.block_math))
 
     def latex_environment(self, name: str, body: str) -> str:
         whole = f"\\begin{{{name}}}{body}\\end{{{name}}}"

@@ -7,6 +7,7 @@ fixture for tests of models.
 
 import os
 import re
+import shutil
 import signal
 from functools import cache
 from pathlib import Path
@@ -110,3 +111,16 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "no Chromium found: apt-get install chromium"
+    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", *quiet])
+        yield browser
+        browser.close()

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from utils import get_act_name, load_corpus, load_model  # noqa: E402
 from utils.files import write_file  # noqa: E402
 from utils.labels import label_library  # noqa: E402
-from utils.materials.dictionaries import FOLDER  # noqa: E402
+from utils.materials.dictionaries import FOLDER, latents_of  # noqa: E402
 
 NAME = get_act_name("mlp_out", 1)
 N_VECTORS_WINDOWS = 512  # of 256 tokens
@@ -37,17 +37,9 @@ def vectors(model, n_windows: int) -> torch.Tensor:
     return torch.cat(found)
 
 
-def encode(D: dict, x: torch.Tensor) -> torch.Tensor:
-    acts = ((x - D["b_pre"]) @ D["W_enc"] + D["b_enc"]).relu()
-    if "k" not in D:
-        return acts
-    top = acts.topk(int(D["k"]), dim=-1)
-    return torch.zeros_like(acts).scatter(-1, top.indices, top.values)
-
-
 def measure(D: dict, model, tokens: torch.Tensor, x: torch.Tensor) -> dict[str, float]:
     """On held-out windows [batch pos], whose vectors are x [batch pos d_model]."""
-    acts = torch.cat([encode(D, part) for part in x.split(4)])
+    acts = latents_of(D, x)
     out = acts @ D["W_dec"] + D["b_pre"]
 
     def loss(new=None):
@@ -83,7 +75,7 @@ def train(x, n_latents: int, steps: int, kind: str, setting: float, watch=None, 
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 20, 3 * (1 - step / steps))
         xs = x[torch.randint(len(x), (batch,), generator=generator)] / unit
-        acts = encode({"W_enc": W_enc, "b_enc": b_enc, "b_pre": b_pre} | ({} if k is None else {"k": k}), xs)
+        acts = latents_of({"W_enc": W_enc, "b_enc": b_enc, "b_pre": b_pre} | ({} if k is None else {"k": k}), xs)
         out = acts @ W_dec + b_pre
         price = 0.0 if k is not None else setting * acts.sum(-1)
         ((xs - out).pow(2).sum(-1) + price).mean().backward()

@@ -21,7 +21,7 @@
 # - train a probe, and say what its success shows and what it does not;
 # - test whether a direction is *used*, by adding it and taking it out.
 #
-# **Time**: about 280 minutes, 230 of them for the exercises. **Needs**: chapters 0 to 2; chapter 5 helps.
+# **Time**: about 300 minutes, 250 of them for the exercises. **Needs**: chapters 0 to 2; chapter 5 helps.
 # **Follows**: *Toy Models of Superposition* (Elhage et al., 2022), *Towards Monosemanticity* (Bricken et al.,
 # 2023), *Scaling and Evaluating Sparse Autoencoders* (Gao et al., 2024), *Finding Neurons in a Haystack* (Gurnee et
 # al., 2023).
@@ -46,7 +46,7 @@ from utils.figures import plots
 from utils.figures.neurons import cards, place
 from utils.figures.views import named
 from utils.labels import Labels, label_library
-from utils.materials.dictionaries import frontier, load_dictionary
+from utils.materials.dictionaries import frontier, large_toys, latents_of, load_dictionary
 from utils.training import live_steps
 from utils.waiting import waiting
 
@@ -75,15 +75,6 @@ def activations(model: Transformer, tokens: Tensor, *kinds: str) -> list[Tensor]
 mid, post, mlp_out = activations(full, tokens, "resid_mid", "post", "mlp_out")
 shipped = load_dictionary()
 
-def encode_shipped(x: Tensor) -> Tensor:
-    """The shipped dictionary's latents for activations `[row pos d_model]`: the k largest."""
-    parts = []
-    for part in x.split(8):
-        acts = ((part - shipped["b_pre"]) @ shipped["W_enc"] + shipped["b_enc"]).relu()
-        kept = acts.topk(int(shipped["k"]), dim=-1)
-        parts.append(torch.zeros_like(acts).scatter(-1, kept.indices, kept.values))
-    return torch.cat(parts)
-
 to_logits = full.ln_final.w[:, None] * full.W_U
 to_logits = to_logits - to_logits.mean(0)  # vectors times this are logits at a final scale of 1,
 to_logits = to_logits - to_logits.mean(1, keepdim=True)  # above those of the average token
@@ -99,7 +90,7 @@ def card(latent: int, act: Tensor, title: str) -> tuple:
     says = named(full, shipped["W_dec"][latent] @ to_logits, 6)
     return title, spots, [f"promotes  {says}"]
 
-acts = encode_shipped(mlp_out)
+acts = latents_of(shipped, mlp_out)
 shown = []
 for name in ("definition", "number", "newline"):
     inside = looking[name]
@@ -242,7 +233,7 @@ def features_held(how_often: str) -> int:
 check("features_held")
 
 # %% [markdown]
-# Now train: eight probabilities, four seeds of each, 32 toys at once. The figure is redrawn while they train.
+# Now train: eight probabilities, ten seeds of each, 80 toys at once. The figure is redrawn while they train.
 
 # %%
 def train_toys(
@@ -314,11 +305,11 @@ class LiveArrows:
         self(step, W)
 
 ps = [1.0, 0.5, 0.33, 0.2, 0.14, 0.1, 0.06, 0.03]
-n_seeds = 4
+n_seeds = 10
 often = torch.tensor(ps).repeat_interleave(n_seeds)
 torch_threads = torch.get_num_threads()
 torch.set_num_threads(1)  # so small a model runs faster on one
-live = LiveArrows(list(range(0, 32, n_seeds)), [f"p = {p:g}" for p in ps])
+live = LiveArrows(list(range(0, len(often), n_seeds)), [f"p = {p:g}" for p in ps])
 W_toys, b_toys, toy_losses = train_toys(often, 5, 2, 2_500, watch=live)
 live.end(live_steps(2_500), W_toys)
 
@@ -361,6 +352,14 @@ for p, row, loss in zip(ps, held, by_seed, strict=True):
     counts = [f"[{n}]" if i == int(loss.argmin()) else f" {n} " for i, n in enumerate(row.tolist())]
     spread = (loss.max() / loss.min() - 1).item()
     print(f"  p = {p:<5g} {' '.join(counts)}   worst loss above best: {spread:.0%}")
+for n in (4, 5):  # from which sparsity on, walking from rare features to common ones
+    reached = []
+    for column in held.T.tolist():
+        held_so_far = [p for p, k in zip(ps[::-1], column[::-1], strict=True) if k >= n and p < 1]
+        reached.append(max(held_so_far, default=0.0))
+    reached.sort()
+    print(f"the largest p at which {n} or more are held: median of ten seeds {reached[n_seeds // 2]:g}, "
+          f"from {reached[0]:g} to {reached[-1]:g}")
 
 # %% [markdown]
 # **What to see here.** Where seeds disagree, the same data has several stable shapes, and the start decides which
@@ -477,6 +476,55 @@ plots.legend(ax);
 # where all lie at 1/2, features sharing a dimension by twos; beyond it more and more are packed in, until all 40
 # are held and each has a fifth of a dimension. Only the peak at 1/2 stands far above random directions, the
 # control. Other fractions do not stand out in a toy so small.
+
+# %% [markdown]
+# And a large toy: 200 features into 20 dimensions, at 24 probabilities. It takes minutes to train, so its shares are shipped
+# (`tools/toys.py` trains it).
+
+# %%
+rows = large_toys()
+noise = torch.randn(len(rows), 200, 20, generator=torch.Generator().manual_seed(1)) / 20**0.5
+control = feature_dimensionality(noise)
+
+def near_in_each(shares: list[list[float]], fraction: float) -> list[float]:
+    """Of each toy, the part of its represented features within 0.02 of a fraction."""
+    return [sum(abs(d - fraction) < 0.02 for d in own) / max(1, len(own)) for own in shares]
+
+print("features within 0.02 of a fraction: most of any toy, at p; and most of 24 toys of random directions")
+for name, f in fractions.items():
+    parts = near_in_each([row["shares"] for row in rows], f)
+    most = max(range(len(rows)), key=parts.__getitem__)
+    by_luck = max(near_in_each(control.tolist(), f))
+    print(f"  {name:<4} {parts[most]:>6.0%} at p = {rows[most]['p']:.2f}   {by_luck:>6.0%}")
+halves_at = [row["p"] for row, part in zip(rows, near_in_each([row["shares"] for row in rows], 0.5)) if part > 0.9]
+print(f"nearly all have a half from p = {max(halves_at):.2f} to p = {min(halves_at):.2f}")
+sums = [sum(row["shares"]) for row in rows if row["p"] < 0.3]
+print(f"their shares add up to {min(sums):.2f} to {max(sums):.2f} of 20 dimensions, where p is below 0.3")
+
+# %%
+ax = plots.axes(size=(7.5, 3.8))
+for row in rows:
+    x = [1 / row["p"]] * len(row["shares"])
+    ax.plot(x, row["shares"], ".", color=plots.COLORS[0], ms=3, alpha=0.3)
+for name, f in fractions.items():
+    ax.axhline(f, color=plots.INK, lw=0.7, ls=":")
+    side = {"2/5": "bottom", "3/8": "top"}.get(name, "center")
+    ax.annotate(name, (1.01, f), xycoords=("axes fraction", "data"), color=plots.INK, fontsize=8, va=side)
+per_feature = [20 / max(1, len(row["shares"])) for row in rows]
+x = [1 / row["p"] for row in rows]
+ax.plot(x, per_feature, color=plots.COLORS[1], label="dimensions per feature held")
+ax.set_xscale("log")
+ax.set(
+    title="200 features in 20 dimensions: each one's share", ylim=(0, 1.1),
+    xlabel="1 / p: how rare a feature is", ylabel="feature dimensionality",
+)
+plots.legend(ax);
+
+# %% [markdown]
+# **What to see here.** With more room the peaks are plain. From left to right: a toy with triangles (three features in two
+# dimensions, 2/3 each); a stretch in which nearly every feature has exactly a half, in antipodal pairs; then one of pentagons,
+# 2/5. After that there is no fraction any more, only ever smaller shares. They always add up to the dimensions there are: nothing is
+# left unused. (The authors' toys also showed 3/4 and 3/8. Ours are trained for less long, and at fewer probabilities.)
 
 # %% [markdown]
 # ## How much room is there?
@@ -691,11 +739,43 @@ for i, p in enumerate([1.0, 0.2, 0.03]):
     overlap = (pca.T @ Q).pow(2).sum().item() / 2
     n_held = int(represented(W_linear)[i].sum())
     print(f"p = {p:<5g} overlap of its plane with PCA's: {overlap:.3f}; rows held: {n_held}")
-torch.set_num_threads(torch_threads)
 
 # %% [markdown]
 # **What to see here.** The plane of a linear toy is PCA's, and it holds two of the five features however rare they
 # are. Superposition is the work of the nonlinearity.
+
+# %% [markdown]
+# In all these toys the hidden space has no directions of its own: turn it, and nothing changes. Now put a ReLU *there*, too,
+# $h = \text{ReLU}(x\,W)$, and its dimensions become neurons. Ten features, five neurons, four seeds. Is a row of $W$ still any
+# direction, or does a feature settle on a neuron? Measure the largest neuron's share of a row's squared length: 1 if it has all.
+
+# %%
+def neurons_forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    h = torch.einsum("bif,ifh->bih", x, W).relu()
+    return (torch.einsum("bih,ifh->bif", h, W) + b).relu()
+
+some_ps = [0.5, 0.2, 0.05, 0.02]
+four_each = torch.tensor(some_ps).repeat_interleave(4)
+W_hidden = {
+    "no ReLU inside": train_toys(four_each, 10, 5, 1_500)[0],
+    "a ReLU inside": train_toys(four_each, 10, 5, 1_500, forward=neurons_forward)[0],
+    "random directions": torch.randn(16, 10, 5, generator=torch.Generator().manual_seed(0)),
+}
+torch.set_num_threads(torch_threads)
+largest = {
+    what: ((W**2).amax(-1) / (W**2).sum(-1).clamp(min=1e-8)).masked_fill(~represented(W), torch.nan)
+    for what, W in W_hidden.items()
+}
+print("the largest neuron's share of a represented feature, mean over features and four seeds")
+print(" " * 20 + "".join(f"{f'p = {p:g}':>10}" for p in some_ps))
+for what, share in largest.items():
+    print(f"{what:<20}" + "".join(f"{x:>10.2f}" for x in share.view(4, -1).nanmean(1)))
+panels = plots.axes(2, size=(4.2, 3.2))
+for ax, what in zip(panels, list(W_hidden)[:2], strict=True):
+    plots.image(W_hidden[what][8], f"W with {what}, p = 0.05", "neuron", "feature", "weight", ax=ax)
+
+# %% [markdown]
+# **What to see here.** TODO
 
 # %% [markdown]
 # ## Dictionaries: taking superposition apart
@@ -1606,6 +1686,43 @@ for name in ("bracket_depth", "indent", "line"):
 # its places that are in the class); the same for tokens that the model *generates* under the change; and the loss
 # inside and outside the class. Beside them the negated direction, and random ones of the same length.
 
+# %% [markdown]
+# ### Exercise · steer    ●●○   10 min
+#
+# Let the model write while a direction $v$ `[d_model]` is added, `dose` times, to the activation called `name`, at every
+# position: those of the texts, and those of the tokens that it writes. Return the n new tokens, each the likeliest one
+# after all that stands there by then.
+#
+# <details><summary>Hint 1</summary>
+# A hook that returns a tensor puts it in the activation's place: <code>(name, lambda x, hook: x + dose * direction)</code>.
+# </details>
+# <details><summary>Hint 2</summary>
+# n times: run with the hook, take <code>logits[:, -1].argmax(-1, keepdim=True)</code>, and append it to the texts with
+# <code>torch.cat(..., dim=1)</code>. Return only what was appended.
+# </details>
+
+# %% exercise="steer"
+def steer(
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    name: str,
+    direction: Float[Tensor, "d_model"],
+    dose: float,
+    n: int,
+) -> Int[Tensor, "batch n"]:
+    """The n tokens that a model writes while dose times a direction is added to an activation."""
+    ### BEGIN SOLUTION
+    said = tokens
+    for _ in range(n):
+        hooks = [(name, lambda x, hook: x + dose * direction)]
+        logits = model.run_with_hooks(said, fwd_hooks=hooks)
+        said = torch.cat([said, logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return said[:, tokens.shape[1] :]
+    ### END SOLUTION
+
+# %% check="steer"
+check("steer")
+
 # %%
 n_causal = 12 if live_steps(100) == 100 else 3
 causal = test_windows.tokens[:n_causal]
@@ -1686,22 +1803,35 @@ def act_on(cls: str) -> tuple[dict, dict]:
     return directions, found
 
 start = time.perf_counter()
-classes = ("string", "comment", "keyword")
+classes = ("string", "comment", "keyword", "definition", "number", "builtin")
 acted = {cls: act_on(cls) for cls in waiting(classes, "Acting on directions")}
 seconds["acting on directions"] = time.perf_counter() - start
 
 # %%
-for cls, (directions, found) in acted.items():
-    v = {what: v for what, (_, v, _) in directions.items()}
-    print(f"{cls}: cosine of means and probe {v['means'] @ v['probe']:.2f}, means and gradient "
-          f"{v['means'] @ v['gradient']:.2f}, probe and gradient {v['probe'] @ v['gradient']:.2f}")
-    print(f"{'':<24}{'P(class)':>10}{'generated':>11}{'loss in it':>12}{'elsewhere':>11}")
-    for (what, dose), row in found.items():
-        if dose in (0.0, 0.5, -0.5, "without"):
-            said = f"without {what}" if dose == "without" else f"{what}, {dose:+g}"
-            said = said if dose else what
-            print(f"{said:<24}{row[0]:>10.3f}{row[1]:>11.3f}{row[2]:>12.2f}{row[3]:>11.2f}")
-    print()
+def by_direction(measure: int, dose: float | str, ratio: bool) -> dict[str, list[float]]:
+    """By class: what a dose does to a measure, by means, probe, gradient, latent, and the stronger random one."""
+    rows = {}
+    for cls, (directions, found) in acted.items():
+        before = found["as it is", 0.0][measure]
+        changed = [found[what, dose][measure] for what in directions]
+        row = [x / before if ratio else x - before for x in changed]
+        rows[cls] = [*row[:4], max(row[4:], key=lambda x: abs(x - ratio))]
+    return rows
+
+print("cosines:  " + "  ".join(f"{cls} means and probe "
+      f"{d['means'][1] @ d['probe'][1]:.2f}, means and gradient {d['means'][1] @ d['gradient'][1]:.2f};"
+      for cls, (d, _) in acted.items()))
+for title, measure, dose, ratio in (
+    ("P(class) at dose +0.5, times what it is", 0, 0.5, True),
+    ("P(class) at dose -0.5, times what it is", 0, -0.5, True),
+    ("class among generated tokens at +0.5, times what it is", 1, 0.5, True),
+    ("loss elsewhere at +0.5, nats more", 3, 0.5, False),
+    ("loss inside the class without the direction, nats more", 2, "without", False),
+):
+    columns = ("means", "probe", "gradient", "latent", "random")
+    print(f"\n{title:<58}" + "".join(f"{column:>10}" for column in columns))
+    for cls, row in by_direction(measure, dose, ratio).items():
+        print(f"  {cls:<56}" + "".join(f"{x:>10.2f}" for x in row))
 
 # %%
 directions, found = acted["string"]
@@ -1713,6 +1843,15 @@ for ax, i, title, ylabel in zip(panels, (0, 3), titles, ylabels, strict=True):
     rows = {w: [found.get((w, d), found["as it is", 0.0])[i] for d in doses] for w in directions}
     series = {what: (doses, row) for what, row in rows.items()}
     plots.lines(series, title, "dose (in lengths of the stream)", ylabel, markers=True, ax=ax)
+
+# %%
+prompt = full.to_tokens("def area(self):\n    ")
+for what, cls in (("comment", "comment"), ("string", "string"), ("random", "comment")):
+    v = acted[cls][0]["random 0" if what == "random" else "means"][1]
+    for dose in (0.0, 0.5, 1.0):
+        said = steer(full, prompt, stream, v, dose * typical.item(), live_steps(12))
+        written_so = repr(full.to_string(torch.as_tensor(said)[0]))
+        print(f"{what:<8} dose {dose:g}   {written_so}")
 
 # %% [markdown]
 # **What to see here.** For strings and comments, the means and the gradient act: both raise what they should, far
@@ -1972,16 +2111,65 @@ shared = {what: (x[lives] > 0.7).float().mean().item() for what, x in partners.i
 for what, x in partners.items():
     print(f"  in {what:<18} {shared[what]:>6.1%}   median cosine {x[lives].median():.2f}")
 
-# Does a latent of the smaller dictionary split into several of the larger one?
-cosines = first["W_dec"] @ shipped["W_dec"].T
-splits = ((cosines > 0.5).sum(1) >= 2) & lives
-print(f"{int(splits.sum())} of them have two or more relatives (cosine above 0.5) in the larger")
-W_shipped = shipped["W_dec"] @ to_logits
-for latent in (splits * cosines.topk(2).values.sum(1)).topk(2).indices.tolist():
-    print(f"  latent {latent} promotes    {named(full, first['W_dec'][latent] @ to_logits, 5)}")
-    for other in cosines[latent].topk(2).indices.tolist():
-        print(f"    near it, {other:>4} promotes    {named(full, W_shipped[other], 5)}")
+# %% [markdown]
+# ### Exercise · which latents split    ●●○   10 min
+#
+# A larger dictionary may tell apart what one latent of a smaller one lumps together (*splitting*; Bricken et al., 2023).
+# Call latents *relatives* if the cosine of their directions, rows of $W_\text{dec}$, is at least `least`. Return the latents of
+# the smaller dictionary with two or more relatives in the larger one, each with its relatives, nearest first.
+#
+# <details><summary>Hint 1</summary>
+# Bring all rows to length 1: then <code>small @ large.T</code> has the cosines, <code>[n m]</code>. Opposites are no relatives.
+# </details>
+# <details><summary>Hint 2</summary>
+# For each row: <code>row.argsort(descending=True)</code>, of which you keep those with <code>row[j] >= least</code>. Two or
+# more of them, and the latent is one of the result's keys.
+# </details>
 
+# %% exercise="splits"
+def splits(
+    small: Float[Tensor, "n d_model"], large: Float[Tensor, "m d_model"], least: float
+) -> dict[int, list[int]]:
+    """Which latents have two or more relatives in a larger dictionary, and which these are."""
+    ### BEGIN SOLUTION
+    unit = torch.nn.functional.normalize
+    found = {}
+    for i, cosines in enumerate(unit(small) @ unit(large).T):
+        nearest_first = cosines.argsort(descending=True).tolist()
+        relatives = [j for j in nearest_first if cosines[j] >= least]
+        if len(relatives) >= 2:
+            found[i] = relatives
+    return found
+    ### END SOLUTION
+
+# %% check="splits"
+check("splits")
+
+# %%
+larger = {"the shipped one (2,048)": shipped["W_dec"], "the second seed (1,024)": second["W_dec"]}
+more_noise = torch.randn(2048, 256, generator=torch.Generator().manual_seed(4))
+larger["random directions (2,048)"] = torch.nn.functional.normalize(more_noise, dim=-1)
+for what, W in larger.items():
+    n_split = sum(bool(lives[i]) for i in splits(first["W_dec"], W, 0.5))
+    print(f"latents with two or more relatives (cosine at least 0.5) in {what}: {n_split}")
+relatives = {i: js for i, js in splits(first["W_dec"], shipped["W_dec"], 0.5).items() if lives[i]}
+fires_first = encode(first, mlp_out[few]).flatten(0, 1) > 0
+fires_shipped = encode(shipped, mlp_out[few]).flatten(0, 1) > 0
+W_shipped = shipped["W_dec"] @ to_logits
+for latent in sorted(relatives, key=lambda i: -int(fires_first[:, i].sum()))[:3]:
+    here = fires_first[:, latent]
+    print(f"latent {latent} promotes    {named(full, first['W_dec'][latent] @ to_logits, 5)}")
+    for other in relatives[latent][:3]:
+        share = (here & fires_shipped[:, other]).sum() / here.sum()
+        print(f"    {other:>4} fires at {share:>4.0%} of its places, promotes    "
+              f"{named(full, W_shipped[other], 5)}")
+    both = fires_shipped[here][:, relatives[latent][:2]].all(1).float().mean()
+    print(f"    the first two fire together at {both:.0%} of them")
+
+# %% [markdown]
+# And a dictionary of a model with random weights:
+
+# %%
 written_random = read_and_written(untrained, 192)[1]
 of_random = train_dictionary(written_random, 1024, 400, k=24, what="a dictionary of a random model")
 random_out = activations(untrained, tokens[few], "mlp_out")[0]

@@ -1,5 +1,6 @@
 """Checks of chapter 6. Each says in its name what must be true of an answer."""
 
+import copy
 import functools
 import itertools
 import math
@@ -10,7 +11,7 @@ from circuits.checking import answer_to, exercise, expect, fail, require
 from circuits.inputs import generator, integer, normal, random_model, random_tokens
 from circuits.symmetries import FULL, symmetric
 from utils.labels import CLASSES, label_library
-from utils.materials.dictionaries import load_dictionary
+from utils.materials.dictionaries import latents_of, load_dictionary
 from utils.model import get_act_name
 from utils.pretrained import load_model
 
@@ -43,8 +44,10 @@ SYMMETRIES = {
     "auroc": TABLES,
     "sparse_probe": TABLES,
     "control_labels": "it draws labels for numbers of tokens",
+    "steer": symmetric(FULL, name=None, returns="token"),
     "transcoder": symmetric(FULL, parts=None),
     "head_to_latent": symmetric("regauge heads neurons vocabulary constant"),
+    "splits": DICTIONARY,
 }
 
 COINCIDENCES = {}
@@ -828,10 +831,7 @@ def fresh_text():
     model, name = load_model("full_two_layer").requires_grad_(False), get_act_name("mlp_out", 1)
     caches = [model.run_with_cache(part, names_filter=name)[1] for part in windows.tokens.split(8)]
     x = torch.cat([cache[name] for cache in caches]).flatten(0, 1)
-    D = load_dictionary()
-    acts = ((x - D["b_pre"]) @ D["W_enc"] + D["b_enc"]).relu()
-    top = acts.topk(int(D["k"]), dim=-1)
-    return windows, x, torch.zeros_like(acts).scatter(-1, top.indices, top.values)
+    return windows, x, latents_of(load_dictionary(), x)
 
 
 def f1_of(fires, inside):
@@ -1094,6 +1094,59 @@ def test_labels_come_from_the_generator_and_not_from_the_tokens(submission, rng)
 # transcoder ---------------------------------------------------------------------------------
 
 
+# steer --------------------------------------------------------------------------------------
+
+
+def steered(model, name, step):
+    """The model with a step [d_model] added to an activation at every position: by its weights, without any hook."""
+    new = copy.deepcopy(model)
+    if name == "hook_embed":
+        new.embed.W_E.data += step
+    else:
+        block = new.blocks[int(name.split(".")[1])]
+        part = block.attn.b_O if name.endswith(("attn_out", "resid_mid")) else block.mlp.b_out
+        part.data += step
+    return new
+
+
+def check_steered(submission, rng, names, dose_sign, n):
+    for name in names:
+        model, direction = loud(rng, n_ctx=24), normal(rng, 10)
+        tokens = random_tokens(rng, model)
+        dose = dose_sign * float(uniform(rng, 1.5, 3, 1))
+        got = torch.as_tensor(submission.steer(model, tokens, name, direction, dose, n)).long()
+        require(tuple(got.shape) == (len(tokens), n), f"For {len(tokens)} texts and n = {n} the result should have shape [{len(tokens)}, {n}]; yours has {list(got.shape)}.")
+        require(bool(((got >= 0) & (got < model.cfg.d_vocab)).all()), f"Tokens are numbered 0 to {model.cfg.d_vocab - 1}.")
+        other = steered(model, name, dose * direction)
+        for i in range(n):
+            logits = other(torch.cat([tokens, got[:, :i]], dim=1))[:, -1]
+            missing = logits.max(-1).values - logits.gather(-1, got[:, i : i + 1])[:, 0]
+            row = int(missing.argmax())
+            require(
+                missing[row] < 1e-2,
+                f"With {dose:.2f} times the direction at {name!r}, text {row}: after {i} new tokens the likeliest next one is "
+                f"{int(logits[row].argmax())}; yours is {int(got[row, i])}.",
+            )
+
+
+@exercise("steer", points=1)
+def test_steers_early_positions_too(submission, rng):
+    check_steered(submission, rng, ("hook_embed", "blocks.0.hook_attn_out", "blocks.0.hook_resid_post"), 1, 9)
+
+
+@exercise("steer", points=1)
+def test_steers_the_positions_of_new_tokens_too(submission, rng):
+    check_steered(submission, rng, ("blocks.0.hook_mlp_out", "blocks.1.hook_resid_mid"), 1, 13)
+
+
+@exercise("steer", points=1)
+def test_a_negative_dose_steers_away(submission, rng):
+    check_steered(submission, rng, ("blocks.0.hook_resid_mid", "blocks.1.hook_mlp_out", "blocks.2.hook_resid_post"), -1, 9)
+
+
+# transcoder ---------------------------------------------------------------------------------
+
+
 def transcoder_parts(rng, d=10, n_latents=17):
     return {
         "W_enc": normal(rng, d, n_latents), "b_enc": normal(rng, n_latents, scale=0.5), "b_pre": normal(rng, d, scale=0.5),
@@ -1178,3 +1231,68 @@ def test_the_weights_of_layer_norm_count(submission, rng):
     layer = integer(rng, 0, 2)
     model.blocks[layer].ln2.w.data *= uniform(rng, 0.2, 3, 10)
     expect(submission.head_to_latent(model, layer, W_enc), slow_drive(model, layer, W_enc), "the strengths", rtol=1e-3, atol=1e-4)
+
+
+# splits -------------------------------------------------------------------------------------
+
+
+def two_dictionaries(rng, opposite, n=7, m=21, d=23):
+    """A dictionary [n d], a larger one [m d] in which each latent of the first has none to some relatives (a share of those
+    drawn are `opposite`), a number that lies 0.02 or more from every cosine, and the relatives, nearest first."""
+    small, large = normal(rng, n, d), normal(rng, m, d)
+    for j in range(m - 4):
+        own, noise = small[integer(rng, 0, n - 1)], float(uniform(rng, 0.3, 1.1, 1))
+        sign = -1.0 if float(uniform(rng, 0, 1, 1)) < opposite else 1.0
+        large[j] = sign * own / own.norm() + noise * normal(rng, d) / d**0.5
+    small, large = (W * uniform(rng, 0.3, 3, len(W), 1) for W in (small, large))
+    cosines, least = slow_cosines(small, large), float(uniform(rng, 0.6, 0.75, 1))
+    ranked = cosines.argsort(dim=1, descending=True).tolist()
+    relatives = [[j for j in js if cosines[i, j] >= least] for i, js in enumerate(ranked)]
+    clear = bool(((cosines.abs() - least).abs() > 0.02).all()) and float(cosines.sort(dim=1).values.diff(dim=1).min()) > 1e-4
+    numbers = [len(js) for js in relatives]
+    if not (clear and 1 in numbers and 2 <= sum(k >= 2 for k in numbers) < n and max(numbers) > 2):
+        return two_dictionaries(rng, opposite, n, m, d)
+    return small, large, least, {i: js for i, js in enumerate(relatives) if len(js) >= 2}
+
+
+def slow_cosines(small, large):
+    small, large = ([(row, row.norm()) for row in W.double()] for W in (small, large))
+    return torch.tensor([[float(a @ b / (length * other)) for b, other in large] for a, length in small])
+
+
+def found_splits(submission, rng, opposite=0.2):
+    small, large, least, wanted = two_dictionaries(rng, opposite)
+    got = submission.splits(small, large, least)
+    require(isinstance(got, dict), f"The result should be a dictionary, latent: [relatives]; yours is {type(got).__name__}.")
+    try:
+        got = {int(i): [int(j) for j in js] for i, js in got.items()}
+    except (TypeError, ValueError):
+        fail("Keys should be numbers of latents, values lists of such numbers.")
+    return got, wanted, least
+
+
+def check_relatives(got, wanted, least):
+    missing, others = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
+    require(not missing, f"Latents {missing} have two or more relatives with a cosine of at least {least:.2f}, and are missing.")
+    require(not others, f"Latents {others} have fewer than two relatives with a cosine of at least {least:.2f}.")
+    for i, js in wanted.items():
+        require(set(got[i]) == set(js), f"The relatives of latent {i} at {least:.2f} are {sorted(js)}; yours are {sorted(got[i])}.")
+
+
+@exercise("splits", points=1)
+def test_latents_with_two_relatives_or_more_and_all_of_these(submission, rng):
+    for _ in range(2):
+        check_relatives(*found_splits(submission, rng))
+
+
+@exercise("splits", points=1)
+def test_opposites_are_no_relatives(submission, rng):
+    for _ in range(2):
+        check_relatives(*found_splits(submission, rng, opposite=0.5))
+
+
+@exercise("splits", points=1)
+def test_the_nearest_relative_comes_first(submission, rng):
+    got, wanted, _ = found_splits(submission, rng)
+    for i, js in wanted.items():
+        require(got.get(i) == js, f"The relatives of latent {i}, nearest first, are {js}; yours are {got.get(i)}.")

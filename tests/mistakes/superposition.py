@@ -1129,6 +1129,73 @@ def in_the_place_of_attention(model, tokens, layer, parts, error):
     return _transcoded(model, tokens, layer, parts, error, at="attn_out")
 
 
+# steer --------------------------------------------------------------------------------------
+
+
+def _written(model, tokens, name, n, change, pick=lambda logits: logits[:, -1].argmax(-1, keepdim=True)):
+    said = tokens
+    for _ in range(n):
+        logits = model.run_with_hooks(said, fwd_hooks=[(name, lambda x, hook: change(x))])
+        said = torch.cat([said, pick(logits)], dim=1)
+    return said[:, tokens.shape[1] :]
+
+
+@mistake("steer", hint="Only the last position is steered. Add the direction at every position: earlier ones are looked at, too.")
+def steers_the_last_position(model, tokens, name, direction, dose, n):
+    def change(x):
+        x = x.clone()
+        x[:, -1] += dose * direction
+        return x
+
+    return _written(model, tokens, name, n, change)
+
+
+@mistake("steer", hint="The positions of new tokens are not steered: each time the model runs, add the direction at all there are by then.")
+def steers_the_prompt_alone(model, tokens, name, direction, dose, n):
+    def change(x):
+        x = x.clone()
+        x[:, : tokens.shape[1]] += dose * direction
+        return x
+
+    return _written(model, tokens, name, n, change)
+
+
+@mistake("steer", hint="`dose` is not used: add `dose * direction`.")
+def steers_without_a_dose(model, tokens, name, direction, dose, n):
+    return _written(model, tokens, name, n, lambda x: x + direction)
+
+
+@mistake("steer", hint="You bring the direction to length 1 first. Add it as it is given, `dose` times.")
+def steers_with_length_1(model, tokens, name, direction, dose, n):
+    return _written(model, tokens, name, n, lambda x: x + dose * direction / direction.norm())
+
+
+@mistake("steer", hint="The direction takes the activation's place. It should be added to it: `x + dose * direction`.")
+def replaces_the_activation(model, tokens, name, direction, dose, n):
+    return _written(model, tokens, name, n, lambda x: (dose * direction).expand_as(x))
+
+
+@mistake("steer", hint="You steer the other way: a positive dose adds the direction.")
+def steers_away(model, tokens, name, direction, dose, n):
+    return _written(model, tokens, name, n, lambda x: x - dose * direction)
+
+
+@mistake("steer", hint="These are the n likeliest tokens for *one* place. Append the likeliest, and run again.")
+def likeliest_of_one_place(model, tokens, name, direction, dose, n):
+    logits = model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: x + dose * direction)])
+    return logits[:, -1].topk(n, dim=-1).indices
+
+
+@mistake("steer", hint="The texts themselves are in the result. Return only the tokens that were appended.")
+def with_the_texts(model, tokens, name, direction, dose, n):
+    return torch.cat([tokens, _written(model, tokens, name, n, lambda x: x + dose * direction)], dim=1)
+
+
+@mistake("steer", hint="Nothing is steered: a hook changes an activation by what it *returns*.")
+def steers_nothing(model, tokens, name, direction, dose, n):
+    return _written(model, tokens, name, n, lambda x: x)
+
+
 # head_to_latent -----------------------------------------------------------------------------
 
 
@@ -1174,3 +1241,54 @@ def centred_too_early(model, layer, W_enc):
 @mistake("head_to_latent", hint="That is the squared length. Take its root.")
 def squared_drive(model, layer, W_enc):
     return _drive(model, layer, W_enc) ** 2
+
+
+# splits -------------------------------------------------------------------------------------
+
+
+def _split(small, large, least, unit=True, size=False, at_least=2, descending=True, at_most=None):
+    if unit:
+        small, large = F.normalize(small, dim=-1), F.normalize(large, dim=-1)
+    found = {}
+    for i, row in enumerate(small @ large.T):
+        row = row.abs() if size else row
+        near = [j for j in row.argsort(descending=descending).tolist() if row[j] >= least]
+        if len(near) >= at_least:
+            found[i] = near[:at_most]
+    return found
+
+
+@mistake("splits", hint="That is a product of rows of any length. For a cosine bring each row to length 1 first.")
+def splits_without_lengths(small, large, least):
+    return _split(small, large, least, unit=False)
+
+
+@mistake("splits", hint="Opposite directions count as relatives here. A cosine near -1 is no relative: leave its sign.")
+def splits_by_size(small, large, least):
+    return _split(small, large, least, size=True)
+
+
+@mistake("splits", hint="One relative is no splitting: it takes two or more.")
+def splits_of_one(small, large, least):
+    return _split(small, large, least, at_least=1)
+
+
+@mistake("splits", hint="The nearest relative, with the largest cosine, comes first.")
+def splits_farthest_first(small, large, least):
+    return _split(small, large, least, descending=False)
+
+
+@mistake("splits", hint="Only the two nearest are there. Give all relatives.")
+def splits_into_two(small, large, least):
+    return _split(small, large, least, at_most=2)
+
+
+@mistake("splits", hint="You ask which latents of the *larger* dictionary have relatives in the smaller one. It is the other way round.")
+def splits_the_other_way(small, large, least):
+    return _split(large, small, least)
+
+
+@mistake("splits", hint="Latents without two relatives should not be keys at all.")
+def splits_with_empty_lists(small, large, least):
+    found = _split(small, large, least)
+    return {i: found.get(i, []) for i in range(len(small))}

@@ -440,6 +440,7 @@ FULL_CALLS: dict[str, Callable] = {
     "rotate_hidden": lambda answer, m: answer(m, _rotation(m))(tokens_for(m)),
     "loss_recovered": lambda answer, m: round(answer(m, tokens_for(m), 1, 0.5 * _cache(m)["mlp_out", 1]), 3),
     "transcoder": lambda answer, m: answer(m, tokens_for(m), 1, _transcoder(m), False),
+    "steer": lambda answer, m: answer(m, tokens_for(m)[:, :5], "blocks.1.hook_resid_mid", _transcoder(m)["b_pre"], 9.0, 3),
     "head_to_latent": lambda answer, m: answer(m, 1, _transcoder(m)["W_enc"]),
 }
 OURS_ONLY = {

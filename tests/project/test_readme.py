@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from circuits.chapters import ROOT, chapters
 from circuits.cli import main
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/instructors.md", "docs/checks.md", "docs/glossary.md", "utils/checkpoints/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/instructors.md", "docs/checks.md", "docs/glossary.md", "docs/references.md", "utils/checkpoints/README.md"]
 README = (ROOT / "README.md").read_text("utf-8")
 
 

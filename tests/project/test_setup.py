@@ -259,7 +259,7 @@ def test_second_make_sets_nothing_up(clone, python, tmp_path):
 
 
 def test_make_knows_when_the_set_up_is_fresh(clone, python, tmp_path):
-    stamps = [".venv/lab", ".venv/test", ".venv-parity/done"]
+    stamps = [".venv/lab", ".venv/test", ".venv-parity/done", ".venv-site/done"]
     assert run(clone, "make", "-q", *stamps).returncode == 1
     for i, stamp in enumerate(stamps):
         (clone / stamp).parent.mkdir(exist_ok=True)
@@ -267,7 +267,7 @@ def test_make_knows_when_the_set_up_is_fresh(clone, python, tmp_path):
         later = (clone / "pyproject.toml").stat().st_mtime + 100 + i
         os.utime(clone / stamp, (later, later))
     assert run(clone, "make", "-q", *stamps).returncode == 0
-    for target in ("lab", "test", "build", "dev-check", "parity"):
+    for target in ("lab", "test", "build", "dev-check", "parity", "site"):
         assert "tools/setup" not in run(clone, "make", "-n", target).stdout
     os.utime(clone / "pyproject.toml", (later + 100, later + 100))
     for stamp in stamps:

@@ -475,3 +475,47 @@ def drive_through_the_head(model, layer, W_enc):
     W_O = W_O - W_O.mean(-1, keepdim=True)
     back = (W_O * model.blocks[layer].ln2.w.double()) @ W_enc.double()  # [n_heads d_head n_latents]
     return (W_V @ back).norm(dim=-2)
+
+
+@variant("steer")
+def steer_in_place(model, tokens, name, direction, dose, n):
+    """The hook changes the activation it is given, and the texts grow in a table made beforehand."""
+
+    def push(x, hook):
+        x += (dose * direction).to(x.dtype)
+
+    pos = tokens.shape[1]
+    table = torch.cat([tokens, tokens.new_zeros(len(tokens), n)], dim=1)
+    for i in range(pos, pos + n):
+        table[:, i] = model.run_with_hooks(table[:, :i], fwd_hooks=[(name, push)])[:, -1].max(-1).indices
+    return table[:, pos:]
+
+
+@variant("steer")
+def steer_one_text_at_a_time(model, tokens, name, direction, dose, n):
+    new = []
+    for text in tokens:
+        for _ in range(n):
+            logits = model.run_with_hooks(text[None], fwd_hooks=[(name, lambda x, hook: x.add(direction, alpha=dose))])
+            text = torch.cat([text, logits[0, -1].argmax()[None]])
+        new.append(text[-n:])
+    return torch.stack(new)
+
+
+@variant("splits")
+def splits_by_loops(small, large, least):
+    found = {}
+    for i, a in enumerate(small.double()):
+        cosines = [float(a @ b / (a.norm() * b.norm())) for b in large.double()]
+        relatives = [j for j, c in enumerate(cosines) if c >= least]
+        if len(relatives) > 1:
+            found[i] = sorted(relatives, key=lambda j: cosines[j], reverse=True)
+    return found
+
+
+@variant("splits")
+def splits_by_a_table(small, large, least):
+    cosines = F.cosine_similarity(small[:, None], large[None], dim=-1)
+    n_relatives = (cosines >= least).sum(1)
+    ranked = cosines.sort(dim=1, descending=True).indices
+    return {i: ranked[i, :k].tolist() for i, k in enumerate(n_relatives.tolist()) if k >= 2}
