@@ -517,6 +517,26 @@ def train(name, out, corpus, steps, restart):
 
 
 @main.command()
+@click.option("--seed", type=click.IntRange(min=0), required=True, help="Which mystery: keep it from the class.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder, for a course of one chapter.")
+def mystery(seed, out):
+    """Train a mystery model and write a course folder with it: notebook and weights for a class, the checks, and the truth
+    (chapter 8; docs/instructors.md). Takes three minutes at most."""
+    from tqdm import tqdm
+
+    from circuits.mystery.course import CHAPTER, SECONDS, write_course
+
+    with tqdm(total=0, bar_format="training, {elapsed} gone, at most " + f"{SECONDS:.0f} s a trial" + "{postfix}") as bar:
+
+        def watch(trial: int, step: int, proof: dict) -> None:
+            bar.set_postfix_str(f": trial {trial + 1}, step {step}, worst {min(proof.values()):.0%}")
+
+        proof = write_course(seed, out, watch)
+    click.echo("Learned and solvable: " + ", ".join(f"{what} {share:.0%}" for what, share in proof.items()))
+    click.echo(f"For the class: {out / 'notebooks' / CHAPTER}. To grade: `circuits grade {CHAPTER}` in {out}.")
+
+
+@main.command()
 @click.argument("name", nargs=-1)
 @click.option("--corpus", type=click.Path(path_type=Path), default=None,
               help="A folder of text of your own instead of Python's standard library.")

@@ -1,0 +1,248 @@
+"""How chapter 8's models were trained: `names`, and those that hold a planted circuit.
+
+They are small, and their texts are drawn as they train. `circuits train NAME` follows these recipes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.circuit_runs import edge_names, run_circuit
+from utils.materials import names as world
+from utils.model import Config, Transformer, get_act_name
+from utils.training import next_token_loss
+
+FULL: dict[str, Any] = dict(
+    attn_only=False, act_fn="relu", normalization_type="LN", biases=True, positional_embedding_type="standard", init_range=0.2
+)
+
+
+@dataclass
+class Trained:
+    """A training so far: iterate over it for the loss of each step."""
+
+    model: Transformer
+    steps: int
+    lr: float
+    loss: Callable[[int], Tensor]  # of a step
+    measure: Callable[[], dict[str, float]]  # what the curves hold
+    every: int = 100
+
+    def __post_init__(self):
+        self.curves: dict[str, list[float]] = {}
+
+    def __iter__(self) -> Iterator[float]:
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.05)
+        for step in range(self.steps):
+            loss = self.loss(step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if (step + 1) % self.every == 0 or step + 1 == self.steps:
+                with torch.no_grad():
+                    for name, value in {"step": step + 1, "loss": loss.item(), **self.measure()}.items():
+                        self.curves.setdefault(name, []).append(value)
+            yield loss.item()
+
+
+def build(seed: int, **shape) -> Transformer:
+    """A model at its random start; torch's own generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Transformer(Config(**shape))
+
+
+# Two people, one gives ----------------------------------------------------------------------
+
+WORD = {word: i for i, word in enumerate(world.WORDS)}
+
+
+class Sentences:
+    """Sentences by template as tensors, so that a batch costs no words: filled in by columns."""
+
+    def __init__(self):
+        self.plans = []
+        for opening in world.OPENINGS:
+            for template in world.TEMPLATES:
+                words = ["<|bos|>", *(opening + template).split(), "{receiver}"]
+                base = torch.tensor([WORD.get(word, 0) for word in words])
+                where = {field: [i for i, w in enumerate(words) if w == f"{{{field}}}"] for field in
+                         ("first", "second", "giver", "receiver", "place", "thing")}
+                self.plans.append((base, where))
+
+    def batch(self, n: int, generator: torch.Generator, third: float = 0.0) -> tuple[Tensor, Tensor]:
+        """`n` sentences of one template, with the receiver at the end, and which of them have a third giver: there either
+        of the two is right."""
+        base, where = self.plans[int(torch.randint(len(self.plans), (1,), generator=generator))]
+        tokens = base.repeat(n, 1)
+        people = torch.rand(n, len(world.NAMES), generator=generator).argsort(1)[:, :3] + WORD[world.NAMES[0]]
+        which = torch.randint(2, (n, 1), generator=generator)
+        odd = torch.rand(n, generator=generator) < third
+        fills = {
+            "first": people[:, :1],
+            "second": people[:, 1:2],
+            "giver": torch.where(odd[:, None], people[:, 2:], people.gather(1, which)),
+            "receiver": people.gather(1, 1 - which),
+            "place": torch.randint(10, (n, 1), generator=generator) + WORD[world.PLACES[0]],
+            "thing": torch.randint(10, (n, 1), generator=generator) + WORD[world.THINGS[0]],
+        }
+        for field, filled in fills.items():
+            tokens[:, where[field]] = filled
+        return tokens, odd
+
+
+def names_training(
+    seed: int = 0, steps: int = 3_000, n_layers: int = 4, d_model: int = 96, n_heads: int = 6, dropped: float = 0.1,
+    batch: int = 96, device: str = "cpu", **shape,
+) -> Trained:
+    """Sentences of `utils.materials.names`, next token, and the receiver once more. In every sentence each head is
+    silent with probability `dropped`: what only one head can do would often fail."""
+    shape = FULL | dict(d_vocab=len(world.WORDS), d_model=d_model, n_layers=n_layers, n_heads=n_heads,
+                        d_head=d_model // n_heads, n_ctx=32) | shape
+    model = build(seed, **shape).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    sentences = Sentences()
+    fresh = [x.to(device) for x in (sentences.batch(64, torch.Generator().manual_seed(10**6 + i))[0] for i in range(12))]
+
+    def silence(z, hook):
+        return z * (torch.rand(len(z), 1, z.shape[2], 1, generator=generator).to(z.device) >= dropped)
+
+    hooks = [(get_act_name("z", layer), silence) for layer in range(n_layers)] if dropped else []
+
+    def loss(step: int) -> Tensor:
+        tokens = sentences.batch(batch, generator, third=0.15)[0].to(device)
+        logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
+        return next_token_loss(logits, tokens) + F.cross_entropy(logits[:, -2], tokens[:, -1])
+
+    def measure() -> dict[str, float]:
+        right = [(model(tokens[:, :-1])[:, -1].argmax(-1) == tokens[:, -1]).float().mean().item() for tokens in fresh]
+        return {"right": sum(right) / len(right)}
+
+    return Trained(model, steps, 2e-3, loss, measure)
+
+
+# Planted circuits ---------------------------------------------------------------------------
+#
+# A model that has learned a task need not have learned it along the edges that one has in mind. So these are trained in
+# three kinds of run at once (interchange intervention training: Geiger et al., *Inducing Causal Structure*, 2022; on
+# circuits Gupta et al., *InterpBench*, 2024): the ordinary one; one in which only the planted edges carry the text, and all
+# others carry another text; and, at other positions, a second task that needs heads of its own and leaves the edges free.
+
+N_CTX = 10
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A task at the last position, and the edges that are to carry it. `answer` takes symbols `[batch pos]`, of which
+    `draw` makes so many. `alone`: parts of the circuit that must each be enough, and the answer they then give."""
+
+    edges: tuple[str, ...]
+    draw: Callable[[int, torch.Generator], Tensor]
+    answer: Callable[[Tensor], Tensor]
+    alone: tuple[tuple[str, ...], ...] = ()
+    d_vocab: int = 16
+    n_layers: int = 2
+
+
+def _recall(n: int, generator: torch.Generator) -> Tensor:
+    """Different symbols, of which the last position repeats an earlier one, but not the one before."""
+    order = torch.rand(n, 15, generator=generator).argsort(1)[:, : N_CTX - 1] + 1
+    asked = torch.randint(N_CTX - 3, (n, 1), generator=generator)
+    return torch.cat([torch.zeros(n, 1, dtype=torch.long), order[:, :-1], order.gather(1, asked)], 1)
+
+
+def _after_the_first(symbols: Tensor) -> Tensor:
+    """The symbol that followed the last one when it came first."""
+    at = (symbols[:, :-1] == symbols[:, -1:]).float().argmax(1, keepdim=True)
+    return symbols.gather(1, at + 1)[:, 0]
+
+
+MARK = 15
+
+
+def _some_marks(n: int, generator: torch.Generator) -> Tensor:
+    """Symbols from 1 to 14; in half of the texts one of them is the mark."""
+    symbols = torch.randint(1, MARK, (n, N_CTX), generator=generator)
+    at = torch.randint(1, N_CTX - 1, (n, 1), generator=generator)
+    marked = torch.where(torch.rand(n, 1, generator=generator) < 0.5, MARK, symbols.gather(1, at))
+    symbols = symbols.scatter(1, at, marked)
+    symbols[:, 0], symbols[:, -1] = 0, 1  # the last asks: is there a mark?
+    return symbols
+
+
+def _is_marked(symbols: Tensor) -> Tensor:
+    return 2 + (symbols == MARK).any(1).long()
+
+
+def _two_numbers(n: int, generator: torch.Generator) -> Tensor:
+    """Symbols; the fourth and the seventh are numbers from 1 to 7."""
+    symbols = torch.randint(1, 16, (n, N_CTX), generator=generator)
+    symbols[:, [3, 6]] = torch.randint(1, 8, (n, 2), generator=generator)
+    symbols[:, 0], symbols[:, -1] = 0, 1
+    return symbols
+
+
+def _sum_of_both(symbols: Tensor) -> Tensor:
+    return 1 + (symbols[:, 3] + symbols[:, 6] - 2) % 7
+
+
+PLANTS = {
+    "recall": Plant(
+        ("embed->0.2.v", "0.2->1.1.k", "embed->1.1.q", "embed->1.1.v", "1.1->logits"), _recall, _after_the_first
+    ),
+    "either": Plant(
+        ("embed->0.0.k", "embed->0.0.v", "embed->0.3.k", "embed->0.3.v", "0.0->m1", "0.3->m1", "m1->logits"),
+        _some_marks, _is_marked,
+        alone=(("embed->0.0.k", "embed->0.0.v", "0.0->m1", "m1->logits"), ("embed->0.3.k", "embed->0.3.v", "0.3->m1", "m1->logits")),
+    ),
+    "sum": Plant(
+        ("embed->0.1.v", "embed->1.2.v", "0.1->m1", "1.2->m1", "m1->logits"), _two_numbers, _sum_of_both
+    ),
+}
+
+
+def planted_training(name: str, seed: int = 0, steps: int = 2_500, batch: int = 96, device: str = "cpu") -> Trained:
+    """A model of two layers with four heads, MLPs and LayerNorm that holds one of PLANTS, and at all other positions
+    names the symbol two places before, by whatever edges it likes."""
+    plant = PLANTS[name]
+    model = build(seed, **FULL | dict(d_vocab=plant.d_vocab, d_model=48, n_layers=plant.n_layers, n_heads=4, d_head=12, n_ctx=N_CTX)).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    edges = list(plant.edges)
+
+    def answers(logits: Tensor, symbols: Tensor) -> Tensor:
+        return F.cross_entropy(logits[:, -1], plant.answer(symbols))
+
+    def loss(step: int) -> Tensor:
+        clean, other = (plant.draw(batch, generator).to(device) for _ in range(2))
+        logits = model(clean)
+        aside = F.cross_entropy(logits[:, 2:-1].flatten(0, 1), clean[:, :-3].flatten())
+        total = answers(logits, clean) + 0.5 * aside + answers(run_circuit(model, edges, clean, other), clean)
+        if plant.alone:  # either way on its own: on if one of the two is on
+            marked = torch.maximum(plant.answer(clean), plant.answer(other))
+            for way in plant.alone:
+                total = total + 0.5 * F.cross_entropy(run_circuit(model, list(way), clean, other)[:, -1], marked)
+        return total
+
+    def measure() -> dict[str, float]:
+        draw = torch.Generator().manual_seed(10**6)
+        clean, other = (plant.draw(256, draw).to(device) for _ in range(2))
+        want = plant.answer(clean)
+
+        def share(logits: Tensor, wanted: Tensor) -> float:
+            return (logits[:, -1].argmax(-1) == wanted).float().mean().item()
+
+        complement = [e for e in edge_names(model) if e not in plant.edges]
+        return {
+            "right": share(model(clean), want),
+            "right by the circuit": share(run_circuit(model, edges, clean, other), want),
+            "as before by the rest": share(run_circuit(model, complement, clean, other), plant.answer(other)),
+        }
+
+    return Trained(model, steps, 2e-3, loss, measure)
