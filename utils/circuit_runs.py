@@ -1,7 +1,7 @@
-"""Running a model on a circuit, for chapter 8: chapter 4's engine for models with MLPs, LayerNorm and biases.
+"""Running a model on a circuit, for chapter 8: chapter 4's last section, for models with MLPs, LayerNorm and biases.
 
 Senders are `embed`, heads (`0.3`) and MLPs (`m0`); receivers a head's three inputs (`1.2.q`, `.k`, `.v`), MLPs and
-`logits`. An edge is `"0.3->m0"`, `"m0->1.2.q"`, `"1.2->logits"`. What a biased part writes in any run is no message.
+`logits`. An edge is `"0.3->m0"`, `"m0->1.2.q"`, `"1.2->logits"`.
 """
 
 import math
@@ -27,16 +27,20 @@ def edge_names(model: Transformer) -> list[str]:
 
 
 def run_circuit(
-    model: Transformer, circuit: list[str], clean: Int[Tensor, "batch pos"], corrupted: Int[Tensor, "batch pos"]
+    model: Transformer,
+    circuit: list[str] | dict[str, float | Float[Tensor, ""]],
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Logits if the edges of the circuit carry what their senders say in this very run, whose `embed` is the clean one,
-    and all others what these say in the corrupted run (Chan et al., *Causal Scrubbing*; Conmy et al., *Towards Automated
-    Circuit Discovery*, section 3). With all edges this is the clean run, with none the corrupted one.
+    and all others what these say in the corrupted run (Conmy et al., *Towards Automated Circuit Discovery*, section 3). With
+    all edges this is the clean run, with none the corrupted one. A dictionary gives each edge a strength, from 0 (corrupted) to
+    1, which may have a gradient.
 
     Raises ValueError for an edge that the model does not have, and for prompts of different shapes.
     """
-    kept = set(circuit)
-    if strange := kept - set(edge_names(model)):
+    kept = circuit if isinstance(circuit, dict) else dict.fromkeys(circuit, 1.0)
+    if strange := kept.keys() - set(edge_names(model)):
         raise ValueError(f"The model has no edge {sorted(strange)[0]!r}. They look like {edge_names(model)[0]!r}.")
     if clean.shape != corrupted.shape:
         raise ValueError(f"The prompts have different shapes: {list(clean.shape)} and {list(corrupted.shape)}.")
@@ -47,7 +51,7 @@ def run_circuit(
 
     def read(receiver: str, old: Tensor, ln) -> Tensor | None:
         """What a receiver reads, if anything in it is new."""
-        new = [x for sender, x in news.items() if f"{sender}->{receiver}" in kept]
+        new = [kept[edge] * x for sender, x in news.items() if (edge := f"{sender}->{receiver}") in kept]
         return ln(old + sum(new)) if new else None
 
     for layer, block in enumerate(model.blocks):

@@ -39,13 +39,12 @@ def load_names(name: str = "names") -> Transformer:
     return model.requires_grad_(False)
 
 
-def draw(n: int, generator: torch.Generator, third: bool = False) -> list[dict[str, str]]:
-    """What fills a template, n times: two different names, of which the giver is one (with `third`, somebody else), a place
-    and a thing."""
+def draw(n: int, generator: torch.Generator) -> list[dict[str, str]]:
+    """What fills a template, n times: `first` and `second`, of whom one is the `giver`; a `third` person; `place`, `thing`."""
     fields = []
     for _ in range(n):
         people = [NAMES[i] for i in torch.randperm(len(NAMES), generator=generator)[:3].tolist()]
         place, thing, which = torch.randint(10, (3,), generator=generator).tolist()
-        giver = people[2] if third else people[which % 2]
-        fields.append(dict(first=people[0], second=people[1], giver=giver, place=PLACES[place], thing=THINGS[thing]))
+        named = dict(zip(("first", "second", "third"), people, strict=True), giver=people[which % 2])
+        fields.append(named | dict(place=PLACES[place], thing=THINGS[thing]))
     return fields
