@@ -526,10 +526,10 @@ def mystery(seed, out):
 
     from circuits.mystery.course import CHAPTER, SECONDS, write_course
 
-    with tqdm(total=0, bar_format="training, {elapsed} gone, at most " + f"{SECONDS:.0f} s a trial" + "{postfix}") as bar:
+    with tqdm(total=0, bar_format="training, {elapsed} gone, at most " + f"{SECONDS:.0f} s" + "{postfix}") as bar:
 
-        def watch(trial: int, step: int, proof: dict) -> None:
-            bar.set_postfix_str(f": trial {trial + 1}, step {step}, worst {min(proof.values()):.0%}")
+        def watch(step: int, proof: dict) -> None:
+            bar.set_postfix_str(f": step {step}, least learned: {min(proof, key=proof.get)}, {min(proof.values()):.0%}")
 
         proof = write_course(seed, out, watch)
     click.echo("Learned and solvable: " + ", ".join(f"{what} {share:.0%}" for what, share in proof.items()))

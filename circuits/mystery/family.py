@@ -96,7 +96,8 @@ class Plan:
         text: list[int] = []
         while len(text) < length:
             text += self.text(draw, "unusual" if draw.random() < 0.2 else "any")
-        return text[:length]
+        rare = 0.15 if self.quirk == "last" else 0.0  # the exception would come up at few positions
+        return [self.trigger if draw.random() < rare else symbol for symbol in text[:length]]
 
 
 PROGRAM = """\

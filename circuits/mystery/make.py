@@ -70,8 +70,8 @@ def labels(texts: list[list[int]], answer: Callable[[list[int]], int]) -> Tensor
 
 class MysteryTraining:
     """Trains until every kind of text is answered, or time is up. Three kinds of run in each step, so that the algorithm
-    lives where the plan says (interchange intervention training; Geiger et al., 2022): the ordinary one; with all nodes
-    that have no part in it exchanged for what they say of another text; and so without the exception's node, where the rule
+    lives where the plan says (interchange intervention training; Geiger et al., 2022): the ordinary one; with nodes that
+    have no part in it exchanged for what they say of another text; and so without the exception's node, where the rule
     alone must be left."""
 
     def __init__(self, plan: Plan, seed: int):
@@ -98,12 +98,13 @@ class MysteryTraining:
             rows = torch.randint(len(self.tokens), (batch,), generator=generator)
             tokens, right, plain = self.tokens[rows], self.right[rows], self.plain[rows]
             logits, cache = model.run_with_cache(tokens, names_filter=CACHED)
-            half = batch // 2
-            changed = {n: said(cache, n).roll(1 + self.step % (batch - 1), 0) for n in noise}
-            mask = (torch.arange(batch) < half).float()[:, None, None]
-            kept = self._silenced(plan.quirk_node, mask)
+            # Nodes outside the plan are exchanged all, none or some: none may come to do by itself what the plan's nodes do.
+            gone = noise if self.step % 4 < 2 else [] if self.step % 4 == 2 else [n for n in noise if self.draw.random() < 0.5]
+            changed = {n: said(cache, n).roll(1 + self.step % (batch - 1), 0) for n in gone}
+            silent = 2 * batch // 3
+            kept = self._silenced(plan.quirk_node, (torch.arange(batch) < silent).float()[:, None, None])
             inside = model.run_with_hooks(tokens, fwd_hooks=intervene(changed) + kept)
-            want = torch.cat([plain[:half], right[half:]])
+            want = torch.cat([plain[:silent], right[silent:]])
             loss = sum(F.cross_entropy(x[:, 1:].flatten(0, 1), y.flatten()) for x, y in ((logits, right), (inside, want)))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -112,7 +113,7 @@ class MysteryTraining:
             if self.step % 250 == 0 or used >= 1 or self.step == steps:
                 proof = prove(model, plan, self.fresh)
                 watch(self.step, proof)
-                if used >= 1 or (min(proof.values()) >= 0.99 and self.step >= 1_000):
+                if used >= 1 or (min(proof.values()) >= 0.99 and self.step >= 750):
                     break
         return proof
 
