@@ -466,9 +466,12 @@ def train(name, out, corpus, steps, restart):
     from tqdm import tqdm
 
     from circuits import saved_training
+    from circuits.trained_worlds import WORLDS
     from utils.corpus import load_corpus
     from utils.training import Training, recipe
 
+    if name in WORLDS:
+        return _train_world(name, out, {} if steps is None else {"steps": steps})
     r = recipe(name)
     r = r if steps is None else replace(r, steps=steps)
     text = load_corpus(corpus)
@@ -514,6 +517,25 @@ def train(name, out, corpus, steps, restart):
         click.echo(f"Stopped at step {training.step:,} and saved. The same command goes on from there.")
         sys.exit(130)
     click.echo(f"Saved {weights} after {training.seconds:.0f} seconds of training.")
+
+
+def _train_world(name, out, steps) -> None:
+    """Train one of chapter 8's models, whose texts are drawn as it trains: minutes, and nothing to resume."""
+    from tqdm import tqdm
+
+    from circuits.saved_training import save_model
+    from circuits.trained_worlds import WORLDS
+
+    training = WORLDS[name](**steps)
+    weights = out / f"{name}.safetensors"
+    with tqdm(training, total=training.steps, unit="step", dynamic_ncols=True) as bar:
+        for loss in bar:
+            bar.set_postfix(loss=f"{loss:.2f} nats", refresh=False)
+    try:
+        save_model(training.model, weights, training.curves)
+    except OSError as error:
+        raise CourseError(f"{name} cannot be saved in {out} ({error.strerror}): name another folder with --out.") from error
+    click.echo(f"Saved {weights}: " + ", ".join(f"{what} {values[-1]:.3g}" for what, values in training.curves.items()))
 
 
 @main.command()

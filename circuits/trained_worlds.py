@@ -1,4 +1,4 @@
-"""How chapter 8's models were trained: `names`, and those that hold a planted circuit.
+"""How chapter 8's models were trained: `names` and its relatives, and those that hold a planted circuit.
 
 They are small, and their texts are drawn as they train. `circuits train NAME` follows these recipes.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from utils.circuit_runs import edge_names, run_circuit
 from utils.materials import names as world
 from utils.model import Config, Transformer, get_act_name
-from utils.training import next_token_loss
+from utils.training import Optimizers, Recipe, next_token_loss
 
 FULL: dict[str, Any] = dict(
     attn_only=False, act_fn="relu", normalization_type="LN", biases=True, positional_embedding_type="standard", init_range=0.2
@@ -31,24 +31,30 @@ class Trained:
     loss: Callable[[int], Tensor]  # of a step
     measure: Callable[[], dict[str, float]]  # what the curves hold
     every: int = 100
+    after: Callable[[int], None] | None = None  # what is done to the weights after a step
+    enough: float = 2.0  # where all measures have reached it, training ends
 
     def __post_init__(self):
         self.curves: dict[str, list[float]] = {}
 
     def __iter__(self) -> Iterator[float]:
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.05)
+        recipe = Recipe(self.model.cfg.n_layers, self.steps, lr_embed=self.lr, warmup=50)
+        optimizers = Optimizers(self.model, recipe)  # Muon for attention, AdamW for the rest
         for step in range(self.steps):
             loss = self.loss(step)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
+            optimizers.step(step)
+            if self.after:
+                self.after(step + 1)
             if (step + 1) % self.every == 0 or step + 1 == self.steps:
                 with torch.no_grad():
-                    for name, value in {"step": step + 1, "loss": loss.item(), **self.measure()}.items():
-                        self.curves.setdefault(name, []).append(value)
+                    measured = self.measure()
+                for name, value in {"step": step + 1, "loss": loss.item(), **measured}.items():
+                    self.curves.setdefault(name, []).append(value)
+                if min(measured.values()) >= self.enough:
+                    yield loss.item()
+                    return
             yield loss.item()
 
 
@@ -99,33 +105,49 @@ class Sentences:
 
 
 def names_training(
-    seed: int = 0, steps: int = 3_000, n_layers: int = 4, d_model: int = 96, n_heads: int = 6, dropped: float = 0.1,
-    batch: int = 96, device: str = "cpu", **shape,
+    seed: int = 0, steps: int = 1_500, n_layers: int = 3, d_model: int = 64, n_heads: int = 4, dropped: float = 0.1,
+    batch: int = 48, share: float = 1.0, **shape,
 ) -> Trained:
-    """Sentences of `utils.materials.names`, next token, and the receiver once more. In every sentence each head is
-    silent with probability `dropped`: what only one head can do would often fail."""
-    shape = FULL | dict(d_vocab=len(world.WORDS), d_model=d_model, n_layers=n_layers, n_heads=n_heads,
+    """Sentences of `utils.materials.names`, next token, the receiver counting three times more. In every sentence each head is
+    silent with probability `dropped`: what only one head can do would often fail. With a `share` below 1 only so many
+    weights stay (see `sparsen`)."""
+    shape = FULL | dict(positional_embedding_type="shortformer", d_vocab=len(world.WORDS), d_model=d_model, n_layers=n_layers, n_heads=n_heads,
                         d_head=d_model // n_heads, n_ctx=32) | shape
-    model = build(seed, **shape).to(device)
+    model = build(seed, **shape)
+    if shape["normalization_type"]:
+        for block in model.blocks:  # so that positions are not lost beside content: utils/training.py, `ln1_start`
+            torch.nn.init.constant_(block.ln1.w, 0.2)
     generator = torch.Generator().manual_seed(seed)
     sentences = Sentences()
-    fresh = [x.to(device) for x in (sentences.batch(64, torch.Generator().manual_seed(10**6 + i))[0] for i in range(12))]
+    fresh = [sentences.batch(64, torch.Generator().manual_seed(10**6 + i))[0] for i in range(12)]
 
     def silence(z, hook):
-        return z * (torch.rand(len(z), 1, z.shape[2], 1, generator=generator).to(z.device) >= dropped)
+        return z * (torch.rand(len(z), 1, z.shape[2], 1, generator=generator) >= dropped)
 
     hooks = [(get_act_name("z", layer), silence) for layer in range(n_layers)] if dropped else []
 
     def loss(step: int) -> Tensor:
-        tokens = sentences.batch(batch, generator, third=0.15)[0].to(device)
+        tokens = sentences.batch(batch, generator, third=0.1)[0]
         logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
-        return next_token_loss(logits, tokens) + F.cross_entropy(logits[:, -2], tokens[:, -1])
+        return next_token_loss(logits, tokens) + 3 * F.cross_entropy(logits[:, -2], tokens[:, -1])
 
     def measure() -> dict[str, float]:
         right = [(model(tokens[:, :-1])[:, -1].argmax(-1) == tokens[:, -1]).float().mean().item() for tokens in fresh]
         return {"right": sum(right) / len(right)}
 
-    return Trained(model, steps, 2e-3, loss, measure)
+    after = (lambda step: sparsen(model, max(share, share ** min(1.0, step / (0.5 * steps))))) if share < 1 else None
+    return Trained(model, steps, 3e-3, loss, measure, after=after)
+
+
+@torch.no_grad()
+def sparsen(model: Transformer, share: float) -> None:
+    """Keep the largest entries of every matrix, and set all others to 0. After each step, with a share that falls from all to
+    what is wanted over half of the steps, this trains a weight-sparse model (Gao et al., *Weight-sparse transformers have
+    interpretable circuits*, 2025)."""
+    for name, W in model.named_parameters():
+        if W.ndim > 1 and ".b_" not in name:
+            smallest = W.abs().flatten().kthvalue(W.numel() - max(1, int(share * W.numel())) + 1).values
+            W.mul_(W.abs() >= smallest)
 
 
 # Planted circuits ---------------------------------------------------------------------------
@@ -208,11 +230,11 @@ PLANTS = {
 }
 
 
-def planted_training(name: str, seed: int = 0, steps: int = 2_500, batch: int = 96, device: str = "cpu") -> Trained:
+def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 64) -> Trained:
     """A model of two layers with four heads, MLPs and LayerNorm that holds one of PLANTS, and at all other positions
     names the symbol two places before, by whatever edges it likes."""
     plant = PLANTS[name]
-    model = build(seed, **FULL | dict(d_vocab=plant.d_vocab, d_model=48, n_layers=plant.n_layers, n_heads=4, d_head=12, n_ctx=N_CTX)).to(device)
+    model = build(seed, **FULL | dict(d_vocab=plant.d_vocab, d_model=48, n_layers=plant.n_layers, n_heads=4, d_head=12, n_ctx=N_CTX))
     generator = torch.Generator().manual_seed(seed)
     edges = list(plant.edges)
     rest = [edge for edge in edge_names(model) if edge not in edges]
@@ -221,11 +243,11 @@ def planted_training(name: str, seed: int = 0, steps: int = 2_500, batch: int = 
         return F.cross_entropy(logits[:, -1], plant.answer(symbols))
 
     def loss(step: int) -> Tensor:
-        clean, other = (plant.draw(batch, generator).to(device) for _ in range(2))
+        clean, other = (plant.draw(batch, generator) for _ in range(2))
         logits = model(clean)
         aside = F.cross_entropy(logits[:, 2:-1].flatten(0, 1), clean[:, :-3].flatten())
         total = answers(logits, clean) + 0.5 * aside
-        if step % 2:  # the circuit alone is enough
+        if step % 3:  # the circuit alone is enough
             total = total + answers(run_circuit(model, edges, clean, other), clean)
         else:  # and all others are not: the answer is that of the text which the circuit carries
             total = total + answers(run_circuit(model, rest, clean, other), other)
@@ -237,7 +259,7 @@ def planted_training(name: str, seed: int = 0, steps: int = 2_500, batch: int = 
 
     def measure() -> dict[str, float]:
         draw = torch.Generator().manual_seed(10**6)
-        clean, other = (plant.draw(256, draw).to(device) for _ in range(2))
+        clean, other = (plant.draw(256, draw) for _ in range(2))
         want = plant.answer(clean)
 
         def share(logits: Tensor, wanted: Tensor) -> float:
@@ -249,4 +271,15 @@ def planted_training(name: str, seed: int = 0, steps: int = 2_500, batch: int = 
             "as before by the rest": share(run_circuit(model, rest, clean, other), plant.answer(other)),
         }
 
-    return Trained(model, steps, 2e-3, loss, measure)
+    return Trained(model, steps, 2e-3, loss, measure, enough=0.99)
+
+
+# What `circuits train` calls by name. `names_small` is the first step: two layers, attention only.
+SMALL: dict[str, Any] = dict(n_layers=2, attn_only=True, d_mlp=None, normalization_type=None, biases=False, dropped=0.0, steps=1_000)
+WORLDS: dict[str, Callable[..., Trained]] = {
+    "names": names_training,
+    **{name: lambda seed=seed, **more: names_training(seed, **SMALL | more)
+       for seed, name in enumerate(("names_small", "names_small_1", "names_small_2"))},
+    "names_sparse": lambda **more: names_training(**SMALL | dict(share=1 / 16, steps=2_000) | more),
+    **{f"planted_{name}": lambda name=name, **more: planted_training(name, **more) for name in PLANTS},
+}

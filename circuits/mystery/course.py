@@ -250,7 +250,7 @@ def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer,
     Raises CourseError if it has not, or cannot be solved."""
     plan = draw_plan(seed)
     training = MysteryTraining(plan, seed)
-    training.run(SECONDS, watch=watch)
+    training.run(SECONDS, watch=watch, enough=lambda: not solve(training.model, plan, seed))
     model = training.model.half().float().requires_grad_(False)
     proof, failed = prove(model, plan, training.fresh), solve(model, plan, seed)
     short = min(proof, key=proof.get)

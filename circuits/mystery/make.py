@@ -84,8 +84,9 @@ class MysteryTraining:
         self.fresh = fresh_texts(plan, random.Random(f"fresh {seed}"), 60)
         self.step = 0
 
-    def run(self, seconds: float, steps: int = 6_000, batch: int = 96, watch: Callable[[int, dict], None] = lambda *_: None) -> dict:
-        """Train, and return the last proof; `seconds` by the clock."""
+    def run(self, seconds: float, steps: int = 4_000, batch: int = 96, watch: Callable[[int, dict], None] = lambda *_: None,
+            enough: Callable[[], bool] = lambda: True) -> dict:
+        """Train until the proof is good and it is `enough`, or time is up (`seconds` by the clock); returns the last proof."""
         start, plan, model = time.monotonic(), self.plan, self.model
         noise = [n for n in NODES if n not in plan.circuit]
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.02)
@@ -98,10 +99,10 @@ class MysteryTraining:
             rows = torch.randint(len(self.tokens), (batch,), generator=generator)
             tokens, right, plain = self.tokens[rows], self.right[rows], self.plain[rows]
             logits, cache = model.run_with_cache(tokens, names_filter=CACHED)
-            # Nodes outside the plan are exchanged all, none or some: none may come to do by itself what the plan's nodes do.
-            gone = noise if self.step % 4 < 2 else [] if self.step % 4 == 2 else [n for n in noise if self.draw.random() < 0.5]
+            # Nodes outside the plan are exchanged, all or some: none may come to do by itself what the plan's nodes do.
+            gone = noise if self.step % 3 else [n for n in noise if self.draw.random() < 0.5]
             changed = {n: said(cache, n).roll(1 + self.step % (batch - 1), 0) for n in gone}
-            silent = 2 * batch // 3
+            silent = batch // 2
             kept = self._silenced(plan.quirk_node, (torch.arange(batch) < silent).float()[:, None, None])
             inside = model.run_with_hooks(tokens, fwd_hooks=intervene(changed) + kept)
             want = torch.cat([plain[:silent], right[silent:]])
@@ -110,10 +111,10 @@ class MysteryTraining:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            if self.step % 250 == 0 or used >= 1 or self.step == steps:
+            if self.step % 200 == 0 or used >= 1 or self.step == steps:
                 proof = prove(model, plan, self.fresh)
                 watch(self.step, proof)
-                if used >= 1 or (min(proof.values()) >= 0.99 and self.step >= 750):
+                if used >= 1 or (min(proof.values()) >= 0.99 and enough()):
                     break
         return proof
 

@@ -409,7 +409,7 @@ def slow_backups(model, tokens, knocked, direction):
 
 
 def check_backups(submission, rng, model, knocked, batch=5):
-    tokens = random_tokens(rng, model, batch, 7)
+    tokens = random_tokens(rng, model, batch, 6)
     direction = normal(rng, batch, model.cfg.d_model)
     expect(submission.backups(model, tokens, knocked, direction), slow_backups(model, tokens, knocked, direction),
            f"the changes without {', '.join(f'{a}.{b}' for a, b in knocked)}", rtol=1e-3, atol=1e-4)
@@ -433,16 +433,17 @@ def test_heads_of_one_layer_are_out_together(submission, rng):
 # edge_effects -------------------------------------------------------------------------------
 
 
-def slow_effects(model, given):
+def slow_effects(model, given, some):
     edges = edge_names(model)
     whole = of_circuit(model, edges, *given)
-    return [whole - of_circuit(model, set(edges) - {edge}, *given) for edge in edges]
+    return [whole - of_circuit(model, set(edges) - {edge}, *given) for edge in some]
 
 
 def check_effects(submission, rng, model):
-    given = pairs(rng, model)
-    got = numbers(submission.edge_effects(model, *given), edge_names(model), "every edge")
-    expect(got, slow_effects(model, given), "the effects of all edges", rtol=1e-3, atol=2e-4)
+    given, edges, some = pairs(rng, model), edge_names(model), some_edges(rng, model, 15)
+    got = numbers(submission.edge_effects(model, *given), edges, "every edge")
+    expect(got[[edges.index(e) for e in some]], slow_effects(model, given, some), f"the effects of {', '.join(some[:3])}, ...",
+           rtol=1e-3, atol=2e-4)
 
 
 @exercise("edge_effects", points=1)
@@ -509,7 +510,7 @@ def test_slopes_in_the_corrupted_run(submission, rng):
 
 @exercise("integrated_edge_attribution", points=1)
 def test_the_mean_of_slopes_at_midpoints(submission, rng):
-    model, steps = little(rng), 3
+    model, steps = little(rng, heads=2), 3
     given, edges = pairs(rng, model), edge_names(model)
     some = some_edges(rng, model, 8)
     got = numbers(submission.integrated_edge_attribution(model, *given, steps), edges, "every edge")
@@ -590,12 +591,12 @@ def test_a_small_threshold_keeps_much(submission, rng):
 
 @exercise("greedy_pruning", points=1)
 def test_a_larger_threshold_keeps_less(submission, rng):
-    check_pruning(submission, rng, little(rng, heads=3), 0.05, 0.1)
+    check_pruning(submission, rng, random_model(rng, n_layers=2, n_heads=3), 0.05, 0.1)
 
 
 @exercise("greedy_pruning", points=1)
 def test_edges_that_hurt_are_dropped_too(submission, rng):
-    check_pruning(submission, rng, random_model(rng, n_layers=3, n_heads=2), 0.005, 0.02)
+    check_pruning(submission, rng, little(rng, heads=2, **STANDARD), 0.005, 0.02)
 
 
 # faithfulness_curve -------------------------------------------------------------------------
@@ -760,17 +761,17 @@ def check_minimality(submission, rng, model, n):
 
 @exercise("minimality", points=1)
 def test_what_each_edge_adds_to_a_circuit(submission, rng):
-    check_minimality(submission, rng, little(rng), 50)
+    check_minimality(submission, rng, little(rng), 18)
 
 
 @exercise("minimality", points=1)
 def test_what_each_adds_in_three_layers(submission, rng):
-    check_minimality(submission, rng, little(rng, layers=3, heads=2, **STANDARD), 60)
+    check_minimality(submission, rng, little(rng, layers=3, heads=2, **STANDARD), 23)
 
 
 @exercise("minimality", points=1)
 def test_what_each_adds_to_attention_alone(submission, rng):
-    check_minimality(submission, rng, random_model(rng, n_layers=2, n_heads=3), 27)
+    check_minimality(submission, rng, random_model(rng, n_layers=2, n_heads=3), 13)
 
 
 # hypothesis_score ---------------------------------------------------------------------------
@@ -892,7 +893,7 @@ def test_one_stays_at_least(submission, rng):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (SEEDLIST), strict=True))  # by which each was drawn: what it holds
+SEEDS = dict(zip(MYSTERIES, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), strict=True))  # by which each was drawn: what it holds
 
 
 @functools.cache

@@ -194,7 +194,7 @@ def among_the_smallest(model, resid, names, layer, head, k):
 # s_inhibition -------------------------------------------------------------------------------
 
 
-def _owed(model, clean, corrupted, mover, io, s, where=-1, kind="z", zero=False, measure=None, sign=1, into=None, from_=None):
+def _owed(model, clean, corrupted, mover, io, s, where=-1, kind="z", zero=False, measure=None, into=None, from_=None):
     layer, head = mover
     pattern, rows = get_act_name("pattern", layer), torch.arange(len(clean))
     into, from_ = clean if into is None else into, corrupted if from_ is None else from_
@@ -215,7 +215,7 @@ def _owed(model, clean, corrupted, mover, io, s, where=-1, kind="z", zero=False,
                 z[:, where, other] = 0 if zero else source[hook.name][:, where, other]
                 return z
 
-            table[below, other] = sign * (preference([]) - preference([(get_act_name(kind, below), patch)]))
+            table[below, other] = preference([]) - preference([(get_act_name(kind, below), patch)])
     return table
 
 
@@ -224,9 +224,9 @@ def exchanged_everywhere(model, clean, corrupted, mover, io, s):
     return _owed(model, clean, corrupted, mover, io, s, where=slice(None))
 
 
-@mistake("s_inhibition", hint="The sign: clean minus patched, so that a head that had told the mover has a positive score.")
-def patched_minus_clean(model, clean, corrupted, mover, io, s):
-    return _owed(model, clean, corrupted, mover, io, s, sign=-1)
+@mistake("s_inhibition", hint="Take the mean over the prompts, not their sum.")
+def owed_summed(model, clean, corrupted, mover, io, s):
+    return _owed(model, clean, corrupted, mover, io, s, measure=lambda A, rows: (A[rows, io] - A[rows, s]).sum())
 
 
 @mistake("s_inhibition", hint="The head's output is set to 0. Take it from the corrupted run, where all is as usual but for the name that comes twice.")
@@ -244,9 +244,9 @@ def corrupted_run_patched(model, clean, corrupted, mover, io, s):
     return _owed(model, clean, corrupted, mover, io, s, into=corrupted, from_=clean)
 
 
-@mistake("s_inhibition", hint="`io` and `s` have changed places.")
-def io_and_s_exchanged(model, clean, corrupted, mover, io, s):
-    return _owed(model, clean, corrupted, mover, s, io)
+@mistake("s_inhibition", hint="Only the attention to `s` is measured: it is the attention to `io` *minus* that to `s`.")
+def attention_to_s_alone(model, clean, corrupted, mover, io, s):
+    return _owed(model, clean, corrupted, mover, io, s, measure=lambda A, rows: A[rows, s].mean())
 
 
 # backups ------------------------------------------------------------------------------------
@@ -813,7 +813,7 @@ def a_mask(W, share):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (SEEDLIST), strict=True))
+SEEDS = dict(zip(MYSTERIES, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), strict=True))
 
 
 def _plan(name):
