@@ -13,7 +13,7 @@ from torch import Tensor
 
 from utils.circuit_runs import edge_names, run_circuit
 from utils.materials import names as world
-from utils.model import Config, Transformer, get_act_name
+from utils.model import ActivationCache, Config, Transformer, get_act_name
 from utils.training import Optimizers, Recipe, next_token_loss
 
 FULL: dict[str, Any] = dict(
@@ -58,11 +58,11 @@ class Trained:
             yield loss.item()
 
 
-def build(seed: int, **shape) -> Transformer:
+def build(seed: int, kind: type[Transformer] = Transformer, **shape) -> Transformer:
     """A model at its random start; torch's own generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Transformer(Config(**shape))
+        return kind(Config(**shape))
 
 
 # Two people, one gives ----------------------------------------------------------------------
@@ -105,18 +105,13 @@ class Sentences:
 
 
 def names_training(
-    seed: int = 0, steps: int = 1_500, n_layers: int = 3, d_model: int = 64, n_heads: int = 4, dropped: float = 0.1,
-    batch: int = 48, share: float = 1.0, **shape,
+    seed: int = 0, steps: int = 1_000, n_heads: int = 4, dropped: float = 0.0, dropped_from: int = 700, batch: int = 48,
+    share: float = 1.0,
 ) -> Trained:
-    """Sentences of `utils.materials.names`, next token, the receiver counting three times more. In every sentence each head is
-    silent with probability `dropped`: what only one head can do would often fail. With a `share` below 1 only so many
-    weights stay (see `sparsen`)."""
-    shape = FULL | dict(positional_embedding_type="shortformer", d_vocab=len(world.WORDS), d_model=d_model, n_layers=n_layers, n_heads=n_heads,
-                        d_head=d_model // n_heads, n_ctx=32) | shape
-    model = build(seed, **shape)
-    if shape["normalization_type"]:
-        for block in model.blocks:  # so that positions are not lost beside content: utils/training.py, `ln1_start`
-            torch.nn.init.constant_(block.ln1.w, 0.2)
+    """Sentences of `utils.materials.names`, two layers of attention; next token, the receiver counting three times more. From
+    step `dropped_from` on each head is silent in every sentence with probability `dropped`: what only one head can do would often
+    fail. With a `share` below 1 only so many weights stay (see `sparsen`)."""
+    model = build(seed, d_vocab=len(world.WORDS), d_model=64, n_layers=2, n_heads=n_heads, d_head=64 // n_heads, n_ctx=32, init_range=0.2)
     generator = torch.Generator().manual_seed(seed)
     sentences = Sentences()
     fresh = [sentences.batch(64, torch.Generator().manual_seed(10**6 + i))[0] for i in range(12)]
@@ -124,11 +119,11 @@ def names_training(
     def silence(z, hook):
         return z * (torch.rand(len(z), 1, z.shape[2], 1, generator=generator) >= dropped)
 
-    hooks = [(get_act_name("z", layer), silence) for layer in range(n_layers)] if dropped else []
+    hooks = [(get_act_name("z", layer), silence) for layer in range(2)]
 
     def loss(step: int) -> Tensor:
         tokens = sentences.batch(batch, generator, third=0.1)[0]
-        logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
+        logits = model.run_with_hooks(tokens, fwd_hooks=hooks if dropped and step >= dropped_from else [])
         return next_token_loss(logits, tokens) + 3 * F.cross_entropy(logits[:, -2], tokens[:, -1])
 
     def measure() -> dict[str, float]:
@@ -148,6 +143,16 @@ def sparsen(model: Transformer, share: float) -> None:
         if W.ndim > 1 and ".b_" not in name:
             smallest = W.abs().flatten().kthvalue(W.numel() - max(1, int(share * W.numel())) + 1).values
             W.mul_(W.abs() >= smallest)
+
+
+class Followed(Transformer):
+    """A transformer whose cache keeps its gradients, so that `run_circuit` can be trained through: also what an edge outside the
+    circuit carries must learn, such as where a head looks."""
+
+    def run_with_cache(self, tokens, *, names_filter=None):
+        kept: dict[str, Tensor] = {}
+        logits = self.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: kept.update({hook.name: x})) for name in self.hook_names()])
+        return logits, ActivationCache(kept, self.cfg.n_layers)
 
 
 # Planted circuits ---------------------------------------------------------------------------
@@ -173,20 +178,19 @@ class Plant:
     n_layers: int = 2
 
 
-def _recall(n: int, generator: torch.Generator) -> Tensor:
-    """Different symbols, of which the last position repeats an earlier one, but not the one before."""
-    order = torch.rand(n, 15, generator=generator).argsort(1)[:, : N_CTX - 1] + 1
-    asked = torch.randint(N_CTX - 3, (n, 1), generator=generator)
-    return torch.cat([torch.zeros(n, 1, dtype=torch.long), order[:, :-1], order.gather(1, asked)], 1)
-
-
-def _after_the_first(symbols: Tensor) -> Tensor:
-    """The symbol that followed the last one when it came first."""
-    at = (symbols[:, :-1] == symbols[:, -1:]).float().argmax(1, keepdim=True)
-    return symbols.gather(1, at + 1)[:, 0]
-
-
 MARK = 15
+
+
+def _one_mark(n: int, generator: torch.Generator) -> Tensor:
+    """Symbols from 1 to 14, with one mark among them that has a symbol behind it."""
+    symbols = torch.randint(1, MARK, (n, N_CTX), generator=generator)
+    symbols.scatter_(1, torch.randint(1, N_CTX - 2, (n, 1), generator=generator), MARK)
+    symbols[:, 0], symbols[:, -1] = 0, 1  # the last asks: what stands behind the mark?
+    return symbols
+
+
+def _behind_the_mark(symbols: Tensor) -> Tensor:
+    return symbols.gather(1, (symbols == MARK).float().argmax(1, keepdim=True) + 1)[:, 0]
 
 
 def _some_marks(n: int, generator: torch.Generator) -> Tensor:
@@ -216,9 +220,7 @@ def _sum_of_both(symbols: Tensor) -> Tensor:
 
 
 PLANTS = {
-    "recall": Plant(
-        ("embed->0.2.v", "0.2->1.1.k", "embed->1.1.q", "embed->1.1.v", "1.1->logits"), _recall, _after_the_first
-    ),
+    "behind": Plant(("embed->0.2.v", "0.2->1.1.k", "embed->1.1.v", "1.1->logits"), _one_mark, _behind_the_mark),
     "either": Plant(
         ("embed->0.0.k", "embed->0.0.v", "embed->0.3.k", "embed->0.3.v", "0.0->m1", "0.3->m1", "m1->logits"),
         _some_marks, _is_marked,
@@ -230,11 +232,11 @@ PLANTS = {
 }
 
 
-def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 64) -> Trained:
+def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 48) -> Trained:
     """A model of two layers with four heads, MLPs and LayerNorm that holds one of PLANTS, and at all other positions
     names the symbol two places before, by whatever edges it likes."""
     plant = PLANTS[name]
-    model = build(seed, **FULL | dict(d_vocab=plant.d_vocab, d_model=48, n_layers=plant.n_layers, n_heads=4, d_head=12, n_ctx=N_CTX))
+    model = build(seed, Followed, **FULL | dict(d_vocab=plant.d_vocab, d_model=48, n_layers=plant.n_layers, n_heads=4, d_head=12, n_ctx=N_CTX))
     generator = torch.Generator().manual_seed(seed)
     edges = list(plant.edges)
     rest = [edge for edge in edge_names(model) if edge not in edges]
@@ -247,7 +249,7 @@ def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 
         logits = model(clean)
         aside = F.cross_entropy(logits[:, 2:-1].flatten(0, 1), clean[:, :-3].flatten())
         total = answers(logits, clean) + 0.5 * aside
-        if step % 3:  # the circuit alone is enough
+        if step % 4:  # the circuit alone is enough
             total = total + answers(run_circuit(model, edges, clean, other), clean)
         else:  # and all others are not: the answer is that of the text which the circuit carries
             total = total + answers(run_circuit(model, rest, clean, other), other)
@@ -271,15 +273,14 @@ def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 
             "as before by the rest": share(run_circuit(model, rest, clean, other), plant.answer(other)),
         }
 
-    return Trained(model, steps, 2e-3, loss, measure, enough=0.99)
+    return Trained(model, steps, 2e-3, loss, measure, every=50, enough=0.99)
 
 
-# What `circuits train` calls by name. `names_small` is the first step: two layers, attention only.
-SMALL: dict[str, Any] = dict(n_layers=2, attn_only=True, d_mlp=None, normalization_type=None, biases=False, dropped=0.0, steps=1_000)
+# What `circuits train` calls by name.
 WORLDS: dict[str, Callable[..., Trained]] = {
-    "names": names_training,
-    **{name: lambda seed=seed, **more: names_training(seed, **SMALL | more)
+    "names": lambda **more: names_training(**dict(n_heads=8, dropped=0.2, steps=1_400) | more),
+    **{name: lambda seed=seed, **more: names_training(seed, **more)
        for seed, name in enumerate(("names_small", "names_small_1", "names_small_2"))},
-    "names_sparse": lambda **more: names_training(**SMALL | dict(share=1 / 16, steps=2_000) | more),
+    "names_sparse": lambda **more: names_training(**dict(share=1 / 16, steps=2_000) | more),
     **{f"planted_{name}": lambda name=name, **more: planted_training(name, **more) for name in PLANTS},
 }

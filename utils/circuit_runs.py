@@ -27,23 +27,16 @@ def edge_names(model: Transformer) -> list[str]:
 
 
 def run_circuit(
-    model: Transformer,
-    circuit: list[str] | dict[str, float | Float[Tensor, ""]],
-    clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "batch pos"],
-) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits if the edges of the circuit carry what their senders say in this very run, whose `embed` is the clean one,
-    and all others what these say in the corrupted run (Conmy et al., *Towards Automated Circuit Discovery*, section 3). With
-    all edges this is the clean run, with none the corrupted one. A dictionary gives each edge a strength, from 0 (corrupted) to
-    1, which may have a gradient.
-
-    Raises ValueError for an edge that the model does not have, and for prompts of different shapes.
-    """
+    model: Transformer, circuit: list[str] | dict[str, float | Float[Tensor, ""]],
+    clean: Int[Tensor, "batch pos"], corrupted: Int[Tensor, "batch pos"],
+) -> Float[Tensor, "batch pos d_vocab"]:  # fmt: skip
+    """Logits if the edges of the circuit carry what their senders say in this very run, whose `embed` is the clean one, and all
+    others what these say in the corrupted run (Conmy et al., *Towards Automated Circuit Discovery*, section 3): with all edges the
+    clean run, with none the corrupted one. A dictionary gives each edge a strength from 0 (corrupted) to 1, which may have a
+    gradient. Raises ValueError for an edge that the model does not have."""
     kept = circuit if isinstance(circuit, dict) else dict.fromkeys(circuit, 1.0)
     if strange := kept.keys() - set(edge_names(model)):
         raise ValueError(f"The model has no edge {sorted(strange)[0]!r}. They look like {edge_names(model)[0]!r}.")
-    if clean.shape != corrupted.shape:
-        raise ValueError(f"The prompts have different shapes: {list(clean.shape)} and {list(corrupted.shape)}.")
     logits, cache = model.run_with_cache(corrupted)
     news = {"embed": model.W_E[clean] - model.W_E[corrupted]}  # by sender: what it says now, less what it said there
     positions = model.W_pos[: clean.shape[1]] * (model.cfg.positional_embedding_type == "shortformer")

@@ -16,8 +16,8 @@ from circuits.mystery.family import N_SYMBOLS, Plan
 from circuits.mystery.make import NODES, fresh_texts, last_answers, others, run_nodes, share
 from utils.model import Transformer
 
-FAITHFUL = 0.9  # of the answers of a circuit; of those that an edit should change
-UNTOUCHED = 0.95  # of those that an edit should leave, and of a program
+FAITHFUL = 0.9  # of the answers of a circuit and of an edited model
+RIGHT = 0.95  # of those of a program
 N_TEXTS = 40
 
 
@@ -39,7 +39,7 @@ def judge_predict(model: Transformer, plan: Plan, predict: Callable[[list[int]],
     got = [int(predict(list(text))) for text in texts]
     wrong = [(text, a, b) for text, a, b in zip(texts, got, said, strict=True) if a != b]
     require(
-        share(got, said) >= UNTOUCHED,
+        share(got, said) >= RIGHT,
         f"After {' '.join(map(str, wrong[0][0]))} the model says {wrong[0][2]}; your program {wrong[0][1]}. "
         f"They differ on {len(wrong)} of {len(texts)} texts." if wrong else "",
     )  # fmt: skip
@@ -87,15 +87,15 @@ def _judge_edit(model: Transformer, plan: Plan, edited: Transformer, seed: int, 
     )
     inside = [s for s in texts_of(model, plan, seed, "quirk", 2 * N_TEXTS) if want(s) != plan.says]
     outside = [s for kind in ("plain", "unusual") for s in texts_of(model, plan, seed, kind) if not plan.applies(s)]
-    for texts, wanted, least, where in (
-        (inside, [want(s) for s in inside], FAITHFUL, f"where the exception applies it should say {what}"),
-        (outside, answers_of(model, outside), UNTOUCHED, "where it does not, it should say what it said before"),
+    for texts, wanted, where in (
+        (inside, [want(s) for s in inside], f"where the exception applies it should say {what}"),
+        (outside, answers_of(model, outside), "where it does not, it should say what it said before"),
     ):
         got = answers_of(edited, texts)
         wrong = [(text, a, b) for text, a, b in zip(texts, got, wanted, strict=True) if a != b]
         require(
-            share(got, wanted) >= least,
-            f"Of the edited model, {where}; it does in {share(got, wanted):.0%} of {len(texts)} texts, and {least:.0%} are asked "
+            share(got, wanted) >= FAITHFUL,
+            f"Of the edited model, {where}; it does in {share(got, wanted):.0%} of {len(texts)} texts, and {FAITHFUL:.0%} are asked "
             f"for. After {' '.join(map(str, wrong[0][0]))} it says {wrong[0][1]}, not {wrong[0][2]}." if wrong else "",
         )  # fmt: skip
 

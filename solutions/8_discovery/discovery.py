@@ -276,7 +276,7 @@ print(f"A head that looks at all places alike would have {even:.2f} from the end
 def toward(
     m: Transformer, cache: ActivationCache, right: Tensor, wrong: Tensor
 ) -> Float[Tensor, "batch d_model"]:
-    """The direction along which a vector added at the end raises the right logit above the wrong one, at the run's scale."""
+    """The direction along which a vector added at the end raises right above wrong."""
     W_U = (m.W_U[:, right] - m.W_U[:, wrong]).T
     if m.cfg.normalization_type is None:
         return W_U
@@ -289,7 +289,8 @@ def toward(
 direction = toward(model, cache, right, giver)
 total = (cache["resid_post", -1][:, -1] * direction).sum(-1).mean()
 print(
-    f"along u: {total:+.2f} nats; with the biases of the last LayerNorm and W_U, the logit difference: "
+    f"along u: {total:+.2f} nats; with the biases of the last LayerNorm and W_U, "
+    "the logit difference: "
     f"{difference(logits).mean():+.2f}"
 )
 
@@ -315,7 +316,7 @@ def name_mover(
     source: Int[Tensor, "batch"],
     direction: Float[Tensor, "batch d_model"],
 ) -> Float[Tensor, "n_layers n_heads"]:
-    """What each head moves from a place to the end, along a direction, mean over prompts, in nats."""
+    """What each head moves from a place to the end along a direction, mean, in nats."""
     ### BEGIN SOLUTION
     rows, moved = torch.arange(len(source)), []
     for layer in range(model.cfg.n_layers):
@@ -491,7 +492,7 @@ def s_inhibition(
     io: Int[Tensor, "batch"],
     s: Int[Tensor, "batch"],
 ) -> Float[Tensor, "n_layers n_heads"]:
-    """How much the mover's attention to `io` rather than `s` owes to each head's output at the end."""
+    """How much of the mover's attention to `io`, not `s`, it owes to each head at the end."""
     ### BEGIN SOLUTION
     layer, head = mover
     pattern, rows = get_act_name("pattern", layer), torch.arange(len(clean))
@@ -522,7 +523,7 @@ check("s_inhibition")
 
 # %%
 third = model.to_tokens([text for text, _ in make_prompts(TEMPLATES[0], fields, "third")])
-mover = movers[0]
+mover, GIVER_FIRST = movers[0], "end to the giver's first mention"
 owed = torch.as_tensor(s_inhibition(model, tokens, third, mover, io, s1)).detach()
 panels = plots.axes(2, size=(4.6, 2.8))
 plots.matrix(
@@ -549,7 +550,7 @@ plots.matrix(
 top_inhibitors = owed.flatten().argsort(descending=True)[:3].tolist()
 print(
     f"{mover[0]}.{mover[1]} prefers the receiver by "
-    f"{looking['end to the receiver'][mover] - looking['end to the giver' + chr(39) + 's first mention'][mover]:.2f}; it owes "
+    f"{(looking['end to the receiver'] - looking[GIVER_FIRST])[mover]:.2f}; it owes "
     + ", ".join(f"{owed.flatten()[i]:+.2f} to {names_of_heads[i]}" for i in top_inhibitors)
 )
 looked = torch.corrcoef(
@@ -594,7 +595,7 @@ def backups(
     knocked: list[tuple[int, int]],
     direction: Float[Tensor, "batch d_model"],
 ) -> Float[Tensor, "n_layers n_heads"]:
-    """How much more each head writes along a direction at the end when others are mean-ablated, in nats."""
+    """How much more each head writes along a direction when others are mean-ablated."""
     ### BEGIN SOLUTION
     names = [get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
     _, before = model.run_with_cache(tokens, names_filter=names)
@@ -663,14 +664,16 @@ for n in repair:
     others = repair[n].clone()
     others[tuple(zip(*out, strict=True))] = 0
     print(
-        f"{' '.join(f'{a}.{b}' for a, b in out):<22} {own:>15.2f} {lost[n]:>13.2f} {others.sum().item():>+21.2f}"
+        f"{' '.join(f'{a}.{b}' for a, b in out):<22} {own:>15.2f} {lost[n]:>13.2f} "
+        f"{others.sum().item():>+21.2f}"
     )
 chance = torch.Generator().manual_seed(1)
 others = [(i // H, i % H) for i in ranked_heads if (i // H, i % H) not in movers]
 picks = [others[i] for i in torch.randperm(len(others), generator=chance)[: len(movers)].tolist()]
 lost_chance = (before - difference(ablated(model, tokens, picks, cache)).mean()).item()
 print(
-    f"control, as many other heads out ({' '.join(f'{a}.{b}' for a, b in picks)}): lost {lost_chance:.2f}"
+    f"control, as many other heads out ({' '.join(f'{a}.{b}' for a, b in picks)}): "
+    f"lost {lost_chance:.2f}"
 )
 backup_total = sum(max(0.0, v) for v in changes.flatten().tolist())
 best_backup = names_of_heads[int(changes.argmax())]
@@ -689,8 +692,10 @@ best_backup = names_of_heads[int(changes.argmax())]
 # %%
 share_lost = lost[len(movers)] / before.item()
 print(
-    f"names: {len(movers)} name movers of {L * H} heads; logit difference {before:.2f}; lost without name movers "
-    f"{share_lost:.0%};\n       copy score of name movers {of_movers.mean():.0%}, of all heads {copies.mean():.0%}; "
+    f"names: {len(movers)} name movers of {L * H} heads; logit difference {before:.2f}; "
+    "lost without name movers "
+    f"{share_lost:.0%};\n       copy score of name movers {of_movers.mean():.0%}, "
+    f"of all heads {copies.mean():.0%}; "
     f"strongest backup {best_backup} ({changes.max():+.2f} nats)"
 )
 
@@ -754,7 +759,7 @@ if gpt2 is not None:
 #
 # | model | at the last position | planted edges |
 # |---|---|---|
-# | `recall` | what followed the last symbol when it first came | a head at the token before, another head that finds it |
+# | `behind` | what stands behind the mark (15)? | a head that looks at the token before, another that finds the mark by it |
 # | `either` | is there a mark (15) anywhere? | two heads and an MLP: *each* head is enough |
 # | `sum` | the sum of two numbers, modulo 7 | two heads in different layers bring them to an MLP, which adds |
 #
@@ -788,7 +793,8 @@ def gap(logits: Tensor, right: Tensor, wrong: Tensor) -> float:
 
 
 print(
-    f"{'':<8}   edges planted   {'clean':>7} {'corrupted':>10} {'planted alone':>14} {'all but those':>14}   (nats)"
+    f"{'':<8}   edges planted   {'clean':>7} {'corrupted':>10} "
+    f"{'planted alone':>14} {'all but those':>14}   (nats)"
 )
 for name, m in planted.items():
     clean, corrupted, yes, no = data[name]
@@ -798,7 +804,8 @@ for name, m in planted.items():
         runs = m(clean), m(corrupted), *(run_circuit(m, c, clean, corrupted) for c in (truth, rest))
     values = [gap(logits, yes, no) for logits in runs]
     print(
-        f"{name:<8} {len(edges):>7} {len(truth):>7}   {values[0]:>+7.2f} {values[1]:>+10.2f} {values[2]:>+14.2f} {values[3]:>+14.2f}"
+        f"{name:<8} {len(edges):>7} {len(truth):>7}   {values[0]:>+7.2f} {values[1]:>+10.2f} "
+        f"{values[2]:>+14.2f} {values[3]:>+14.2f}"
     )
 
 # %% [markdown]
@@ -872,7 +879,7 @@ for name, m in planted.items():
 print("(* planted; nats)")
 
 # %% [markdown]
-# **What to see here.** In `recall` and `sum` the planted edges come first. In `either` none of the two heads
+# **What to see here.** In `behind` and `sum` the planted edges come first. In `either` none of the two heads
 # matters: without one, the other is enough. One edge at a time cannot see an *or*. Keep that in mind.
 
 # %% [markdown]
@@ -1013,7 +1020,8 @@ for name, m in planted.items():
     )
     r = torch.corrcoef(both.T)[0]
     print(
-        f"{name:<7} correlation with exact: EAP {r[1]:.2f}, EAP-IG {r[2]:.2f}; EAP-IG adds up to {total_ig:.2f} of {whole:.2f} nats"
+        f"{name:<7} correlation with exact: EAP {r[1]:.2f}, EAP-IG {r[2]:.2f}; "
+        f"EAP-IG adds up to {total_ig:.2f} of {whole:.2f} nats"
     )
 
 # %% [markdown]
@@ -1084,7 +1092,8 @@ for name, m in planted.items():
     for threshold, kept in pruned[name].items():
         true = len(set(kept) & set(PLANTS[name].edges))
         print(
-            f"{name:<7} threshold {threshold:<4} keeps {len(kept):>3} edges, {true} of {len(PLANTS[name].edges)} planted ones"
+            f"{name:<7} threshold {threshold:<4} keeps {len(kept):>3} edges, "
+            f"{true} of {len(PLANTS[name].edges)} planted ones"
         )
 print(
     "of the two heads of `either`, pruning keeps: "
@@ -1192,7 +1201,7 @@ for ax, (name, m) in zip(plots.axes(3, size=(3.8, 3.4)), planted.items(), strict
 
 # %% exercise="area_by_log_size"
 def area_by_log_size(sizes: list[int], faithfulness: list[float]) -> float:
-    """The area under a curve over the logarithm of the size, from the first size to the last, 1 for all ones."""
+    """The area under a curve over the logarithm of the size; 1 for a curve of ones."""
     ### BEGIN SOLUTION
     x = torch.tensor(sizes, dtype=torch.double).log()
     heights = torch.tensor(faithfulness, dtype=torch.double)
@@ -1220,7 +1229,8 @@ print(
 )
 for method in METHODS:
     cells = [
-        f"{area_by_share(*curves[name, method]):.2f}, {float(area_by_log_size(*curves[name, method])):.2f}"
+        f"{area_by_share(*curves[name, method]):.2f}, "
+        f"{float(area_by_log_size(*curves[name, method])):.2f}"
         for name in planted
     ]
     print(f"{method:<18}" + "".join(f"{cell:>22}" for cell in cells))
@@ -1273,7 +1283,8 @@ for name, m in planted.items():
             f = float(faithfulness_curve(m, edges, [len(edges)], *data[name])[0])
         table.append((name, method, runs_needed[name, method], len(edges), p, r, f))
 print(
-    f"{'model':<8} {'method':<18} {'runs':>5} {'edges':>6} {'precision':>10} {'recall':>7} {'faithfulness':>13}"
+    f"{'model':<8} {'method':<18} {'runs':>5} {'edges':>6} {'precision':>10} "
+    f"{'recall':>7} {'faithfulness':>13}"
 )
 for name, method, n_runs, n, p, r, f in table:
     print(f"{name:<8} {method:<18} {n_runs:>5} {n:>6} {p:>10.2f} {r:>7.2f} {f:>13.2f}")
@@ -1333,7 +1344,7 @@ def completeness(
     right: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> float:
-    """How differently the model and a circuit of it do when the same edges are knocked out; 0 is complete."""
+    """How differently model and circuit do without the same edges; 0 is complete."""
     ### BEGIN SOLUTION
     rows = torch.arange(len(right))
 
@@ -1357,7 +1368,7 @@ way, other_way = (list(edges) for edges in PLANTS["either"].alone)
 whole_or = list(PLANTS["either"].edges)
 m = planted["either"]
 print(
-    "`either`                     faithfulness   incompleteness when these are knocked out:  0.0->m1   0.3->m1"
+    f"{'`either`':<12} {'faithfulness':>13}   incompleteness without 0.0->m1, without 0.3->m1"
 )
 for what, edges in (("one head", way), ("the other", other_way), ("both", whole_or)):
     with torch.no_grad():
@@ -1412,7 +1423,7 @@ check("minimality")
 
 # %%
 for name, edges in (
-    ("recall", [*PLANTS["recall"].edges, "embed->0.0.v", "0.0->1.1.v"]),
+    ("behind", [*PLANTS["behind"].edges, "embed->0.0.v", "0.0->1.1.v"]),
     ("either", whole_or),
 ):
     with torch.no_grad():
@@ -1420,7 +1431,7 @@ for name, edges in (
     print(f"{name:<7} " + "   ".join(f"{e} {float(v):+.2f}" for e, v in needed.items()))
 
 # %% [markdown]
-# **What to see here.** In `recall` every planted edge is needed, and the two that we smuggled in are not. In
+# **What to see here.** In `behind` every planted edge is needed, and the two that we smuggled in are not. In
 # `either` no edge of the two heads is needed, though both belong there. So the smallest faithful circuit is not
 # the complete one: minimality and completeness pull in different directions, and a circuit should be reported
 # with both.
@@ -1459,7 +1470,7 @@ def hypothesis_score(
     draws: int,
     generator: torch.Generator,
 ) -> float:
-    """How often the right answer still wins if all edges outside the hypothesis carry other prompts."""
+    """How often the right answer wins if all edges outside carry other prompts."""
     ### BEGIN SOLUTION
     rows, shares = torch.arange(len(tokens)), []
     for _ in range(draws):
@@ -1475,23 +1486,23 @@ def hypothesis_score(
 check("hypothesis_score")
 
 # %%
-clean, corrupted, yes, no = data["recall"]
-story = list(PLANTS["recall"].edges)
+clean, corrupted, yes, no = data["behind"]
+story = list(PLANTS["behind"].edges)
 hypotheses = {
     "the planted one": story,
     "by the queries instead of the keys": [e.replace("0.2->1.1.k", "0.2->1.1.q") for e in story],
     "another head for the token before": [e.replace("0.2", "0.1") for e in story],
     "nothing matters": [],
-    "everything matters": edge_names(planted["recall"]),
+    "everything matters": edge_names(planted["behind"]),
 }
-unlearned = Transformer(planted["recall"].cfg).requires_grad_(False)
-print(f"{'hypothesis':<36} {'recall':>8} {'random weights':>16}")
+unlearned = Transformer(planted["behind"].cfg).requires_grad_(False)
+print(f"{'hypothesis':<36} {'behind':>8} {'random weights':>16}")
 scores = {}
 with torch.no_grad():
     for what, edges in hypotheses.items():
         scores[what] = [
             float(hypothesis_score(m, edges, clean, yes, no, 4, torch.Generator().manual_seed(0)))
-            for m in (planted["recall"], unlearned)
+            for m in (planted["behind"], unlearned)
         ]
         print(f"{what:<36} {scores[what][0]:>8.0%} {scores[what][1]:>16.0%}")
 
@@ -1584,7 +1595,7 @@ print(
 
 # %% exercise="path_catalogue"
 def path_catalogue(model: Transformer, tokens: Int[Tensor, "batch pos"]) -> dict[str, float]:
-    """What the loss rises by when one path of a two-layer model is left out, by path, in nats per token."""
+    """What the loss rises by without each path of a two-layer model, in nats per token."""
     ### BEGIN SOLUTION
     _, cache = model.run_with_cache(tokens)
     W_OV = model.W_V @ model.W_O
@@ -1629,7 +1640,7 @@ text = small.to_tokens(whole)
 
 
 def reads(m: Transformer, tokens: Tensor) -> dict[str, list[float]]:
-    """Of each path: from the end, how much of where it looks is the token itself, the receiver, and the giver."""
+    """Of each path: how much of its look from the end is at itself, receiver, giver."""
     n = tokens.shape[1] - 2  # the position at which the receiver is named
     _, cache = m.run_with_cache(
         tokens, names_filter=[get_act_name("pattern", layer) for layer in (0, 1)]
@@ -1670,7 +1681,7 @@ def chain(m: Transformer, path: str) -> Tensor:
 
 
 def catalogue(m: Transformer, tokens: Tensor) -> list[dict]:
-    """Every path: what it saves, where it looks from the end, whether it copies, and what it says of two names."""
+    """Every path: what it saves, where it looks, whether it copies, what it says."""
     with torch.no_grad():
         worth, looks, rows = path_catalogue(m, tokens), reads(m, tokens), []
         W_U = m.W_U - m.W_U.mean(1, keepdim=True)
@@ -1704,10 +1715,13 @@ SCRIPT = """
 <script>(() => {
   const box = document.currentScript.parentElement, body = box.querySelector("tbody");
   box.querySelector("input").oninput = e => { for (const row of body.rows)
-    row.style.display = row.innerText.toLowerCase().includes(e.target.value.toLowerCase()) ? "" : "none"; };
+    row.style.display = row.innerText.toLowerCase().includes(e.target.value.toLowerCase())
+      ? "" : "none"; };
   box.querySelectorAll("th").forEach((th, i) => { let up = false; th.onclick = () => { up = !up;
-    const value = row => { const t = row.cells[i].innerText, n = parseFloat(t); return isNaN(n) ? t : n; };
-    [...body.rows].sort((a, b) => (value(a) > value(b) ? 1 : -1) * (up ? 1 : -1)).forEach(row => body.append(row)); }; });
+    const value = row => { const t = row.cells[i].innerText, n = parseFloat(t);
+      return isNaN(n) ? t : n; };
+    const order = (a, b) => (value(a) > value(b) ? 1 : -1) * (up ? 1 : -1);
+    [...body.rows].sort(order).forEach(row => body.append(row)); }; });
 })();</script>"""
 
 
@@ -1724,7 +1738,8 @@ def searchable(rows: list[dict]) -> HTML:
         for row in rows
     )
     return HTML(
-        "<div><input placeholder='search: 0.2, Mary, ...'><div style='max-height:24em;overflow:auto'>"
+        "<div><input placeholder='search: 0.2, Mary, ...'>"
+        "<div style='max-height:24em;overflow:auto'>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>{SCRIPT}</div>"
     )
 
@@ -1739,7 +1754,7 @@ searchable(sorted(catalogues[0], key=lambda row: -row["saves (mnats)"]))
 
 # %%
 def features(rows: list[dict]) -> Float[Tensor, "path feature"]:
-    """What a path is known by: where it looks, whether it copies, and the order of magnitude of what it saves."""
+    """What a path is known by: where it looks, whether it copies, what it saves."""
     keys = ("looks at itself", "the receiver", "the giver", "copies")
     saved = torch.tensor([row["saves (mnats)"] for row in rows])
     return torch.cat(
@@ -1754,7 +1769,8 @@ def features(rows: list[dict]) -> Float[Tensor, "path feature"]:
 NEAR, shuffler = 0.3, torch.Generator().manual_seed(0)
 worthy = torch.tensor([row["saves (mnats)"] > 10 for row in catalogues[0]])
 print(
-    f"{int(worthy.sum())} of {len(worthy)} paths of the first training save more than 10 mnats each. A partner nearer than {NEAR} have"
+    f"{int(worthy.sum())} of {len(worthy)} paths of the first training save more than 10 mnats "
+    f"each. A partner nearer than {NEAR} have"
 )
 universal = {}
 for seed in (1, 2):
@@ -1774,7 +1790,8 @@ for seed in (1, 2):
         sum(by_chance) / len(by_chance),
     )
     print(
-        f"  in training {seed}: {universal[seed][0]:.0%}; among shuffled ones {universal[seed][1]:.0%}"
+        f"  in training {seed}: {universal[seed][0]:.0%}; "
+        f"among shuffled ones {universal[seed][1]:.0%}"
     )
 for seed, rows in catalogues.items():
     best = sorted(rows, key=lambda r: -r["saves (mnats)"])[:5]
@@ -1851,7 +1868,8 @@ def touched(m: Transformer, edges: list[str]) -> int:
 
 small_pairs = tokens, flipped, right, giver
 print(
-    f"{'model':<32} {'right':>6} {'weights not 0':>14} {'clean':>7} {'edges for 90%':>14} {'weights they touch':>19}"
+    f"{'model':<32} {'right':>6} {'weights not 0':>14} {'clean':>7} "
+    f"{'edges for 90%':>14} {'weights they touch':>19}"
 )
 sparse_rows = {}
 for name, m in by_weights.items():
@@ -1865,7 +1883,8 @@ for name, m in by_weights.items():
     alive = sum(int((W != 0).sum()) for W in m.parameters())
     sparse_rows[name] = is_right, alive, at, touched(m, order[:at]), (sizes, f)
     print(
-        f"{name:<32} {is_right:>6.0%} {alive:>14,} {clean_gap:>+7.2f} {at:>14} {sparse_rows[name][3]:>19,}"
+        f"{name:<32} {is_right:>6.0%} {alive:>14,} {clean_gap:>+7.2f} "
+        f"{at:>14} {sparse_rows[name][3]:>19,}"
     )
 plots.lines(
     {name: row[4] for name, row in sparse_rows.items() if row[0] > 0.5},
@@ -1904,7 +1923,8 @@ def says(m: Transformer, *text: int) -> int:
 texts = torch.randint(1, 16, (256, 11), generator=torch.Generator().manual_seed(0))
 texts = torch.cat([torch.zeros(256, 1, dtype=torch.long), texts], 1)
 print(
-    "share of 256 random texts in which the answer changes when one place does (the last eight of 11), and the symbol named most often"
+    "share of 256 random texts in which the answer changes when one place does (the last "
+    "eight of 11), and the symbol named most often"
 )
 for name in MYSTERIES:
     m = load_mystery(name)
@@ -2111,7 +2131,7 @@ rows = [
         for name in planted
     ),
     (
-        "true hypothesis, two false ones, on recall",
+        "true hypothesis, two false ones, on behind",
         ", ".join(f"{scores[w][0]:.0%}" for w in list(hypotheses)[:3]),
     ),
     ("the same on random weights", ", ".join(f"{scores[w][1]:.0%}" for w in list(hypotheses)[:3])),

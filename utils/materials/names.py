@@ -1,8 +1,4 @@
-"""The world of chapter 8's `names` models: two people, and one gives something to the other.
-
-A token is a word. Sentences vary in what precedes the names, in their order and in what stands between, so that a
-model cannot know by position who is mentioned twice.
-"""
+"""The world of chapter 8's `names` models: two people, and one gives something to the other. A token is a word."""
 
 import torch
 
@@ -10,9 +6,8 @@ from utils.model import Transformer
 from utils.pretrained import load_model
 
 NAMES = (
-    "Ada Ali Amy Ann Ben Bob Cal Cleo Dan Dora Eli Emma Eva Finn Fay Gus Gwen Hal Hugo Ida Ian Iris Jack Jane Jim Joan Kai "
-    "Kate Kim Lea Leo Lily Lou Luca Mary Max Mia Mo Nina Noah Nora Olga Omar Oscar Pam Paul Pia Ravi Rosa Ruth Sam Sara Tess "
-    "Tim Tom Uma Vera Will Yara Zoe"
+    "Ada Ali Amy Ann Ben Bob Cal Cleo Dan Dora Eli Emma Eva Finn Fay Gus Gwen Hal Hugo Ida Ian Iris Jack Jane Jim Joan Kai Kate Kim Lea Leo "
+    "Lily Lou Luca Mary Max Mia Mo Nina Noah Nora Olga Omar Oscar Pam Paul Pia Ravi Rosa Ruth Sam Sara Tess Tim Tom Uma Vera Will Yara Zoe"
 ).split()
 PLACES = "store park school beach office garden station library market harbour".split()
 THINGS = "drink book ring letter ball key cake map pen hat".split()
@@ -32,7 +27,6 @@ WORDS = ["<|bos|>", *NAMES, *PLACES, *THINGS, *sorted(_OTHERS)]  # token i is th
 def load_names(name: str = "names") -> Transformer:
     """The shipped model, or one of its relatives, with its tokenizer, whose tokens are the words of this world."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-
     model = load_model(f"discovery/{name}")
     model.tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}))
     model.tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -43,8 +37,8 @@ def draw(n: int, generator: torch.Generator) -> list[dict[str, str]]:
     """What fills a template, n times: `first` and `second`, of whom one is the `giver`; a `third` person; `place`, `thing`."""
     fields = []
     for _ in range(n):
-        people = [NAMES[i] for i in torch.randperm(len(NAMES), generator=generator)[:3].tolist()]
+        first, second, third = (NAMES[i] for i in torch.randperm(len(NAMES), generator=generator)[:3].tolist())
         place, thing, which = torch.randint(10, (3,), generator=generator).tolist()
-        named = dict(zip(("first", "second", "third"), people, strict=True), giver=people[which % 2])
-        fields.append(named | dict(place=PLACES[place], thing=THINGS[thing]))
+        fields.append(dict(first=first, second=second, third=third, giver=(first, second)[which % 2],
+                           place=PLACES[place], thing=THINGS[thing]))  # fmt: skip
     return fields
