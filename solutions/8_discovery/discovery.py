@@ -84,11 +84,11 @@ for ax, name in zip(plots.axes(2, size=(4.2, 4.0)), "BD", strict=True):
 # %% [markdown]
 # ## Two people, one gives
 #
-# *When Mary and John went to the store, John gave a drink to* … ` Mary`. To go on, one must notice who is
-# mentioned twice, and name the other. Wang and others found in GPT-2 small a circuit of 26 heads for it. Our
-# model `names` has three layers, MLPs and LayerNorm, and was trained on such sentences alone, in six templates
-# with four openings. A token is a word. While it trained, heads fell silent at random, so that it could not rely
-# on one alone. `names_small` has two layers and attention only.
+# *When Mary and John went to the store, John gave a drink to* … ` Mary`. To go on, one must notice who is mentioned
+# twice, and name the other. Wang and others found in GPT-2 small a circuit of 26 heads for it. Our model `names` has
+# two layers of eight heads, and was trained on such sentences alone, in six templates with four openings. A token is
+# a word. Once it could do the task, heads fell silent at random while it went on training, so that it could not rely
+# on one alone. `names_small` has four heads a layer, and never had that trouble.
 
 # %% [markdown]
 # ### Exercise · prompts and their changes    ●●○   8 min
@@ -268,9 +268,9 @@ print(f"A head that looks at all places alike would have {even:.2f} from the end
 # $$A^h_{\text{end}, s}\; v^h_s W_O^h \cdot u \qquad A: [\text{batch}\; n_\text{heads}\; \text{dest src}],\quad v^h_s: [d_\text{head}],\quad
 # u: [d_\text{model}]$$
 #
-# nats to the logit difference. Behind a LayerNorm, $u$ is the difference of two columns of $W_U$, times the
-# LayerNorm's weights, without its mean, over the scale of this very run (chapter 5). `toward` makes it.
-
+# nats to the logit difference, with $u = W_U[:, r] - W_U[:, w]$ for the right answer $r$ and the wrong one $w$. (Behind
+# a LayerNorm, which `names` does not have, $u$ is also times its weights, without its mean, over the scale of this very
+# run: chapter 5. `toward` does both.)
 
 # %%
 def toward(
@@ -289,8 +289,7 @@ def toward(
 direction = toward(model, cache, right, giver)
 total = (cache["resid_post", -1][:, -1] * direction).sum(-1).mean()
 print(
-    f"along u: {total:+.2f} nats; with the biases of the last LayerNorm and W_U, "
-    "the logit difference: "
+    f"the last stream along u: {total:+.2f} nats; the logit difference: "
     f"{difference(logits).mean():+.2f}"
 )
 
@@ -365,7 +364,7 @@ print(
     "name movers, by what they write (nats): "
     + ", ".join(f"{layer}.{head} {writes[layer, head]:+.2f}" for layer, head in movers)
 )
-print(f"all heads {writes.sum():+.2f}; MLPs and embedding {total - writes.sum():+.2f}")
+print(f"all heads {writes.sum():+.2f}; the embedding {total - writes.sum():+.2f}")
 against = [(i // H, i % H) for i in ranked_heads[::-1] if writes.flatten()[i] < -0.3]
 print(
     "heads that write against the answer: "
@@ -379,10 +378,10 @@ print(
 # ### Exercise · does it copy?    ●●○   10 min
 #
 # What would a head say of a name if it looked at nothing else? `resid[i]` is a vector of the stream entering the
-# head's layer, at the name `names[i]`. Take it through the head's LayerNorm (`model.blocks[layer].ln1`), $W_V$,
-# $b_V$ and $W_O$, then through the final LayerNorm and the unembedding (`model.unembed(model.ln_final(...))`).
-# Return the share of names that are among the `k` tokens with the largest logits. That is Wang and others' *copy
-# score*.
+# head's layer, at the name `names[i]`. Take it through the head's LayerNorm (`model.blocks[layer].ln1`, which does
+# nothing in a model without), $W_V$, $b_V$ (where there are biases; else it is `None`) and $W_O$, then through
+# `model.ln_final` and `model.unembed`. Return the share of names that are among the `k` tokens with the largest
+# logits. That is Wang and others' *copy score*.
 #
 # <details><summary>Hint 1</summary>
 # <code>model.blocks[layer].attn</code> has <code>W_V[head]</code>, <code>b_V[head]</code> and
@@ -405,7 +404,9 @@ def copy_score(
     """The share of names that a head, reading each alone, puts among its k largest logits."""
     ### BEGIN SOLUTION
     block = model.blocks[layer]
-    value = block.ln1(resid) @ block.attn.W_V[head] + block.attn.b_V[head]
+    value = block.ln1(resid) @ block.attn.W_V[head]
+    if block.attn.b_V is not None:
+        value = value + block.attn.b_V[head]
     logits = model.unembed(model.ln_final(value @ block.attn.W_O[head]))
     return (logits.topk(k, dim=-1).indices == names[:, None]).any(-1).float().mean().item()
     ### END SOLUTION
@@ -759,7 +760,7 @@ if gpt2 is not None:
 #
 # | model | at the last position | planted edges |
 # |---|---|---|
-# | `behind` | what stands behind the mark (15)? | a head that looks at the token before, another that finds the mark by it |
+# | `relay` | which symbol came third? | a head brings it to some place, a second head from there to the end |
 # | `either` | is there a mark (15) anywhere? | two heads and an MLP: *each* head is enough |
 # | `sum` | the sum of two numbers, modulo 7 | two heads in different layers bring them to an MLP, which adds |
 #
@@ -879,7 +880,7 @@ for name, m in planted.items():
 print("(* planted; nats)")
 
 # %% [markdown]
-# **What to see here.** In `behind` and `sum` the planted edges come first. In `either` none of the two heads
+# **What to see here.** In `relay` and `sum` the planted edges come first. In `either` none of the two heads
 # matters: without one, the other is enough. One edge at a time cannot see an *or*. Keep that in mind.
 
 # %% [markdown]
@@ -1423,7 +1424,7 @@ check("minimality")
 
 # %%
 for name, edges in (
-    ("behind", [*PLANTS["behind"].edges, "embed->0.0.v", "0.0->1.1.v"]),
+    ("relay", [*PLANTS["relay"].edges, "embed->0.0.v", "0.0->1.1.v"]),
     ("either", whole_or),
 ):
     with torch.no_grad():
@@ -1431,7 +1432,7 @@ for name, edges in (
     print(f"{name:<7} " + "   ".join(f"{e} {float(v):+.2f}" for e, v in needed.items()))
 
 # %% [markdown]
-# **What to see here.** In `behind` every planted edge is needed, and the two that we smuggled in are not. In
+# **What to see here.** In `relay` every planted edge is needed, and the two that we smuggled in are not. In
 # `either` no edge of the two heads is needed, though both belong there. So the smallest faithful circuit is not
 # the complete one: minimality and completeness pull in different directions, and a circuit should be reported
 # with both.
@@ -1486,23 +1487,23 @@ def hypothesis_score(
 check("hypothesis_score")
 
 # %%
-clean, corrupted, yes, no = data["behind"]
-story = list(PLANTS["behind"].edges)
+clean, corrupted, yes, no = data["relay"]
+story = list(PLANTS["relay"].edges)
 hypotheses = {
     "the planted one": story,
-    "by the queries instead of the keys": [e.replace("0.2->1.1.k", "0.2->1.1.q") for e in story],
-    "another head for the token before": [e.replace("0.2", "0.1") for e in story],
+    "by the keys instead of the values": [e.replace("0.2->1.1.v", "0.2->1.1.k") for e in story],
+    "another head in the first layer": [e.replace("0.2", "0.1") for e in story],
     "nothing matters": [],
-    "everything matters": edge_names(planted["behind"]),
+    "everything matters": edge_names(planted["relay"]),
 }
-unlearned = Transformer(planted["behind"].cfg).requires_grad_(False)
-print(f"{'hypothesis':<36} {'behind':>8} {'random weights':>16}")
+unlearned = Transformer(planted["relay"].cfg).requires_grad_(False)
+print(f"{'hypothesis':<36} {'relay':>8} {'random weights':>16}")
 scores = {}
 with torch.no_grad():
     for what, edges in hypotheses.items():
         scores[what] = [
             float(hypothesis_score(m, edges, clean, yes, no, 4, torch.Generator().manual_seed(0)))
-            for m in (planted["behind"], unlearned)
+            for m in (planted["relay"], unlearned)
         ]
         print(f"{what:<36} {scores[what][0]:>8.0%} {scores[what][1]:>16.0%}")
 
@@ -2131,7 +2132,7 @@ rows = [
         for name in planted
     ),
     (
-        "true hypothesis, two false ones, on behind",
+        "true hypothesis, two false ones, on relay",
         ", ".join(f"{scores[w][0]:.0%}" for w in list(hypotheses)[:3]),
     ),
     ("the same on random weights", ", ".join(f"{scores[w][1]:.0%}" for w in list(hypotheses)[:3])),
