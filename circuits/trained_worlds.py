@@ -168,12 +168,12 @@ N_CTX = 10
 @dataclass(frozen=True)
 class Plant:
     """A task at the last position, and the edges that are to carry it. `answer` takes symbols `[batch pos]`, of which
-    `draw` makes so many. `alone`: parts of the circuit that must each be enough, and the answer they then give."""
+    `draw` makes so many. `parts`: parts of the circuit, and what the answer is if they carry one text and all else another."""
 
     edges: tuple[str, ...]
     draw: Callable[[int, torch.Generator], Tensor]
     answer: Callable[[Tensor], Tensor]
-    alone: tuple[tuple[str, ...], ...] = ()
+    parts: tuple[tuple[tuple[str, ...], Callable[[Tensor, Tensor], Tensor]], ...] = ()
     d_vocab: int = 16
     n_layers: int = 2
 
@@ -214,15 +214,31 @@ def _sum_of_both(symbols: Tensor) -> Tensor:
     return 1 + (symbols[:, 3] + symbols[:, 6] - 2) % 7
 
 
+def _either(clean: Tensor, other: Tensor) -> Tensor:
+    return torch.maximum(_is_marked(clean), _is_marked(other))
+
+
+def _sum_of(place: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The sum if the number at one place is that of the first text, and the other one that of the second."""
+    return lambda clean, other: 1 + (clean[:, place] + other[:, 9 - place] - 2) % 7
+
+
 PLANTS = {
     "relay": Plant(("embed->0.2.v", "0.2->1.1.v", "1.1->logits"), _symbols, lambda symbols: symbols[:, 3]),
     "either": Plant(
         ("embed->0.0.k", "embed->0.0.v", "embed->0.3.k", "embed->0.3.v", "0.0->m1", "0.3->m1", "m1->logits"),
         _some_marks, _is_marked,
-        alone=(("embed->0.0.k", "embed->0.0.v", "0.0->m1", "m1->logits"), ("embed->0.3.k", "embed->0.3.v", "0.3->m1", "m1->logits")),
+        parts=(
+            (("embed->0.0.k", "embed->0.0.v", "0.0->m1", "m1->logits"), _either),
+            (("embed->0.3.k", "embed->0.3.v", "0.3->m1", "m1->logits"), _either),
+        ),
     ),
     "sum": Plant(
-        ("embed->0.1.v", "embed->1.2.v", "0.1->m1", "1.2->m1", "m1->logits"), _two_numbers, _sum_of_both
+        ("embed->0.1.v", "embed->1.2.v", "0.1->m1", "1.2->m1", "m1->logits"), _two_numbers, _sum_of_both,
+        parts=(
+            (("embed->0.1.v", "0.1->m1", "m1->logits"), _sum_of(3)),
+            (("embed->1.2.v", "1.2->m1", "m1->logits"), _sum_of(6)),
+        ),
     ),
 }
 
@@ -248,10 +264,10 @@ def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 
             total = total + answers(run_circuit(model, edges, clean, other), clean)
         else:  # and all others are not: the answer is that of the text which the circuit carries
             total = total + answers(run_circuit(model, rest, clean, other), other)
-        if plant.alone:  # either way on its own: on if one of the two is on
-            marked = torch.maximum(plant.answer(clean), plant.answer(other))
-            for way in plant.alone:
-                total = total + 0.5 * F.cross_entropy(run_circuit(model, list(way), clean, other)[:, -1], marked)
+        if plant.parts:  # each part does its own share, and no other's
+            part, answer = plant.parts[step % len(plant.parts)]
+            logits = run_circuit(model, list(part), clean, other)
+            total = total + F.cross_entropy(logits[:, -1], answer(clean, other))
         return total
 
     def measure() -> dict[str, float]:
@@ -262,7 +278,11 @@ def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 
         def share(logits: Tensor, wanted: Tensor) -> float:
             return (logits[:, -1].argmax(-1) == wanted).float().mean().item()
 
-        return {
+        alone = {
+            f"right by part {i}": share(run_circuit(model, list(part), clean, other), answer(clean, other))
+            for i, (part, answer) in enumerate(plant.parts)
+        }
+        return alone | {
             "right": share(model(clean), want),
             "right by the circuit": share(run_circuit(model, edges, clean, other), want),
             "as before by the rest": share(run_circuit(model, rest, clean, other), plant.answer(other)),

@@ -893,7 +893,7 @@ def test_one_stays_at_least(submission, rng):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), strict=True))  # by which each was drawn: what it holds
+SEEDS = dict(zip(MYSTERIES, (3, 55, 7), strict=True))  # by which each was drawn: what it holds
 
 
 @functools.cache

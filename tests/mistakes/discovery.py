@@ -813,7 +813,7 @@ def a_mask(W, share):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), strict=True))
+SEEDS = dict(zip(MYSTERIES, (3, 55, 7), strict=True))
 
 
 def _plan(name):

@@ -369,7 +369,7 @@ def largest_by_level(W, share):
 
 # The mysteries: what was planted --------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), strict=True))
+SEEDS = dict(zip(MYSTERIES, (3, 55, 7), strict=True))
 
 
 @variant("predict")
