@@ -150,9 +150,9 @@ check("disable")
 # What that node writes raises one logit. Make it raise another one.
 # </details>
 # <details><summary>Hint 2</summary>
-# The unembedding has more dimensions than symbols. So there is a matrix that, put behind the node's writing weights,
-# exchanges two logits of what it writes, and leaves all others: <code>torch.linalg.pinv</code>. Mind the final LayerNorm's weights and
-# that it takes out the mean.
+# The unembedding has more dimensions than symbols, so there is a vector of the stream that raises one logit and no other: a row of
+# <code>torch.linalg.pinv</code>. Add it wherever the node writes, times twice what the node raises the old symbol's logit by. Mind the
+# final LayerNorm's weights and that it takes out the mean.
 # </details>
 
 # %% exercise="redirect"
@@ -162,10 +162,8 @@ def redirect(model: Transformer, symbol: int) -> Transformer:
     model = copy.deepcopy(model)
     with torch.no_grad():
         U = model.ln_final.w[:, None] * model.W_U
-        U = U - U.mean(0)  # what the final LayerNorm takes out is not read
-        exchange = torch.eye(U.shape[1])
-        exchange[[{says}, symbol]] = exchange[[symbol, {says}]]
-        M = torch.eye(len(U)) + U @ (exchange - torch.eye(U.shape[1])) @ torch.linalg.pinv(U)
+        U = U - U.mean(0)  # what the LayerNorm takes out is not read
+        M = torch.eye(len(U)) + 2 * torch.outer(U[:, {says}], torch.linalg.pinv(U)[symbol])
         for W in {edit}:
             W.copy_(W @ M)
     return model

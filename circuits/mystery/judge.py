@@ -111,17 +111,15 @@ def without_node(model: Transformer, node: str) -> Transformer:
     return edited
 
 
-def with_exchanged_logits(model: Transformer, node: str, old: int, new: int) -> Transformer:
-    """A copy in which a node raises the logit of `new` wherever it raised that of `old`, and the other way round: its writing
-    weights times the matrix that exchanges two columns of what the unembedding reads, and leaves all else."""
+def with_raised_logit(model: Transformer, node: str, old: int, new: int) -> Transformer:
+    """A copy in which a node raises the logit of `new` by twice what it raises that of `old`, and no other logit by more than
+    before: its writing weights, and the same times a matrix of rank one."""
     edited = copied(model)
     with torch.no_grad():
         U = model.ln_final.w[:, None] * model.W_U
-        U = (U - U.mean(0)).double()  # LayerNorm takes the mean out
-        exchange = torch.eye(U.shape[1], dtype=torch.double)
-        exchange[[old, new]] = exchange[[new, old]]
-        M = torch.eye(len(U), dtype=torch.double) + U @ (exchange - torch.eye(U.shape[1])) @ torch.linalg.pinv(U)
-        _writes(edited, node, lambda W: (W.double() @ M).to(W.dtype))
+        U = U - U.mean(0)  # LayerNorm takes the mean out
+        M = torch.eye(len(U)) + 2 * torch.outer(U[:, old], torch.linalg.pinv(U)[new])
+        _writes(edited, node, lambda W: W @ M)
     return edited
 
 
@@ -145,7 +143,7 @@ def solve(model: Transformer, plan: Plan, seed: int) -> dict[str, str]:
         "predict": lambda: [judge_predict(model, plan, plan.answer, seed, kind) for kind in ("plain", "quirk", "unusual")],
         "circuit": lambda: judge_circuit(model, plan, plan.circuit, seed, len(plan.circuit)),
         "disable": lambda: judge_disable(model, plan, without_node(model, node), seed),
-        "redirect": lambda: judge_redirect(model, plan, with_exchanged_logits(model, node, plan.says, symbol), symbol, seed),
+        "redirect": lambda: judge_redirect(model, plan, with_raised_logit(model, node, plan.says, symbol), symbol, seed),
     }
     failed = {}
     for name, attempt in tries.items():

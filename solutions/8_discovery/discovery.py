@@ -669,7 +669,7 @@ for what, out in out_of.items():
         + " ".join(f"{layer}.{head}" for layer, head in out)
     )
 for ax, what in zip(
-    plots.axes(2, size=(4.6, 2.8)), ("all name movers", "the first inhibitor"), strict=True
+    plots.axes(2, size=(4.6, 2.8)), ("the first inhibitor", "as many other heads"), strict=True
 ):
     title = f"Change of the others without {what}"
     plots.matrix(repair[what], layers, heads, title, "head", "layer", "nats", ax=ax)
@@ -764,7 +764,7 @@ if gpt2 is not None:
 # |---|---|---|
 # | `relay` | which symbol came third? | a head brings it to some place, a second head from there to the end |
 # | `either` | is there a mark (15) anywhere? | two heads and an MLP: *each* head is enough |
-# | `sum` | the sum of two numbers, modulo 7 | two heads in different layers bring them to an MLP, which adds |
+# | `sum` | the sum of two numbers, modulo 7 | one head brings both to an MLP of the next layer, which adds |
 #
 # `run_circuit(model, circuit, clean, corrupted)` is chapter 4's last test, for models with MLPs and LayerNorm:
 # edges in the circuit carry what their sender says in this run, all others what it says in the corrupted one.
@@ -882,8 +882,9 @@ for name, m in planted.items():
 print("(* planted; nats)")
 
 # %% [markdown]
-# **What to see here.** In `relay` and `sum` the planted edges come first. In `either` none of the two heads
-# matters: without one, the other is enough. One edge at a time cannot see an *or*. Keep that in mind.
+# **What to see here.** In `relay` and `sum` the planted edges come first, far above all others. In `either` the edges
+# of the two heads come out weaker, those of one head hardly above edges that were not planted: without one of them, the
+# other is enough. One edge at a time cannot see an *or*. Keep that in mind.
 
 # %% [markdown]
 # ## All edges from one gradient
@@ -1028,9 +1029,10 @@ for name, m in planted.items():
     )
 
 # %% [markdown]
-# **What to see here.** A gradient at one point is cheap, and it can be far off: where an answer is saturated, its
-# slope at the end of the way is small, for true edges too. The integral adds up to the whole difference, and
-# gives both heads of the *or* their share, where exact patching gave none.
+# **What to see here.** A gradient at one point is cheap, and it can be far off: where an answer is saturated, its slope at
+# the end of the way is small, for true edges too, and others come first. The integral costs eight times as much, adds
+# up to the whole difference, and lies near the exact effects, with which it shares what they cannot see: of the *or*,
+# one head comes out weak.
 
 # %% [markdown]
 # ## Pruning
@@ -1239,8 +1241,9 @@ for method in METHODS:
     print(f"{method:<18}" + "".join(f"{cell:>22}" for cell in cells))
 
 # %% [markdown]
-# **What to see here.** By the share of edges all methods look nearly alike: most of the axis is circuits of a
-# third of the model and more. By the logarithm they differ, as they do in use.
+# **What to see here.** By the share of edges all methods but the random order look good: most of the axis is circuits
+# of a third of the model and more, in which everything is found. By the logarithm they lie further apart, and that one
+# gradient fails on the *or* is plain to see.
 
 # %% [markdown]
 # ### Exercise · precision and recall    ●○○   6 min
@@ -1311,9 +1314,9 @@ ax.set(
 plots.legend(ax)
 
 # %% [markdown]
-# **What to see here.** Rankings were given the right number of edges, which nobody knows in practice; pruning
-# finds its own. Compare faithfulness with recall: on `either` a circuit with half of the truth is as faithful as
-# the whole.
+# **What to see here.** Rankings were given the right number of edges, which nobody knows in practice; pruning finds its
+# own. Integrated gradients are as good as the exact effects here, for a fifth of the runs; one gradient is not.
+# Compare faithfulness with recall: on `either` pruning is wholly faithful with half of the truth.
 
 # %% [markdown]
 # ## What faithfulness misses
@@ -1382,6 +1385,11 @@ for what, edges in (("one head", way), ("the other", other_way), ("both", whole_
     print(f"{what:<28} {f:>12.2f}   {'':<43}{parts[0]:>7.2f}   {parts[1]:>7.2f}")
 
 # %% [markdown]
+# **What to see here.** Each head alone is nearly as faithful as both. Knock it out, and the circuit has nothing left
+# while the model goes on by the other: a large number in that column. With both heads in it the numbers fall. They do
+# not fall to 0: a little of what the model does runs past all three circuits.
+
+# %% [markdown]
 # ### Exercise · minimality    ●○○   6 min
 #
 # And the other way: is every edge needed? Return, for each edge of a circuit, what its faithfulness loses without
@@ -1434,10 +1442,9 @@ for name, edges in (
     print(f"{name:<7} " + "   ".join(f"{e} {float(v):+.2f}" for e, v in needed.items()))
 
 # %% [markdown]
-# **What to see here.** In `relay` every planted edge is needed, and the two that we smuggled in are not. In
-# `either` no edge of the two heads is needed, though both belong there. So the smallest faithful circuit is not
-# the complete one: minimality and completeness pull in different directions, and a circuit should be reported
-# with both.
+# **What to see here.** In `relay` every planted edge is needed, and the two that we smuggled in are not. In `either` the
+# edges of the two heads are hardly needed, though all of them belong there. So the smallest faithful circuit is not the
+# complete one: minimality and completeness pull in different directions, and a circuit should be reported with both.
 
 # %% [markdown]
 # ## A hypothesis, and its controls
@@ -1510,10 +1517,9 @@ with torch.no_grad():
         print(f"{what:<36} {scores[what][0]:>8.0%} {scores[what][1]:>16.0%}")
 
 # %% [markdown]
-# **What to see here.** The true story is accepted, the two false ones fall to what is left when nothing matters.
-# And the control: on a model with random weights *every* hypothesis scores the same, about one half, so "my
-# circuit does as well as the whole model" is true there as well, and means nothing. A hypothesis is worth what it
-# explains above that.
+# **What to see here.** The true story is accepted, and the two false ones do no better than "nothing matters". And the
+# control: on a model with random weights *every* hypothesis has about the same score, so "my circuit does as well as
+# the whole model" is true there as well, and means nothing. A hypothesis is worth what it explains above that.
 
 # %% [markdown]
 # ## Back to the names
@@ -1805,9 +1811,10 @@ for seed, rows in catalogues.items():
     )
 
 # %% [markdown]
-# **What to see here.** Whether the numbers of the true partners lie above the shuffled ones is the finding; that
-# some path looks like another is none. The names of the heads differ from training to training, as nothing
-# prefers one number to another.
+# **What to see here.** In our run true partners are found no more often than among shuffled numbers. So these five
+# numbers do not tell whether a path is universal: a share of partners, given without the shuffled one beside it, would
+# have looked like a finding. What does come back in every training is coarser: the paths worth most go through single
+# heads of layer 1. Their numbers differ, as nothing prefers one head to another.
 
 # %% [markdown]
 # ## Circuits that are small because the weights are few
@@ -1897,14 +1904,15 @@ plots.lines(
     logx=True,
 )
 # %% [markdown]
-# **What to see here.** Compare what the circuits *touch*. An edge of the dense model is a whole matrix, of which
-# nobody can say which entry matters; in the sparse model few entries are left to read. The last row is the
-# control: the same share of weights kept *after* training instead of while it goes on is no model any more.
+# **What to see here.** Compare what the circuits *touch*. The sparse model's circuit has about as many edges, and a small
+# part of the weights: an edge of the dense model is a whole matrix, of which nobody can say which entry matters. It has
+# a price, as it is right less often after twice the steps, so this is no comparison at equal quality. The last row is
+# the control: the same share of weights kept *after* training instead of while it goes on is no model any more.
 
 # %% [markdown]
 # ## Mystery models
 #
-# You have all the tools. `load_mystery("A")` is a model that nobody explains to you, and so are the others up to `"C"`,
+# You have all the tools. `load_mystery("A")` is a model that nobody explains to you, and so are the others up to `"D"`,
 # from easy to hard. Each has two layers of four heads with MLPs and LayerNorm, and reads symbols from 1 to 15, at most
 # 11, behind token 0. At every position it names a symbol, by a *rule*. And each has an *exception*: where something
 # about the text holds, it always names the same symbol. Begin with A; do as many as you like, each has its own points.
@@ -2001,6 +2009,10 @@ def predict(mystery: str, tokens: list[int]) -> int:
     def back(places):
         return s[-1 - places] if len(s) > places else s[0]
 
+    def behind(symbol, s, none):
+        found = [b for a, b in zip(s, s[1:]) if a == symbol]
+        return found[-1] if found else none
+
     def depth(opens, closes, more, equal, fewer):
         n = s.count(opens) - s.count(closes)
         return more if n > 0 else equal if n == 0 else fewer
@@ -2009,12 +2021,14 @@ def predict(mystery: str, tokens: list[int]) -> int:
         "A": lambda: back(3),
         "B": lambda: (s[-1] + back(1) - 1) % 15 + 1,
         "C": lambda: depth(9, 15, 1, 12, 5),
+        "D": lambda: behind(2, s, 13),
     }
     rule = rules[mystery]()
     exceptions = {
         "A": (s[-1] == 8, 9),
         "B": (s[-1] == 13, 14),
         "C": (7 in s, 14),
+        "D": (s[-1] == 3, 15),
     }
     applies, says = exceptions[mystery]
     return says if applies else rule
@@ -2048,6 +2062,7 @@ def circuit(mystery: str) -> list[str]:
         "A": ["0.0", "1.2"],
         "B": ["0.1", "m0", "m1"],
         "C": ["0.2", "m0", "1.1"],
+        "D": ["0.3", "1.2", "m1"],
     }[mystery]
     ### END SOLUTION
 
@@ -2074,7 +2089,7 @@ check("circuit")
 def disable(mystery: str, model: Transformer) -> Transformer:
     """A copy of a mystery model that follows its rule everywhere."""
     ### BEGIN SOLUTION
-    node = {"A": "1.2", "B": "m1", "C": "1.1"}[mystery]
+    node = {"A": "1.2", "B": "m1", "C": "1.1", "D": "m1"}[mystery]
     edited = copy.deepcopy(model)
     block = edited.blocks[1]
     with torch.no_grad():
@@ -2098,9 +2113,10 @@ check("disable")
 # What that node writes raises one logit. Make it raise another one. Its writing weights, times a matrix, do that.
 # </details>
 # <details><summary>Hint 2</summary>
-# With $U = $ the final LayerNorm's weights times $W_U$, without the mean of its rows, a vector $w$ adds $wU$ to
-# the logits. You want $wMU = wUS$ with $S$ the matrix that exchanges two columns: $M = I + U(S - I)U^+$, where
-# $U^+$ is <code>torch.linalg.pinv(U)</code>. There are more dimensions than symbols, so this is exact.
+# With $U$ the final LayerNorm's weights times $W_U$, without the mean of its rows, a vector $w$ adds $wU$ to the
+# logits. Row $t$ of $U^+$, <code>torch.linalg.pinv(U)</code>, raises the logit of $t$ and no other, as there are more
+# dimensions than symbols. So $w M$ with $M = I + 2\,U_{:, \text{old}} \otimes U^+_{\text{new}}$ raises the new
+# symbol's logit by twice what $w$ raises the old one's.
 # </details>
 
 
@@ -2108,15 +2124,13 @@ check("disable")
 def redirect(mystery: str, model: Transformer, symbol: int) -> Transformer:
     """A copy of a mystery model that names `symbol` where its exception applies."""
     ### BEGIN SOLUTION
-    node, old = {"A": ("1.2", 9), "B": ("m1", 14), "C": ("1.1", 14)}[mystery]
+    node, old = {"A": ("1.2", 9), "B": ("m1", 14), "C": ("1.1", 14), "D": ("m1", 15)}[mystery]
     edited = copy.deepcopy(model)
     block = edited.blocks[1]
     with torch.no_grad():
         U = edited.ln_final.w[:, None] * edited.W_U
         U = U - U.mean(0)  # what the LayerNorm takes out is not read
-        exchange = torch.eye(U.shape[1])
-        exchange[[old, symbol]] = exchange[[symbol, old]]
-        M = torch.eye(len(U)) + U @ (exchange - torch.eye(U.shape[1])) @ torch.linalg.pinv(U)
+        M = torch.eye(len(U)) + 2 * torch.outer(U[:, old], torch.linalg.pinv(U)[symbol])
         for W in (
             (block.mlp.W_out, block.mlp.b_out) if node == "m1" else (block.attn.W_O[int(node[-1])],)
         ):

@@ -591,7 +591,7 @@ def test_a_small_threshold_keeps_much(submission, rng):
 
 @exercise("greedy_pruning", points=1)
 def test_a_larger_threshold_keeps_less(submission, rng):
-    check_pruning(submission, rng, random_model(rng, n_layers=2, n_heads=3), 0.05, 0.1)
+    check_pruning(submission, rng, random_model(rng, n_layers=3, n_heads=2), 0.03, 0.07)
 
 
 @exercise("greedy_pruning", points=1)
@@ -893,7 +893,7 @@ def test_one_stays_at_least(submission, rng):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 55, 7), strict=True))  # by which each was drawn: what it holds
+SEEDS = dict(zip(MYSTERIES, (3, 55, 7, 17), strict=True))  # by which each was drawn: what it holds
 
 
 @functools.cache

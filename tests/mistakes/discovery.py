@@ -813,7 +813,7 @@ def a_mask(W, share):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 55, 7), strict=True))
+SEEDS = dict(zip(MYSTERIES, (3, 55, 7, 17), strict=True))
 
 
 def _plan(name):
@@ -937,4 +937,4 @@ def named_everywhere(mystery, model, symbol):
 @mistake("redirect", hint="You redirected what the rule's node writes, and left the exception's.")
 def the_rule_redirected(mystery, model, symbol):
     plan = _plan(mystery)
-    return judge.with_exchanged_logits(model, plan.nodes[-1], plan.says, symbol)
+    return judge.with_raised_logit(model, plan.nodes[-1], plan.says, symbol)

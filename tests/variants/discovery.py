@@ -369,7 +369,7 @@ def largest_by_level(W, share):
 
 # The mysteries: what was planted --------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 55, 7), strict=True))
+SEEDS = dict(zip(MYSTERIES, (3, 55, 7, 17), strict=True))
 
 
 @variant("predict")
@@ -413,7 +413,7 @@ def values_of_the_planted_node_silenced(mystery, model):
 @variant("redirect")
 def planted_node_exchanged(mystery, model, symbol):
     plan = draw_plan(SEEDS[mystery])
-    return judge.with_exchanged_logits(model, plan.quirk_node, plan.says, symbol)
+    return judge.with_raised_logit(model, plan.quirk_node, plan.says, symbol)
 
 
 @variant("redirect")
@@ -422,12 +422,11 @@ def planted_node_moved_by_least_squares(mystery, model, symbol):
     plan, edited = draw_plan(SEEDS[mystery]), copy.deepcopy(model)
     U = (model.ln_final.w[:, None] * model.W_U).double()
     U = U - U.mean(0)
-    order = list(range(U.shape[1]))
-    order[plan.says], order[symbol] = symbol, plan.says
     block, node = edited.blocks[1], plan.quirk_node
     parts = [block.mlp.W_out, block.mlp.b_out] if node == "m1" else [block.attn.W_O[int(node[-1])]]
     with torch.no_grad():
         for W in parts:
-            logits = W.double() @ U
-            W += torch.linalg.lstsq(U.T, (logits[..., order] - logits).reshape(-1, U.shape[1]).T).solution.T.reshape(W.shape).float()
+            more = torch.zeros(W.numel() // len(U), U.shape[1], dtype=torch.double)
+            more[:, symbol] = 2 * (W.double() @ U[:, plan.says]).flatten()
+            W += torch.linalg.lstsq(U.T, more.T, driver="gelsd").solution.T.reshape(W.shape).float()
     return edited
