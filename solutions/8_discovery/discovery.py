@@ -1030,9 +1030,10 @@ for name, m in planted.items():
 
 # %% [markdown]
 # **What to see here.** A gradient at one point is cheap, and it can be far off: where an answer is saturated, its slope at
-# the end of the way is small, for true edges too, and others come first. The integral costs eight times as much, adds
-# up to the whole difference, and lies near the exact effects, with which it shares what they cannot see: of the *or*,
-# one head comes out weak.
+# the end of the way is small, for true edges too, and others come first. The integral costs eight times as much and adds
+# up to the whole difference. So each edge of a chain gets a share of it, where exact patching charges the whole to each:
+# its numbers are smaller, in nearly the same order. And it shares what exact patching cannot see: of the *or*, one head
+# comes out weak.
 
 # %% [markdown]
 # ## Pruning
@@ -1536,7 +1537,7 @@ by_machine = {e: float(v) for e, v in integrated_edge_attribution(model, *pairs,
 seconds["EAP-IG on names, 5 steps"] = time.perf_counter() - start
 order = ranked_by(by_machine)
 shuffle = torch.randperm(len(order), generator=torch.Generator().manual_seed(2)).tolist()
-sizes = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if n < len(order)] + [len(order)]
+sizes = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n < len(order)] + [len(order)]
 with torch.no_grad():
     curve = [float(v) for v in faithfulness_curve(model, order, sizes, *pairs)]
     by_chance = [
