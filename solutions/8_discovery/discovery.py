@@ -69,7 +69,7 @@ def two_symbols(name: str) -> Int[Tensor, "first last"]:
 
 
 symbol_names = [str(s) for s in range(1, 16)]
-for ax, name in zip(plots.axes(2, size=(4.2, 4.0)), "AB", strict=True):
+for ax, name in zip(plots.axes(2, size=(4.2, 4.0)), "AC", strict=True):
     plots.matrix(
         two_symbols(name).float(),
         symbol_names,
@@ -1913,7 +1913,7 @@ plots.lines(
 # %% [markdown]
 # ## Mystery models
 #
-# You have all the tools. `load_mystery("A")` is a model that nobody explains to you, and so are the others up to `"D"`,
+# You have all the tools. `load_mystery("A")` is a model that nobody explains to you, and so are the others up to `"E"`,
 # from easy to hard. Each has two layers of four heads with MLPs and LayerNorm, and reads symbols from 1 to 15, at most
 # 11, behind token 0. At every position it names a symbol, by a *rule*. And each has an *exception*: where something
 # about the text holds, it always names the same symbol. Begin with A; do as many as you like, each has its own points.
@@ -2020,16 +2020,18 @@ def predict(mystery: str, tokens: list[int]) -> int:
 
     rules = {
         "A": lambda: back(3),
-        "B": lambda: (s[-1] + back(1) - 1) % 15 + 1,
-        "C": lambda: depth(9, 15, 1, 12, 5),
-        "D": lambda: behind(2, s, 13),
+        "B": lambda: max(s),
+        "C": lambda: (s[-1] + back(1) - 1) % 15 + 1,
+        "D": lambda: depth(9, 15, 1, 12, 5),
+        "E": lambda: behind(2, s, 13),
     }
     rule = rules[mystery]()
     exceptions = {
         "A": (s[-1] == 8, 9),
-        "B": (s[-1] == 13, 14),
-        "C": (7 in s, 14),
-        "D": (s[-1] == 3, 15),
+        "B": (s[-1] == 14, 11),
+        "C": (s[-1] == 13, 14),
+        "D": (7 in s, 14),
+        "E": (s[-1] == 3, 15),
     }
     applies, says = exceptions[mystery]
     return says if applies else rule
@@ -2061,9 +2063,10 @@ def circuit(mystery: str) -> list[str]:
     ### BEGIN SOLUTION
     return {
         "A": ["0.0", "1.2"],
-        "B": ["0.1", "m0", "m1"],
-        "C": ["0.2", "m0", "1.1"],
-        "D": ["0.3", "1.2", "m1"],
+        "B": ["0.1", "1.1"],
+        "C": ["0.1", "m0", "m1"],
+        "D": ["0.2", "m0", "1.1"],
+        "E": ["0.3", "1.2", "m1"],
     }[mystery]
     ### END SOLUTION
 
@@ -2090,7 +2093,7 @@ check("circuit")
 def disable(mystery: str, model: Transformer) -> Transformer:
     """A copy of a mystery model that follows its rule everywhere."""
     ### BEGIN SOLUTION
-    node = {"A": "1.2", "B": "m1", "C": "1.1", "D": "m1"}[mystery]
+    node = {"A": "1.2", "B": "1.1", "C": "m1", "D": "1.1", "E": "m1"}[mystery]
     edited = copy.deepcopy(model)
     block = edited.blocks[1]
     with torch.no_grad():
@@ -2125,7 +2128,7 @@ check("disable")
 def redirect(mystery: str, model: Transformer, symbol: int) -> Transformer:
     """A copy of a mystery model that names `symbol` where its exception applies."""
     ### BEGIN SOLUTION
-    node, old = {"A": ("1.2", 9), "B": ("m1", 14), "C": ("1.1", 14), "D": ("m1", 15)}[mystery]
+    node, old = {"A": ("1.2", 9), "B": ("1.1", 11), "C": ("m1", 14), "D": ("1.1", 14), "E": ("m1", 15)}[mystery]
     edited = copy.deepcopy(model)
     block = edited.blocks[1]
     with torch.no_grad():

@@ -596,7 +596,7 @@ def test_a_larger_threshold_keeps_less(submission, rng):
 
 @exercise("greedy_pruning", points=1)
 def test_edges_that_hurt_are_dropped_too(submission, rng):
-    check_pruning(submission, rng, little(rng, heads=2, **STANDARD), 0.005, 0.02)
+    check_pruning(submission, rng, random_model(rng, n_layers=2, n_heads=3), 0.005, 0.02)
 
 
 # faithfulness_curve -------------------------------------------------------------------------
@@ -893,7 +893,7 @@ def test_one_stays_at_least(submission, rng):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 55, 7, 17), strict=True))  # by which each was drawn: what it holds
+SEEDS = dict(zip(MYSTERIES, (3, 14, 55, 7, 17), strict=True))  # by which each was drawn: what it holds
 
 
 @functools.cache

@@ -813,7 +813,7 @@ def a_mask(W, share):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 55, 7, 17), strict=True))
+SEEDS = dict(zip(MYSTERIES, (3, 14, 55, 7, 17), strict=True))
 
 
 def _plan(name):

@@ -369,7 +369,7 @@ def largest_by_level(W, share):
 
 # The mysteries: what was planted --------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 55, 7, 17), strict=True))
+SEEDS = dict(zip(MYSTERIES, (3, 14, 55, 7, 17), strict=True))
 
 
 @variant("predict")
