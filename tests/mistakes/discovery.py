@@ -311,16 +311,16 @@ def _gap(logits, right, wrong, at=-1, mean=True):
     return values.mean().item() if mean else values.sum().item()
 
 
-def _effects(model, clean, corrupted, right, wrong, circuit=None, sign=1, **gap):
+def _effects(model, clean, corrupted, right, wrong, circuit=None, **gap):
     edges = edge_names(model)
     whole = _gap(run_circuit(model, edges, clean, corrupted), right, wrong, **gap)
     circuit = circuit or (lambda edge: [e for e in edges if e != edge])
-    return {e: sign * (whole - _gap(run_circuit(model, circuit(e), clean, corrupted), right, wrong, **gap)) for e in edges}
+    return {e: whole - _gap(run_circuit(model, circuit(e), clean, corrupted), right, wrong, **gap) for e in edges}
 
 
-@mistake("edge_effects", hint="The sign: what is *lost* without an edge is all edges' difference minus that without it.")
-def without_minus_whole(model, clean, corrupted, right, wrong):
-    return _effects(model, clean, corrupted, right, wrong, sign=-1)
+@mistake("edge_effects", hint="You take the size of each effect. One without which the difference rises is below 0.")
+def sizes_of_effects(model, clean, corrupted, right, wrong):
+    return {edge: abs(effect) for edge, effect in _effects(model, clean, corrupted, right, wrong).items()}
 
 
 @mistake("edge_effects", hint="Clean and corrupted have changed places.")
@@ -338,9 +338,9 @@ def effects_summed(model, clean, corrupted, right, wrong):
     return _effects(model, clean, corrupted, right, wrong, mean=False)
 
 
-@mistake("edge_effects", hint="Right and wrong have changed places.")
-def effects_on_the_wrong_answer(model, clean, corrupted, right, wrong):
-    return _effects(model, clean, corrupted, wrong, right)
+@mistake("edge_effects", hint="The difference is measured at the first position. Measure it at the last one.")
+def effects_at_the_first_position(model, clean, corrupted, right, wrong):
+    return _effects(model, clean, corrupted, right, wrong, at=0)
 
 
 @mistake("edge_effects", hint="Only the right token's logit is counted: the logit of the wrong one is to be taken off.")
