@@ -483,9 +483,12 @@ def train(name, out, corpus, steps, restart):
     from tqdm import tqdm
 
     from circuits import saved_training
+    from circuits.trained_worlds import WORLDS
     from utils.corpus import load_corpus
     from utils.training import Training, recipe
 
+    if name in WORLDS:
+        return _train_world(name, out, {} if steps is None else {"steps": steps})
     r = recipe(name)
     r = r if steps is None else replace(r, steps=steps)
     text = load_corpus(corpus)
@@ -531,6 +534,45 @@ def train(name, out, corpus, steps, restart):
         click.echo(f"Stopped at step {training.step:,} and saved. The same command goes on from there.")
         sys.exit(130)
     click.echo(f"Saved {weights} after {training.seconds:.0f} seconds of training.")
+
+
+def _train_world(name, out, steps) -> None:
+    """Train one of chapter 8's models, whose texts are drawn as it trains: minutes, and nothing to resume."""
+    from tqdm import tqdm
+
+    from circuits.saved_training import save_model
+    from circuits.trained_worlds import WORLDS
+
+    training = WORLDS[name](**steps)
+    weights = out / f"{name}.safetensors"
+    with tqdm(training, total=training.steps, unit="step", dynamic_ncols=True) as bar:
+        for loss in bar:
+            bar.set_postfix(loss=f"{loss:.2f} nats", refresh=False)
+    try:
+        save_model(training.model, weights, training.curves)
+    except OSError as error:
+        raise CourseError(f"{name} cannot be saved in {out} ({error.strerror}): name another folder with --out.") from error
+    click.echo(f"Saved {weights}: " + ", ".join(f"{what} {values[-1]:.3g}" for what, values in training.curves.items()))
+
+
+@main.command()
+@click.option("--seed", type=click.IntRange(min=0), required=True, help="Which mystery: keep it from the class.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder, for a course of one chapter.")
+def mystery(seed, out):
+    """Train a mystery model and write a course folder with it: notebook and weights for a class, the checks, and the truth
+    (chapter 8; docs/instructors.md). Takes three minutes at most."""
+    from tqdm import tqdm
+
+    from circuits.mystery.course import CHAPTER, SECONDS, write_course
+
+    with tqdm(total=0, bar_format="training, {elapsed} gone, at most " + f"{SECONDS:.0f} s" + "{postfix}") as bar:
+
+        def watch(step: int, proof: dict) -> None:
+            bar.set_postfix_str(f": step {step}, least learned: {min(proof, key=proof.get)}, {min(proof.values()):.0%}")
+
+        proof = write_course(seed, out, watch)
+    click.echo("Learned and solvable: " + ", ".join(f"{what} {share:.0%}" for what, share in proof.items()))
+    click.echo(f"For the class: {out / 'notebooks' / CHAPTER}. To grade: `circuits grade {CHAPTER}` in {out}.")
 
 
 @main.command()

@@ -361,6 +361,11 @@ def _edges(edge_attribution: Callable, model) -> list:
     return [list(effects), torch.tensor(list(effects.values()))]
 
 
+def _places(model, seed: int) -> Tensor:
+    """A position in each text."""
+    return tokens_for(model, seed=seed)[:, 0] % model.cfg.n_ctx
+
+
 def _trace(causal_trace: Callable, model) -> list:
     tokens = tokens_for(model)
     generator = torch.Generator().manual_seed(5)
@@ -423,6 +428,7 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "path_expansion_2l": (2, lambda answer, m: answer(m, tokens_for(m))),
     "term_importance": (2, lambda answer, m: answer(m, tokens_for(m))),
     "ablated_loss": (2, lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2)])),
+    "path_catalogue": (2, lambda answer, m: list(answer(m, tokens_for(m)).values())),
 }
 # The same, of a model with ReLU MLPs, LayerNorm and biases.
 FULL_CALLS: dict[str, Callable] = {
@@ -442,11 +448,22 @@ FULL_CALLS: dict[str, Callable] = {
     "transcoder": lambda answer, m: answer(m, tokens_for(m), 1, _transcoder(m), False),
     "steer": lambda answer, m: answer(m, tokens_for(m)[:, :5], "blocks.1.hook_resid_mid", _transcoder(m)["b_pre"], 9.0, 3),
     "head_to_latent": lambda answer, m: answer(m, 1, _transcoder(m)["W_enc"]),
+    "name_mover": lambda answer, m: answer(m, _cache(m), _places(m, 3), _cache(m)["resid_pre", 0][:, -1]),
+    "copy_score": lambda answer, m: [answer(m, _cache(m)["resid_pre", 1][:, -1], tokens_for(m)[:, -1], 1, head, 20) for head in range(4)],
+    "s_inhibition": lambda answer, m: answer(m, *_pairs(m)[:2], (1, 2), _places(m, 3), _places(m, 4)),
+    "backups": lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 3)], _cache(m)["resid_pre", 0][:, -1]),
 }
+CIRCUITS = "calls `run_circuit`, which reads the weights and norms of this course's `Transformer` itself"
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
     "overlooked_head": "calls `sweep`, which is compared above and takes no other models",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
+    **dict.fromkeys(
+        ("edge_effects", "strength_gradient", "integrated_edge_attribution", "greedy_pruning", "faithfulness_curve",
+         "completeness", "minimality", "hypothesis_score"), CIRCUITS,
+    ),
+    "disable": "edits one of the shipped mystery models",
+    "redirect": "edits one of the shipped mystery models",
 }
 
 SOURCES = sorted(ROOT.glob("solutions/*/*.py"))
