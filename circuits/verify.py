@@ -82,7 +82,7 @@ def _checkpoints() -> Iterator[Finding]:
 
 
 def _figures() -> Iterator[Finding]:
-    from utils.figures.interactive import load_circuitsvis
+    from circuits.interactive import load_circuitsvis
 
     load_circuitsvis()
     yield True, "interactive figures", f"CircuitsVis {version('circuitsvis')}, its script is here"

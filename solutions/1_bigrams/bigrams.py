@@ -46,8 +46,9 @@ from utils import Config, Transformer
 # and `↵` for a newline.
 
 # %%
+from circuits import interactive
 from utils import load_corpus, load_curves, load_model
-from utils.figures import interactive, plots
+from utils.figures import plots
 from utils.waiting import waiting
 
 corpus = load_corpus()

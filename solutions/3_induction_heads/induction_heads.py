@@ -44,8 +44,9 @@ from utils.model import sinusoids
 import copy
 import time
 
+from circuits import interactive
 from utils import load_corpus, load_curves, load_model
-from utils.figures import interactive, plots
+from utils.figures import plots
 from utils.training import LIVE, LIVE_STEPS, Training, live_steps, next_token_loss
 from utils.waiting import waiting
 
@@ -1187,8 +1188,6 @@ if len(toy[2]) > 100:
 # You may interrupt (■). What was trained stays, and running the second cell again goes on from there.
 
 # %%
-from circuits.live_training import LiveTraining
-
 training = Training(LIVE, corpus)
 
 # %%
@@ -1200,7 +1199,7 @@ def formed(curves: dict[str, list]) -> bool:
 
 
 most = live_steps(LIVE_STEPS)
-view = LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
+view = interactive.LiveTraining(training, "A two-layer transformer learns Python", at_most=most)
 try:
     for loss in training:
         view.update(loss)

@@ -14,10 +14,10 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-from circuits import live_training
+from circuits import interactive
 from circuits.chapters import ROOT, chapters, read_cells, source
 from circuits.pictures import description, picture, png
-from utils.figures import DENSITY, PIXELS, WIDTH, interactive, neurons, plots
+from utils.figures import DENSITY, PIXELS, WIDTH, neurons, plots
 
 matplotlib.use("agg")
 COLUMN = 850  # pixels
@@ -169,9 +169,9 @@ def test_a_head_keeps_its_look_while_a_training_is_watched(monkeypatch):
     """Whichever heads stand out, no two that are named look alike, and each looks as it did before."""
     generator, looks = torch.Generator().manual_seed(0), {}
     curves = {name: [] for name in ("step", "heldout_loss", "in_context_learning_score", "previous_token_score", "induction_score")}
-    view = live_training.LiveTraining(SimpleNamespace(curves=curves), "Two layers", at_most=9)
+    view = interactive.LiveTraining(SimpleNamespace(curves=curves), "Two layers", at_most=9)
     drawn = []
-    monkeypatch.setattr(live_training, "show", lambda handle, fig: drawn.append(fig))
+    monkeypatch.setattr(interactive, "_show", lambda handle, fig: drawn.append(fig))
     for step in range(9):
         for name, values in curves.items():
             values.append(torch.rand(2, 8, generator=generator).tolist() if "token_" in name or "induction" in name else step)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.figures.interactive import attention, load_circuitsvis
+from circuits.interactive import attention, load_circuitsvis
 
 TOKENS = ["<|bos|>", "def", " area", "(", "self", "):", "\n   ", "</script>"]
 

@@ -309,7 +309,7 @@ WATCH = """(cell) => {
 }"""
 GROWS = """
 from time import sleep
-from utils.figures.interactive import LiveCurve
+from circuits.interactive import LiveCurve
 curve = LiveCurve("A curve that grows", "loss", every=0.2)
 for step in range(30):
     curve.add(step, 5 / (1 + step))

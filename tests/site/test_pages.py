@@ -120,7 +120,7 @@ def test_the_repository_address_stands_in_one_place():
 
 def test_an_interactive_figure_is_its_picture(tmp_path):
     """CircuitsVis' canvases have no words for those who cannot see them, and colours for one theme only."""
-    from utils.figures import interactive
+    from circuits import interactive
 
     def output(figure) -> dict:
         return {"output_type": "display_data", "metadata": {}, "data": figure._repr_mimebundle_()}

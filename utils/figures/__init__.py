@@ -1,4 +1,4 @@
-"""Pictures for the notebooks: `plots`, `interactive` figures, and `views` of tables too large to draw."""
+"""Pictures for the notebooks: `plots`, `neurons`, and `views` of tables too large to draw. (`circuits.interactive` has those that move.)"""
 
 from collections.abc import Callable
 

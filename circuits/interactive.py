@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from utils.figures import PIXELS, WIDTH
-from utils.figures.plots import COLORS, SEQUENTIAL, axes, label_text, lines, pyplot, token_text
+from utils.figures.plots import COLORS, PALE, SEQUENTIAL, axes, head_name, label_text, legend, lines, pyplot, token_text
+from utils.waiting import time_left
 
 
 class LiveCurve:
@@ -53,7 +54,7 @@ class LiveCurve:
         lines(series, self.title, self.xlabel, self.ylabel, self.levels, ax=ax)
         if passing:
             ax.figure.set_dpi(PIXELS)  # what is replaced in a second need not be sharp
-        self._handle = show(self._handle, ax.figure)
+        self._handle = _show(self._handle, ax.figure)
         pyplot().close(ax.figure)
         self._drawn = time.perf_counter()
 
@@ -63,7 +64,7 @@ class LiveCurve:
             self._draw()
 
 
-def show(handle, what):
+def _show(handle, what):
     """Show something below the cell, or in place of what the handle has shown there."""
     from IPython.display import display
 
@@ -73,7 +74,7 @@ def show(handle, what):
     return handle
 
 
-class Html:
+class _Html:
     """What a notebook shows as HTML and a terminal as text."""
 
     def __init__(self, text: str, html: str):
@@ -94,7 +95,7 @@ def _as_html(fig) -> str:
     return shell.display_formatter.format(fig)[0].get("text/html", "") if shell else ""
 
 
-def load_circuitsvis() -> Html:
+def load_circuitsvis() -> _Html:
     """CircuitsVis' own script, as the last value of a cell. Once a page holds it, every
     `attention` there is interactive. It is inside the notebook then: no network is asked for."""
     import circuitsvis
@@ -102,10 +103,10 @@ def load_circuitsvis() -> Html:
     script = Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js"
     code = script.read_text("utf-8").replace("</script>", "<\\/script>")
     html = f"<script>{code}; window.CircuitsVis = CircuitsVis;</script>Interactive figures are loaded."
-    return Html("Interactive figures are loaded.", html)
+    return _Html("Interactive figures are loaded.", html)
 
 
-def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], title: str) -> Html:
+def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], title: str) -> _Html:
     """Attention patterns `[n_heads dest src]` over the tokens of one text.
 
     Interactive by CircuitsVis where its script is loaded (`load_circuitsvis`), a picture wherever
@@ -142,4 +143,74 @@ def attention(tokens: Sequence[str], patterns: Tensor, names: Sequence[str], tit
   window.CircuitsVis.render("{place}", window.CircuitsVis.AttentionHeads, {json_props});
   document.getElementById("picture-of-{place}").style.display = "none";
 }})(40)</script>"""
-    return Html(f"{title}: attention of {', '.join(names)} over {len(tokens)} tokens", page)
+    return _Html(f"{title}: attention of {', '.join(names)} over {len(tokens)} tokens", page)
+
+
+class LiveTraining:
+    """Watch a `training.Training`: a progress bar, and four curves that grow with each evaluation.
+
+    >>> view = interactive.LiveTraining(training, "Two layers", at_most=1_500)   # steps
+    >>> for loss in training: view.update(loss)
+    >>> view.close()
+    """
+
+    def __init__(self, training, title: str, at_most: int):
+        self.training, self.title, self.at_most = training, title, at_most
+        self._bar = self._figure = None
+        self._drawn, self._evaluations = 0.0, 0
+        self._losses: list[float] = []
+
+    def update(self, loss: float) -> None:
+        self._losses.append(loss)
+        if time.perf_counter() - self._drawn > 0.5:
+            self._bar = _show(self._bar, self._progress())
+            self._drawn = time.perf_counter()
+        if len(self.training.curves["step"]) > self._evaluations:
+            self._evaluations = len(self.training.curves["step"])
+            self._draw()
+
+    def close(self) -> None:
+        """Show where it ended."""
+        self._bar = _show(self._bar, self._progress())
+        self._draw()
+
+    def _progress(self) -> _Html:
+        training, steps = self.training, self.at_most
+        recent = self._losses[-20:] or [float("nan")]
+        left = time_left(training.step, steps, training.seconds)
+        text = (
+            f"step {training.step:,} of at most {steps:,} · {training.seconds:.0f} s · "
+            f"{left and f'{left} at most · '}training loss {sum(recent) / len(recent):.2f} nats per token"
+        )
+        bar = f'<progress value="{training.step}" max="{steps}" style="width: 20em"></progress> {text}'
+        return _Html(text, bar)
+
+    def _draw(self) -> None:
+        plt = pyplot()
+        curves = self.training.curves
+        fig, panels = plt.subplots(2, 2, figsize=(WIDTH, 5.6), sharex=True)
+        (loss, score), (previous, induction) = panels
+        lines({"held-out text": (curves["step"], curves["heldout_loss"])}, "Loss", "", "nats per token", ax=loss)
+        lines(
+            {"late minus early": (curves["step"], curves["in_context_learning_score"])},
+            "In-context-learning score", "", "nats", levels={"late cost as much as early": 0.0}, ax=score,
+        )
+        for ax, name in ((previous, "previous_token_score"), (induction, "induction_score")):
+            values = Tensor(curves[name])  # [evaluation layer head]
+            best = values[-1].flatten().topk(3).indices.tolist()
+            for i in range(values[0].numel()):
+                layer, head = divmod(i, values.shape[2])
+                top = i in best
+                style = ("-", "--", ":", "-.")[(layer + 2 * (head // 6)) % 4]  # with the colour one look for each head, for good
+                ax.plot(
+                    curves["step"], values[:, layer, head], style if top else "-",
+                    color=COLORS[head % 6] if top else PALE, lw=1.8 if top else 0.8,
+                    label=f"head {head_name(layer, head)}" if top else None, zorder=2 + top,
+                    marker="o" if len(curves["step"]) == 1 else None,
+                )
+            ax.set(title=name.replace("_", " ").capitalize(), ylabel="mean attention weight", ylim=(0, 1))
+            ax.set_xlabel("training step")
+            legend(ax)
+        fig.suptitle(self.title, x=0.01, ha="left", weight="bold")
+        self._figure = _show(self._figure, fig)
+        plt.close(fig)
