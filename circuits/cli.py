@@ -465,15 +465,20 @@ def train(name, out, corpus, steps, restart):
 
     from tqdm import tqdm
 
-    from circuits import saved_training
+    from circuits import saved_training, world_training
     from utils.corpus import load_corpus
     from utils.training import Training, recipe
 
-    r = recipe(name)
-    r = r if steps is None else replace(r, steps=steps)
-    text = load_corpus(corpus)
-    click.echo(text.description)
-    training = Training(r, text)
+    if name in world_training.RECIPES:
+        if corpus:
+            raise CourseError(f"{name} is trained on texts of its own world: leave --corpus out.")
+        training = world_training.WorldTraining(name, steps)
+    else:
+        r = recipe(name)
+        text = load_corpus(corpus)
+        click.echo(text.description)
+        training = Training(r if steps is None else replace(r, steps=steps), text)
+    r = training.recipe
     state, weights = out / f"{name}.state.pt", out / f"{name}.safetensors"
 
     @contextmanager
