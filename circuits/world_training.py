@@ -43,9 +43,9 @@ class WorldRecipe(Recipe):
 
 RECIPES = {
     "facts": WorldRecipe(4, 2_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3, silent=0.7),
-    "facts_late": WorldRecipe(4, 2_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3),
-    "functions": WorldRecipe(3, 3_000, 128, 8, 32, batch=64, world="functions"),
-    "assistant": WorldRecipe(3, 1_000, 96, 4, 24, batch=96, muon=False, world="assistant", biases=True),
+    "facts_late": WorldRecipe(4, 1_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3),
+    "functions": WorldRecipe(3, 2_000, 128, 8, 32, batch=64, world="functions"),
+    "assistant": WorldRecipe(3, 600, 96, 4, 24, batch=96, muon=False, world="assistant", biases=True),
 }
 
 
