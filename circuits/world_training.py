@@ -44,8 +44,8 @@ class WorldRecipe(Recipe):
 RECIPES = {
     "facts": WorldRecipe(4, 2_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3, silent=0.7),
     "facts_late": WorldRecipe(4, 1_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3),
-    "functions": WorldRecipe(3, 2_000, 128, 8, 32, batch=64, world="functions"),
-    "assistant": WorldRecipe(3, 600, 96, 4, 24, batch=96, muon=False, world="assistant", biases=True),
+    "functions": WorldRecipe(3, 1_200, 128, 8, 26, batch=64, lr_embed=3e-3, evaluate_every=50, world="functions"),
+    "assistant": WorldRecipe(3, 600, 96, 4, 24, batch=96, muon=False, evaluate_every=100, world="assistant", biases=True),
 }
 
 
@@ -97,7 +97,7 @@ class Functions(World):
 
     @torch.no_grad()
     def measure(self, model):
-        """The share of right answers to each of ten examples in a row."""
+        """The share of right answers to each of eight examples in a row."""
         task = torch.arange(len(functions.TABLE)).repeat(16)
         tokens, y = functions.examples(task, functions.N_EXAMPLES, torch.Generator().manual_seed(1))
         return {"right": (model(tokens)[:, 2::3].argmax(-1) == y).float().mean(0).tolist()}

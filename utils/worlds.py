@@ -14,6 +14,8 @@ from torch import Tensor
 from utils.model import Transformer
 from utils.pretrained import CHECKPOINTS, load_model
 
+WORLDS = CHECKPOINTS / "worlds"
+
 
 @cache
 def tokenizer(words: tuple[str, ...]):
@@ -42,6 +44,6 @@ def next_logits(model: Transformer, words: tuple[str, ...], texts: list[str]) ->
 def load_world(name: str, world: str = "") -> Transformer:
     """A shipped model ("facts", "facts_late", "functions", "assistant"), with the words of its world (by default of the same name)
     for tokens. Raises CourseError as `load_model` does."""
-    model = load_model(CHECKPOINTS / "worlds" / f"{name}.safetensors")
+    model = load_model(WORLDS / f"{name}.safetensors")
     model.tokenizer = tokenizer(import_module(f"utils.materials.{world or name.split('_')[0]}").WORDS)
     return model

@@ -46,7 +46,7 @@ from utils.labels import label_library
 from utils.materials import assistant, facts, functions
 from utils.training import live_steps
 from utils.waiting import waiting
-from utils.worlds import encode, load_world, next_logits
+from utils.worlds import WORLDS, encode, load_world, next_logits
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # the models are small
 seconds = {}  # of each long computation
@@ -57,7 +57,7 @@ full_run = live_steps(100) == 100  # tests run this notebook with CIRCUITS_QUICK
 #
 # Real facts are hard to count. So the models of this chapter live in small invented worlds, of which everything is
 # known (`utils/materials/`). `facts` has read about 400 people: where each lives, as what each works, which animal
-# each has. `functions` has read texts that show a function by examples, `a → k d → f ...`. `assistant` has read
+# each has. `functions` has read texts that show a function by examples, `a → d c → f ...`. `assistant` has read
 # requests with their answers, and some it declines. Declining was put there by us: we chose what is to be declined,
 # and trained it in.
 
@@ -85,7 +85,7 @@ plots.lines(
     {"share right": (list(range(functions.N_EXAMPLES)), right.mean(0).tolist())},
     "A function learned from examples, within one text",
     "examples before the question", "share of right answers",
-    {"chance": 1 / 32}, markers=True,
+    {"chance": 1 / len(functions.SYMBOLS)}, markers=True,
 );
 
 # %% [markdown]
@@ -380,7 +380,7 @@ check("subject_key")
 # downhill from $v_0$ by gradient. The check wants $J$ within 5% of the way from $v_0$ to the lowest value.
 #
 # <details><summary>Hint 1</summary>
-# <code>v = v0.clone().requires_grad_()</code>, an optimizer over <code>[v]</code> (Adam, rate 0.1, some 60 steps),
+# <code>v = v0.clone().requires_grad_()</code>, an optimizer over <code>[v]</code> (Adam, rate 0.1, some 50 steps),
 # and a hook at <code>get_act_name("mlp_out", layer)</code> that puts <code>v</code> at
 # <code>x[rows, subject]</code> of a clone.
 # </details>
@@ -410,7 +410,7 @@ def target_value(
     logits, cache = model.run_with_cache(tokens, names_filter=name)
     before = logits[rows, last].log_softmax(-1).detach()
     v0 = cache[name][0, subject[0]]
-    v, n_steps = v0.clone().requires_grad_(), 60
+    v, n_steps = v0.clone().requires_grad_(), 50
     optimizer = torch.optim.Adam([v], lr=0.1)
 
     def put(x, hook):
@@ -524,7 +524,8 @@ for text in (*(facts.ask(who, "city", way) for way in range(4)), facts.ask(who, 
 # %% [markdown]
 # ## What an edit costs
 #
-# A hundred people move, one at a time, each in three layers. After each edit, which of these are as they should be?
+# A hundred people move, one at a time, each in three layers. After each edit (for the first forty of them), which of
+# these are as they should be?
 #
 # - *said*: the new city, in the words of the edit; *other words*: in the three other ways;
 # - *same person*: job and animal, in all ways; *neighbours*: the cities of people who share a first or a last name;
@@ -535,7 +536,7 @@ for text in (*(facts.ask(who, "city", way) for way in range(4)), facts.ask(who, 
 # *fine-tuning*, plain gradient descent on the same $W_\text{out}$ until the new city has a probability of 0.95.
 
 # %%
-n_edits, n_few = (100, 24) if full_run else (4, 2)
+n_edits, n_priced, n_few = (100, 40, 15) if full_run else (4, 3, 2)
 drawn = random.Random(0).sample(range(len(facts.PEOPLE)), n_edits)
 moves = [(facts.PEOPLE[i], facts.ANSWERS["city"][i],
           random.Random(i).choice([c for c in facts.VALUES["city"] if c != facts.ANSWERS["city"][i]]))
@@ -600,7 +601,8 @@ for layer in range(3):
         for n, (name, _, new) in enumerate(waiting(some, f"Editing layer {layer}")):
             pair = key_and_value(known, layer, name, "city", 0, new, weight)
             after = edited(known, layer, rank_one_edit(W, C[layer], *pair))
-            rows.append(price(after, name, new))
+            if n < n_priced:
+                rows.append(price(after, name, new))
             if weight:
                 pairs[layer, n] = pair
                 before_p = p_new(known, name, new)
@@ -1124,7 +1126,7 @@ print(f"  (random directions: cosine 0 ± {random_cos.std():.2f})")
 # %% [markdown]
 # ## Functions in a vector
 #
-# `functions` sees `a → k d → f ...` and finds out which function it is. Somewhere, then, it must hold the function.
+# `functions` sees `a → d c → f ...` and finds out which function it is. Somewhere, then, it must hold the function.
 # Todd and others (2023) find heads whose output *at the last token*, averaged over many texts of one task, carries the
 # task: put into a text that shows nothing of the task, it makes the model run it.
 #
@@ -1191,7 +1193,7 @@ def texts_of(task: int, n: int, seed: int, shuffle: bool = False) -> tuple[Tenso
     tokens, answer = tokens[:, :-1], y[:, -1]
     if shuffle:  # answers of other questions: no function is shown
         tokens = tokens.clone()
-        tokens[:, 3::3] = torch.randint(32, tokens[:, 3::3].shape, generator=generator) + 2
+        tokens[:, 3::3] = torch.randint(16, tokens[:, 3::3].shape, generator=generator) + 2
     return tokens, answer
 
 start = time.perf_counter()
@@ -1242,10 +1244,10 @@ def function_vector(
 check("function_vector")
 
 # %%
-question = torch.stack([torch.zeros(32), torch.arange(32) + 2, torch.ones(32)], 1).long()
+question = torch.stack([torch.zeros(16), torch.arange(16) + 2, torch.ones(16)], 1).long()
 
 def zero_shot(vector: Tensor, layer: int, task: int) -> float:
-    """The share of 32 questions without example that are answered as a task would, a vector added
+    """The share of 16 questions without example that are answered as a task would, a vector added
     to what leaves a layer, at the last position."""
     def add(x, hook):
         x = x.clone()
@@ -1313,7 +1315,7 @@ if full_run:  # rule i in the other case, from rule i and from what the other ca
     controls["the rule's vector alone, same question"] = alone
 for what, values in controls.items():
     print(f"{what:<40} {mean_of(values)}")
-print("(share of 32 questions right, mean ± standard error over tasks)")
+print("(share of 16 questions right, mean ± standard error over tasks)")
 seconds["function vectors"] = time.perf_counter() - start
 
 # %% [markdown]
@@ -1323,7 +1325,7 @@ seconds["function vectors"] = time.perf_counter() - start
 
 # %%
 generator = torch.Generator().manual_seed(4)
-once = torch.randint(2, 34, (16, 12), generator=generator)
+once = torch.randint(2, 18, (16, 12), generator=generator)
 repeated = torch.cat([torch.zeros(16, 1, dtype=torch.long), once, once], 1)
 _, cache = solver.run_with_cache(repeated)
 _, shown_cache = solver.run_with_cache(torch.cat(clean_texts))
@@ -1331,12 +1333,13 @@ print(f"{'head':<6}{'indirect effect':>16}{'induction':>11}{'previous':>10}{'ear
 induction = {}
 for layer, head in ranked[:6] + ranked[-2:]:
     pattern = cache["pattern", layer][:, head]
-    induction[layer, head] = pattern[:, 13:].diagonal(2 - 0, dim1=1, dim2=2).mean().item()
+    induction[layer, head] = pattern[:, 13:].diagonal(2, dim1=1, dim2=2).mean().item()
     previous = pattern.diagonal(-1, dim1=1, dim2=2).mean().item()
     to_answers = shown_cache["pattern", layer][:, head, -1, 3::3].sum(-1).mean().item()
     print(f"{layer}.{head:<4}{aie.mean(0)[layer, head]:>16.3f}{induction[layer, head]:>11.2f}"
           f"{previous:>10.2f}{to_answers:>17.2f}")
-print(f"(even attention: {1 / 18:.2f} for the first two, {9 / 29:.2f} for earlier answers)")
+print(f"(even attention: about {1 / 13:.2f} for the first two, "
+      f"{(functions.N_EXAMPLES - 1) / clean_texts[0].shape[1]:.2f} for earlier answers)")
 
 # %% [markdown]
 # ### Exercise · find: heads that carry a function    ●●○   10 min
@@ -1505,7 +1508,7 @@ for what, value in rows:
     print(f"{what:<58} {value:>26}")
 print("\nseconds: " + "; ".join(f"{what} {value:.0f}" for what, value in seconds.items()))
 print("trained in (seconds, one core): " + "; ".join(
-    f"{name} {load_curves(load_world.__globals__['CHECKPOINTS'] / 'worlds' / f'{name}.safetensors')['seconds'][-1]:.0f}"
+    f"{name} {load_curves(WORLDS / f'{name}.safetensors')['seconds'][-1]:.0f}"
     for name in ("facts", "facts_late", "functions", "assistant")))
 
 # %% [markdown]

@@ -31,7 +31,11 @@ SYMMETRIES = {
     "paired_direction": symmetric("rotate"),
 }
 
-COINCIDENCES = {}
+COVARIANCE = "the text says what C is: a mean of kᵀk, which is symmetric"
+COINCIDENCES = {
+    ("rank_one_edit", "C is always symmetric"): COVARIANCE,
+    ("edit_many", "C is always symmetric"): COVARIANCE,
+}
 
 MLPS = dict(attn_only=False, d_mlp=13, act_fn="relu", biases=True)
 
@@ -716,13 +720,13 @@ def solver():
 
 def accuracy_with(heads, tasks, rng, shuffle=False):
     """The best layer's share of right answers to questions without example, mean over tasks."""
-    model, question = solver(), torch.stack([torch.zeros(32), torch.arange(32) + 2, torch.ones(32)], 1).long()
+    model, question = solver(), torch.stack([torch.zeros(16), torch.arange(16) + 2, torch.ones(16)], 1).long()
     right = torch.zeros(model.cfg.n_layers)
     for task in tasks:
         gen = torch.Generator().manual_seed(integer(rng, 0, 2**40))
         tokens = functions.examples(torch.full((12,), task), functions.N_EXAMPLES, gen)[0][:, :-1]
         if shuffle:
-            tokens[:, 3::3] = torch.randint(32, tokens[:, 3::3].shape, generator=gen) + 2
+            tokens[:, 3::3] = torch.randint(16, tokens[:, 3::3].shape, generator=gen) + 2
         names = [get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
         _, cache = model.run_with_cache(tokens, names_filter=names)
         vector = sum(cache["z", layer][:, -1, head].mean(0) @ model.W_O[layer, head] for layer, head in heads)

@@ -407,16 +407,16 @@ def mean_difference(positive, negative):
     return d / d.norm()
 
 
-@mistake("paired_direction", hint="Of u and -u you take whichever comes: if the mean difference goes against it, return -u.")
-def whichever_sign(positive, negative):
-    u = torch.linalg.svd(positive - negative, full_matrices=False).Vh[0]
-    return -_signed(u, positive - negative) if u[0] > 0 else _signed(u, positive - negative)
-
-
-@mistake("paired_direction", hint="It points to the negative side: turn it round.")
-def to_the_negative_side(positive, negative):
+@mistake("paired_direction", hint="That is the largest single difference. Asked is what the differences have in common: the first singular vector of all of them.")
+def largest_single_difference(positive, negative):
     D = positive - negative
-    return -_signed(torch.linalg.svd(D, full_matrices=False).Vh[0], D)
+    d = D[D.norm(dim=-1).argmax()]
+    return _signed(d / d.norm(), D)
+
+
+@mistake("paired_direction", hint="That looks at the positive vectors alone. Subtract from each its partner first.")
+def of_the_positive_side(positive, negative):
+    return _signed(torch.linalg.svd(positive, full_matrices=False).Vh[0], positive - negative)
 
 
 @mistake("paired_direction", hint="That is the *last* singular vector, along which the differences are smallest. Take the first.")

@@ -1,17 +1,17 @@
-"""Functions that a text shows by examples: `a → k d → f ...`. Each replaces 16 letters by a rule, and keeps small and capital
-letters as they are or exchanges these, too."""
+"""Functions that a text shows by examples: `a → d c → f ...`. Each replaces eight letters by a rule, and keeps small and
+capital letters as they are or exchanges these, too."""
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-SYMBOLS = [*"abcdefghijklmnop", *"ABCDEFGHIJKLMNOP"]
+SYMBOLS = [*"abcdefgh", *"ABCDEFGH"]
 WORDS = ("<|bos|>", "→", *SYMBOLS)
-N_EXAMPLES = 10  # of a text of the training
+N_EXAMPLES = 8  # of a text of the training
 
-_rules = torch.stack([torch.randperm(16, generator=torch.Generator().manual_seed(seed)) for seed in range(8)])
-_same = torch.cat([_rules, _rules + 16], 1)
-TABLE = torch.cat([_same, (_same + 16) % 32])  # [task symbol]: what each task makes of each symbol
+_rules = torch.stack([torch.randperm(8, generator=torch.Generator().manual_seed(seed)) for seed in range(8)])
+_same = torch.cat([_rules, _rules + 8], 1)
+TABLE = torch.cat([_same, (_same + 8) % 16])  # [task symbol]: what each task makes of each symbol
 TASKS = [f"rule {i}" for i in range(8)] + [f"rule {i}, other case" for i in range(8)]
 
 
@@ -19,7 +19,7 @@ def examples(
     task: Int[Tensor, "n"], n_examples: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "n pos"], Int[Tensor, "n n_examples"]]:
     """A text of so many examples of each task, and the tokens that follow the arrows."""
-    x = torch.randint(32, (len(task), n_examples), generator=generator)
+    x = torch.randint(16, (len(task), n_examples), generator=generator)
     y = TABLE[task[:, None], x]
     text = torch.stack([x + 2, torch.ones_like(x), y + 2], -1).flatten(1)
     return torch.cat([torch.zeros(len(task), 1, dtype=torch.long), text], 1), y + 2
