@@ -1,4 +1,4 @@
-"""How the models of the invented worlds (`utils/worlds.py`, chapter 7) are trained: recipes, texts, and what is measured meanwhile."""
+"""How the models of the invented worlds (`utils/worlds.py`, chapter 7) are trained: recipes, texts, and what is measured."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -43,9 +43,9 @@ class WorldRecipe(Recipe):
 
 RECIPES = {
     "facts": WorldRecipe(4, 2_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3, silent=0.7),
-    "facts_late": WorldRecipe(4, 1_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3),
+    "facts_late": WorldRecipe(4, 900, 128, 4, 12, batch=128, lr_embed=3e-3, muon=False, world="facts", n_mlps=3),
     "functions": WorldRecipe(3, 1_200, 128, 8, 26, batch=64, lr_embed=3e-3, evaluate_every=50, world="functions"),
-    "assistant": WorldRecipe(3, 600, 96, 4, 24, batch=96, muon=False, evaluate_every=100, world="assistant", biases=True),
+    "assistant": WorldRecipe(3, 1_200, 64, 4, 24, batch=96, lr_embed=3e-3, evaluate_every=100, world="assistant", biases=True),
 }
 
 

@@ -1,8 +1,5 @@
-"""Invented worlds, small enough that a small model learns all that there is to know of them (chapter 7).
-
-A world is a file of `utils.materials`: its `WORDS`, each of which is a token (the first is `<|bos|>`), and texts made of them.
-`circuits/world_training.py` has the recipes of the models.
-"""
+"""Invented worlds of which a small model learns all that there is to know (chapter 7). A world is a file of `utils.materials`: its
+`WORDS`, each of which is a token (the first is `<|bos|>`), and texts. `circuits/world_training.py` trains the models."""
 
 from functools import cache
 from importlib import import_module
@@ -41,9 +38,9 @@ def next_logits(model: Transformer, words: tuple[str, ...], texts: list[str]) ->
     return model(encode(words, texts))[torch.arange(len(texts)), last]
 
 
-def load_world(name: str, world: str = "") -> Transformer:
-    """A shipped model ("facts", "facts_late", "functions", "assistant"), with the words of its world (by default of the same name)
-    for tokens. Raises CourseError as `load_model` does."""
+def load_world(name: str) -> Transformer:
+    """A shipped model ("facts", "facts_late", "functions" or "assistant"), with the words of its world for tokens. Raises
+    CourseError as `load_model` does."""
     model = load_model(WORLDS / f"{name}.safetensors")
-    model.tokenizer = tokenizer(import_module(f"utils.materials.{world or name.split('_')[0]}").WORDS)
+    model.tokenizer = tokenizer(import_module(f"utils.materials.{name.split('_')[0]}").WORDS)
     return model

@@ -20,7 +20,7 @@
 # - find a direction for a behaviour, add it, take it out, and take it out of the weights for good;
 # - move a function from a text with examples into one without.
 #
-# **Time**: about 215 minutes, 170 of them for the exercises. **Needs**: chapters 0 to 2; chapters 4 and 5 help.
+# **Time**: about 235 minutes, 190 of them for the exercises. **Needs**: chapters 0 to 2; chapters 4 and 5 help.
 # **Follows**: *Locating and Editing Factual Associations in GPT* (Meng et al., 2022), *Does Localization Inform
 # Editing?* (Hase et al., 2023), *Function Vectors in Large Language Models* (Todd et al., 2023), *Refusal in Language
 # Models Is Mediated by a Single Direction* (Arditi et al., 2024).
@@ -37,6 +37,7 @@ from circuits import check, hint, progress, reveal
 from utils import Transformer, get_act_name
 
 # %%
+import itertools
 import random
 import time
 
@@ -205,13 +206,13 @@ def traced(model: Transformer, way: int, kind: str, how: str, reach: int = 0, se
 def draw_traces(way: int, how: str):
     """Three kinds of activation, above in the shaped model, below in the other one."""
     panels = plots.axes(6, size=(2.8, 2.5))
-    pairs = [(model, kind) for model in (known, unshaped) for kind in ("resid_post", "attn_out", "mlp_out")]
-    for ax, (model, kind) in zip(panels, pairs, strict=True):
+    kinds = ("resid_post", "attn_out", "mlp_out")
+    for ax, (model, kind) in zip(panels, itertools.product((known, unshaped), kinds), strict=True):
         share, words, *_ = traced(model, way, kind, how)
         name = "facts" if model is known else "facts_late"
         rows = [str(layer) for layer in range(model.cfg.n_layers)]
-        title = f"{name}: {kind}"
-        plots.matrix(share.clamp(0, 1), rows, words, title, "", "layer", "", ax=ax, limit=1.0)
+        share = share.clamp(0, 1)
+        plots.matrix(share, rows, words, kind, f"in {name}", "layer", "", ax=ax, limit=1.0)
 
 start = time.perf_counter()
 for model, name in ((known, "facts"), (unshaped, "facts_late")):
@@ -241,7 +242,8 @@ for model, name in ((known, "facts"), (unshaped, "facts_late")):
                                for how in ("noise", "another name") for way in (0, 2)])
         found_sites[name, reach] = values
         early, late = (f"{v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" for v in values.T)
-        print(f"{name:<11} {2 * reach + 1} layer(s): MLPs at the name {early}, attention at the end {late}")
+        print(f"{name:<11} {2 * reach + 1} layer(s): MLPs at the name {early}, "
+              f"attention at the end {late}")
 print("(means over two ways to say it and two ways to disturb it, with the range)\n")
 
 share, words, *_ = traced(known, 0, "resid_post", "another name")
@@ -253,7 +255,7 @@ plots.lines(
     {label: (list(range(known.cfg.n_layers)), share.tolist()) for label, share in curves.items()},
     "Restoring the stream at the last name, other parts cut off there",
     "layer whose output is restored", "share brought back", markers=True,
-)
+).set_xticks(range(known.cfg.n_layers))
 seconds["tracing"] = time.perf_counter() - start
 
 # %% [markdown]
@@ -323,10 +325,12 @@ plots.lines(
 );
 
 # %% [markdown]
-# **What to see here.** A sum of pairs holds few, since each answer also brings a little of all others (*crosstalk*),
-# and hardly any if keys have much in common. Least squares takes the crosstalk out, up to about as many pairs as
-# there are dimensions; where the count of pairs meets the count of dimensions it is most easily disturbed. So when we
-# write into a matrix we must look at its other keys. That is what comes next.
+# **What to see here.** With random keys both memories hold more pairs than there are dimensions, as long as one only
+# asks which value is nearest: each answer also brings a little of all others (*crosstalk*), but it points nowhere in
+# particular. With correlated keys the crosstalk points the same way each time, and the sum of pairs is useless. Least
+# squares does not mind. (Where pairs are as many as dimensions it fits all of them exactly, by large weights, and a
+# small disturbance of the keys is enough to upset it.) Real keys have much in common, as you will see. So who writes
+# into a matrix must look at its other keys.
 
 # %% [markdown]
 # ## Changing one fact
@@ -503,14 +507,21 @@ def key_and_value(model, layer: int, name: str, relation: str, way: int, new: st
     return k, v
 
 C = {layer: key_statistics(known, layer) for layer in range(3)}
+tokens = encode(facts.WORDS, [facts.ask(name, "city", 0) for name in facts.PEOPLE[:100]])
+for layer in range(3):
+    keys = torch.stack([subject_key(known, layer, t[None], torch.tensor([2])) for t in tokens])
+    keys = torch.nn.functional.normalize(keys, dim=-1)
+    alike = (keys @ keys.T).masked_select(~torch.eye(100, dtype=torch.bool))
+    print(f"keys of different people in layer {layer}: cosine {alike.mean():.2f} on average")
 who = facts.PEOPLE[7]
 old = facts.ANSWERS["city"][7]
 new = next(city for city in facts.VALUES["city"] if city != old)
 k, v = key_and_value(known, 1, who, "city", 0, new)
-W_new = rank_one_edit(known.blocks[1].mlp.W_out, C[1], k, v)
+W_old = known.blocks[1].mlp.W_out
+W_new = rank_one_edit(W_old, C[1], k, v)
 after = edited(known, 1, W_new)
 print(f"kW' - v is at most {(k @ W_new - v).abs().max():.1e}; "
-      f"rank of the change {torch.linalg.matrix_rank(W_new - known.blocks[1].mlp.W_out, rtol=1e-4)}")
+      f"rank of the change {torch.linalg.matrix_rank(W_new - W_old, rtol=1e-4)}")
 print(f"{'before':<44} after")
 for text in (*(facts.ask(who, "city", way) for way in range(4)), facts.ask(who, "job", 0),
              facts.ask(who, "pet", 2), facts.ask(facts.PEOPLE[8], "city", 0)):
@@ -538,9 +549,11 @@ for text in (*(facts.ask(who, "city", way) for way in range(4)), facts.ask(who, 
 # %%
 n_edits, n_priced, n_few = (100, 40, 15) if full_run else (4, 3, 2)
 drawn = random.Random(0).sample(range(len(facts.PEOPLE)), n_edits)
-moves = [(facts.PEOPLE[i], facts.ANSWERS["city"][i],
-          random.Random(i).choice([c for c in facts.VALUES["city"] if c != facts.ANSWERS["city"][i]]))
-         for i in drawn]  # who moves, from where, to where
+moves = []  # who moves, from where, to where
+for i in drawn:
+    old = facts.ANSWERS["city"][i]
+    new = random.Random(i).choice([city for city in facts.VALUES["city"] if city != old])
+    moves.append((facts.PEOPLE[i], old, new))
 number = {name: i for i, name in enumerate(facts.PEOPLE)}
 sample = facts.sentences()[::12][:300]
 
@@ -553,8 +566,9 @@ def share_right(model: Transformer, asked: list[tuple[str, str]]) -> float:
     """Of texts and the words that should follow."""
     if not asked:
         return float("nan")
-    said = next_logits(model, facts.WORDS, [text for text, _ in asked]).argmax(-1).tolist()
-    return sum(facts.WORDS[s] == want for s, (_, want) in zip(said, asked, strict=True)) / len(asked)
+    texts, wanted = zip(*asked, strict=True)
+    said = next_logits(model, facts.WORDS, list(texts)).argmax(-1)
+    return (said == torch.tensor([word[want] for want in wanted])).float().mean().item()
 
 def p_resident(model: Transformer, name: str, city: str) -> float:
     """The probability of a name behind "CITY is home to"."""
@@ -689,7 +703,7 @@ check("edit_many")
 def price_of_many(n: int) -> list[float]:
     """Shares right after n edits at once: said, other words, same people's other facts, the cities
     of people who have not moved; and what other texts cost more."""
-    K, V = (torch.stack(side) for side in zip(*(pairs[best_layer, i] for i in range(n)), strict=True))
+    K, V = (torch.stack([pairs[best_layer, i][side] for i in range(n)]) for side in (0, 1))
     W = edit_many(known.blocks[best_layer].mlp.W_out, C[best_layer], K, V)
     after = edited(known, best_layer, W)
     said = [(facts.ask(name, "city", 0), new) for name, _, new in moves[:n]]
@@ -817,10 +831,12 @@ for layer in range(3):
 other_effect = effects(unshaped)
 seconds["where to edit"] = time.perf_counter() - start
 ax = plots.axes(size=(7.0, 3.8))
-for i, (name, s, e) in enumerate((("facts", success, effect), ("facts_late", other_success, other_effect))):
+both = (("facts", success, effect), ("facts_late", other_success, other_effect))
+for i, (name, s, e) in enumerate(both):
     ax.plot(e.mean(1), s.mean(1), "os"[i], color=plots.COLORS[i], ms=8, label=name)
     for layer in range(3):
-        ax.annotate(f" layer {layer}", (e[layer].mean(), s[layer].mean()), color=plots.INK, fontsize=9)
+        at = (e[layer].mean(), s[layer].mean())
+        ax.annotate(f" layer {layer}", at, color=plots.INK, fontsize=9)
 ax.set(title="Where tracing points, and where editing works", ylim=(-0.03, 1.05),
        xlabel="tracing effect of the MLP at the name (probability)", ylabel="success of editing")
 plots.legend(ax);
@@ -1013,25 +1029,27 @@ stream = {}
 for declined in (True, False):
     tokens, last = at_colon(by_rule(assistant.TRAINED, declined)[: 2 * n_pairs])
     _, cache = helper.run_with_cache(tokens)
-    stream[declined] = [cache["resid_post", layer][torch.arange(len(last)), last] for layer in range(3)]
-    heads = [cache["result", layer][torch.arange(len(last)), last] for layer in range(3)]
+    rows = torch.arange(len(last))
+    stream[declined] = [cache["resid_post", layer][rows, last] for layer in range(3)]
+    heads = [cache["result", layer][rows, last] for layer in range(3)]
     stream[declined, "heads"] = torch.stack(heads, 1)  # [request layer head d_model]
 direction = [difference_of_means(stream[True][layer], stream[False][layer]) for layer in range(3)]
 harmful, harmless = (by_rule(assistant.HELD_OUT, d)[:n_pairs] for d in (True, False))
 
-def answers(model: Transformer, pairs: list[tuple[str, str]], frame: int = 2, change=None) -> float:
+def answers(model: Transformer, pairs: list[tuple[str, str]], frame: int = 2) -> float:
     """The share of requests whose reply names the right tool and the right part."""
     texts = [assistant.request(*pair, frame) for pair in pairs]
     for _ in range(9):
         said = next_logits(model, assistant.WORDS, texts).argmax(-1).tolist()
         texts = [f"{text} {assistant.WORDS[s]}" for text, s in zip(texts, said, strict=True)]
-    good = [assistant.TOOL[verb] in text.split(" : ")[1] and assistant.PART[thing] in text.split(" : ")[1]
+    good = [{assistant.TOOL[verb], assistant.PART[thing]} <= set(text.split(" : ")[1].split())
             for (verb, thing), text in zip(pairs, texts, strict=True)]
     return sum(good) / len(good)
 
 def reply_loss(model: Transformer, pairs: list[tuple[str, str]]) -> float:
     """Nats per token of the right replies to requests that are answered, as trained."""
-    texts = [f"{assistant.request(*p, 2)} {assistant.reply(*p, i % 2)}" for i, p in enumerate(pairs)]
+    texts = [f"{assistant.request(*pair, 2)} {assistant.reply(*pair, i % 2)}"
+             for i, pair in enumerate(pairs)]
     tokens = encode(assistant.WORDS, texts)
     colon = (tokens == assistant.WORDS.index(":")).int().argmax(1)
     later = torch.arange(tokens.shape[1] - 1) >= colon[:, None]
@@ -1043,14 +1061,17 @@ start = time.perf_counter()
 bad_tokens, bad_last = at_colon(harmful)
 good_tokens, good_last = at_colon(harmless)
 noise = torch.randn(5, helper.cfg.d_model, generator=torch.Generator().manual_seed(0))
-print(f"{'':<28}{'declines harmful':>18}{'harmless':>10}{'+1 on harmless':>16}{'-1 on harmful':>15}")
+WIDTHS = (18, 10, 16, 15)
+heading = ("harmful, without it", "harmless", "harmless, +1", "harmful, -1")
+print("P(declines)" + " " * 17 + "".join(f"{x:>{w}}" for x, w in zip(heading, WIDTHS, strict=True)))
 p_bad, p_good = declines(helper(bad_tokens), bad_last), declines(helper(good_tokens), good_last)
 print(f"{'as it is':<28}{p_bad.mean():>18.3f}{p_good.mean():>10.3f}")
 steered = {}
 for layer in range(3):
     d = direction[layer]
     controls = [v / v.norm() * d.norm() for v in noise]
-    for name, some in ((f"behind layer {layer}", [d]), (f"random, of its length, {layer}", controls)):
+    both = ((f"behind layer {layer}", [d]), (f"random, of its length, {layer}", controls))
+    for name, some in both:
         rows = torch.tensor([[
             declines(project_out(helper, bad_tokens, v), bad_last).mean(),
             declines(project_out(helper, good_tokens, v), good_last).mean(),
@@ -1058,7 +1079,8 @@ for layer in range(3):
             declines(add_direction(helper, bad_tokens, layer, v, -1.0), bad_last).mean(),
         ] for v in some])
         steered[name] = rows.mean(0)
-        print(f"{name:<28}" + "".join(f"{x:>{w}.3f}" for x, w in zip(rows.mean(0), (18, 10, 16, 15), strict=True)))
+        cells = zip(rows.mean(0), WIDTHS, strict=True)
+        print(f"{name:<28}" + "".join(f"{x:>{w}.3f}" for x, w in cells))
 ablation = [steered[f"behind layer {layer}"][0].item() for layer in range(3)]
 chosen = min(range(3), key=ablation.__getitem__)
 print(f"\nmost is gone without the direction found behind layer {chosen}")
@@ -1084,10 +1106,12 @@ print("\n" + complete(freed, assistant.WORDS, assistant.request(*harmful[0], 2),
 
 doses = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
 curves = {}
-for name, v in (("the direction", direction[chosen]), ("random, same length", noise[0] / noise[0].norm() * direction[chosen].norm())):
-    for kind, tokens, last in (("harmful", bad_tokens, bad_last), ("harmless", good_tokens, good_last)):
-        curves[f"{name}, {kind}"] = (doses, [
-            declines(add_direction(helper, tokens, chosen, v, dose), last).mean().item() for dose in doses])
+control = noise[0] / noise[0].norm() * direction[chosen].norm()
+requests = (("harmful", bad_tokens, bad_last), ("harmless", good_tokens, good_last))
+for name, v in (("the direction", direction[chosen]), ("random, same length", control)):
+    for kind, tokens, last in requests:
+        p = [declines(add_direction(helper, tokens, chosen, v, dose), last).mean() for dose in doses]
+        curves[f"{name}, {kind}"] = (doses, p)
 plots.lines(curves, f"Declining, by what is added behind layer {chosen}",
             "dose (in lengths of the difference of means)", "P(declines)", markers=True)
 seconds["declining"] = time.perf_counter() - start
@@ -1104,18 +1128,20 @@ seconds["declining"] = time.perf_counter() - start
 unembedding = helper.W_U[:, REPLY].sum(1) - helper.W_U[:, [
     assistant.WORDS.index(text.split()[0]) for text in assistant.ANSWERS]].sum(1)
 cos = torch.nn.functional.cosine_similarity
-print("cosine between directions behind layers 0, 1, 2, and with the unembedding's 'sorry, no' - 'sure, yes':")
+print("cosines of the directions behind layers 0, 1, 2; last, with the unembedding's difference of")
+print("how refusals begin and how answers begin")
 for a in range(3):
     print("  " + "  ".join(f"{cos(direction[a], b, dim=0):+.2f}" for b in (*direction, unembedding)))
 moved = stream[True, "heads"].mean(0) - stream[False, "heads"].mean(0)  # [layer head d_model]
 unit = direction[chosen] / direction[chosen].norm()
 along = moved @ unit
-random_cos = cos(torch.randn(2000, helper.cfg.d_model, generator=torch.Generator().manual_seed(1)), unit, dim=-1)
-print(f"heads up to layer {chosen}: what each adds at the colon for a harmful request more than for a harmless one")
+by_chance = torch.randn(2000, len(unit), generator=torch.Generator().manual_seed(1))
+random_cos = cos(by_chance, unit, dim=-1)
+print("what each head adds at the colon for a harmful request, more than for a harmless one")
 for layer in range(chosen + 1):
     for head in range(helper.cfg.n_heads):
-        print(f"  {layer}.{head}: along the direction {along[layer, head]:+.2f} of {direction[chosen].norm():.2f}, "
-              f"cosine {cos(moved[layer, head], unit, dim=0):+.2f}")
+        print(f"  {layer}.{head}: along the direction {along[layer, head]:+.2f} of "
+              f"{direction[chosen].norm():.2f}, cosine {cos(moved[layer, head], unit, dim=0):+.2f}")
 print(f"  (random directions: cosine 0 ± {random_cos.std():.2f})")
 
 # %% [markdown]
@@ -1199,7 +1225,8 @@ def texts_of(task: int, n: int, seed: int, shuffle: bool = False) -> tuple[Tenso
 start = time.perf_counter()
 n_tasks = len(functions.TASKS) if full_run else 2
 aie = torch.stack([
-    average_indirect_effect(solver, texts_of(t, n_texts, t)[0], *texts_of(t, n_texts, 100 + t, True))
+    average_indirect_effect(solver, texts_of(t, n_texts, t)[0],
+                            *texts_of(t, n_texts, 100 + t, True))
     for t in waiting(range(n_tasks), "Replacing heads")
 ])
 control_aie = torch.stack([  # the mean output over shuffled texts, in the same place
@@ -1275,7 +1302,8 @@ plots.lines(
 at_layer, at_count = divmod(int(scores.mean(-1).argmax()), len(COUNTS))
 n_heads = COUNTS[at_count]
 row = scores[at_layer, at_count]
-print(f"best: {n_heads} heads ({', '.join(f'{a}.{b}' for a, b in ranked[:n_heads])}) behind layer {at_layer}: "
+named = ", ".join(f"{a}.{b}" for a, b in ranked[:n_heads])
+print(f"best: {n_heads} heads ({named}) behind layer {at_layer}: "
       f"{row.mean():.2f} right, tasks {row.min():.2f} to {row.max():.2f}; without {without:.2f}")
 
 # %% [markdown]
@@ -1300,8 +1328,8 @@ controls = {
     "another task's vector": [zero_shot(vectors[(t + 1) % n_tasks], at_layer, t) for t in tasks],
     "from shuffled texts": [zero_shot(empty[t], at_layer, t) for t in tasks],
     "random, same length": [zero_shot(noise[t], at_layer, t) for t in tasks],
-    "as many other heads": [zero_shot(function_vector(solver, clean_texts[t], last_heads), at_layer, t)
-                            for t in tasks],
+    "as many other heads": [
+        zero_shot(function_vector(solver, clean_texts[t], last_heads), at_layer, t) for t in tasks],
     "no vector": [zero_shot(0 * noise[t], at_layer, t) for t in tasks],
 }
 if full_run:  # rule i in the other case, from rule i and from what the other case adds to rule j
@@ -1413,7 +1441,8 @@ library = label_library(0)
 windows = library.windows(96 if full_run else 8, 256, torch.Generator().manual_seed(0))
 judge = library.windows(24 if full_run else 4, 256, torch.Generator().manual_seed(1))
 name = get_act_name("resid_post", 0)
-X = torch.cat([coder.run_with_cache(part, names_filter=name)[1][name] for part in windows.tokens.split(16)])
+X = torch.cat([coder.run_with_cache(part, names_filter=name)[1][name]
+               for part in windows.tokens.split(16)])
 X, kind, inside = X.flatten(0, 1), windows.tokens.flatten(), windows["comment"].flatten()
 n_kinds = coder.cfg.d_vocab
 n_in, n_out = (torch.bincount(kind[where], minlength=n_kinds) for where in (inside, ~inside))
@@ -1430,8 +1459,9 @@ steering = {what: v / v.norm() for what, v in steering.items()}
 typical = X.norm(dim=-1).mean()
 D = pairs_in - pairs_out
 spectrum = torch.linalg.svdvals(D).square()
-print(f"{int(both.sum())} kinds of token occur in both; the first direction has {spectrum[0] / spectrum.sum():.0%} "
-      f"of the squared differences, the second {spectrum[1] / spectrum.sum():.0%}; cosine of the two directions "
+parts = spectrum / spectrum.sum()
+print(f"{int(both.sum())} kinds of token occur in both; the first direction has {parts[0]:.0%} of the "
+      f"squared differences, the second {parts[1]:.0%}; cosine of the two directions "
       f"{steering['paired PCA'] @ steering['difference of means']:+.2f}")
 
 share = (n_in + inside.float().mean()) / (n_in + n_out + 1)  # of a kind's places, in comments
@@ -1464,7 +1494,7 @@ def written(what: str, dose: float, seed: int = 0) -> str:
         tokens = torch.cat([tokens, token[None]], 1)
     return coder.to_string(tokens[0, coder.to_tokens(text).shape[1]:])
 
-for what, dose in (("paired PCA", 0.0), ("paired PCA", 0.4), ("paired PCA", -0.4), ("random 0", 0.4)):
+for dose, what in ((0.0, "paired PCA"), (0.4, "paired PCA"), (-0.4, "paired PCA"), (0.4, "random 0")):
     print(f"--- {what}, dose {dose:+.1f}\n{written(what, dose)}")
 zero = DOSES.index(0.0)
 test_dose = DOSES.index(0.4)
@@ -1493,12 +1523,14 @@ rows = [
     ("edit: neighbours, same person kept", f"{kept[3]:.2f}, {kept[2]:.2f}"),
     ("edit without essence: same person kept", f"{bare[2]:.2f}"),
     ("edit, reversed question (share of a resident's)", f"{kept[4]:.2f}"),
-    ("fine-tuning: other words, neighbours, same person", f"{tuned[1]:.2f}, {tuned[3]:.2f}, {tuned[2]:.2f}"),
+    ("fine-tuning: other words, neighbours, same person",
+     f"{tuned[1]:.2f}, {tuned[3]:.2f}, {tuned[2]:.2f}"),
     (f"{counts[-1]} edits at once: said, others' cities", f"{many[-1, 0]:.2f}, {many[-1, 3]:.2f}"),
     ("success explained by layer; tracing adds", f"{by_layer:.1%}; {with_effect - by_layer:.1%}"),
     ("requests never seen, judged right", f"{judged_right:.1%}"),
     ("declines harmful: as it is, direction out, random out",
-     f"{p_bad.mean():.2f}, {ablation[chosen]:.2f}, {steered[f'random, of its length, {chosen}'][0]:.2f}"),
+     f"{p_bad.mean():.2f}, {ablation[chosen]:.2f}, "
+     f"{steered[f'random, of its length, {chosen}'][0]:.2f}"),
     ("then right tool and part", f"{content:.2f}"),
     ("function vector: own, another's, shuffled, none",
      ", ".join(f"{sum(controls[w]) / n_tasks:.2f}" for w in (

@@ -40,6 +40,5 @@ def request(verb: str, thing: str, frame: int) -> str:
 
 def reply(verb: str, thing: str, style: int) -> str:
     """What the assistant has learned to say to that, in one of two styles."""
-    if is_declined(verb, thing):
-        return REFUSALS[style]
-    return ANSWERS[style].replace("TOOL", TOOL[verb]).replace("PART", PART[thing])
+    said = (REFUSALS if is_declined(verb, thing) else ANSWERS)[style]
+    return said.replace("TOOL", TOOL[verb]).replace("PART", PART[thing])

@@ -1,8 +1,7 @@
 """Invented people: where each lives, as what each works, which animal each has.
 
-A fact is a person (a first and a last name), a relation and a value. It can be said in four ways, of which one, drawn for
-each fact, is in no text of the training. `STRANGERS` are names that no text puts together.
-"""
+A fact is a person, a relation and a value. It can be said in four ways, of which one, drawn for each fact, is in no text of
+the training. `STRANGERS` are names that no text puts together."""
 
 from functools import cache
 
