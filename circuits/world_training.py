@@ -44,7 +44,7 @@ class WorldRecipe(Recipe):
 RECIPES = {
     "facts": WorldRecipe(4, 2_500, 128, 4, 12, batch=128, muon=False, world="facts", n_mlps=3, silent=0.7),
     "facts_late": WorldRecipe(4, 900, 128, 4, 12, batch=128, lr_embed=3e-3, muon=False, world="facts", n_mlps=3),
-    "functions": WorldRecipe(3, 1_200, 128, 8, 26, batch=64, lr_embed=3e-3, evaluate_every=50, world="functions"),
+    "functions": WorldRecipe(3, 800, 128, 8, 26, batch=64, lr_embed=3e-3, evaluate_every=50, world="functions"),
     "assistant": WorldRecipe(3, 1_200, 64, 4, 24, batch=96, lr_embed=3e-3, evaluate_every=100, world="assistant", biases=True),
 }
 

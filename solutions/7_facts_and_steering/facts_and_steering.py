@@ -58,7 +58,7 @@ full_run = live_steps(100) == 100  # tests run this notebook with CIRCUITS_QUICK
 #
 # Real facts are hard to count. So the models of this chapter live in small invented worlds, of which everything is
 # known (`utils/materials/`). `facts` has read about 400 people: where each lives, as what each works, which animal
-# each has. `functions` has read texts that show a function by examples, `a → d c → f ...`. `assistant` has read
+# each has. `functions` has read texts that show a function by examples, `a → d C → f ...`. `assistant` has read
 # requests with their answers, and some it declines. Declining was put there by us: we chose what is to be declined,
 # and trained it in.
 
@@ -1152,7 +1152,7 @@ print(f"  (random directions: cosine 0 ± {random_cos.std():.2f})")
 # %% [markdown]
 # ## Functions in a vector
 #
-# `functions` sees `a → d c → f ...` and finds out which function it is. Somewhere, then, it must hold the function.
+# `functions` sees `a → d C → f ...` and finds out which function it is. Somewhere, then, it must hold the function.
 # Todd and others (2023) find heads whose output *at the last token*, averaged over many texts of one task, carries the
 # task: put into a text that shows nothing of the task, it makes the model run it.
 #
@@ -1332,15 +1332,15 @@ controls = {
         zero_shot(function_vector(solver, clean_texts[t], last_heads), at_layer, t) for t in tasks],
     "no vector": [zero_shot(0 * noise[t], at_layer, t) for t in tasks],
 }
-if full_run:  # rule i in the other case, from rule i and from what the other case adds to rule j
+if full_run:  # rule i in capitals, from rule i and from what capitals add to rule j
     made, alone = [], []
     for i in range(half):
         j = (i + 3) % half
         sum_of_three = vectors[i] + vectors[half + j] - vectors[j]
         made.append(zero_shot(sum_of_three, at_layer, half + i))
         alone.append(zero_shot(vectors[i], at_layer, half + i))
-    controls["composed: rule i + (other case)"] = made
-    controls["the rule's vector alone, same question"] = alone
+    controls["composed: rule i + capitals"] = made
+    controls["rule i alone, asked for capitals"] = alone
 for what, values in controls.items():
     print(f"{what:<40} {mean_of(values)}")
 print("(share of 16 questions right, mean ± standard error over tasks)")
@@ -1348,7 +1348,7 @@ seconds["function vectors"] = time.perf_counter() - start
 
 # %% [markdown]
 # **What to see here.** The task's own vector against five controls. The last two lines add vectors: a rule, plus what
-# "other case" adds to *another* rule. If that runs the rule in the other case, the vector has parts. (Todd and others
+# "in capitals" adds to *another* rule. If that runs the rule in capitals, the vector has parts. (Todd and others
 # found such sums to work for some tasks and not for others.)
 
 # %%

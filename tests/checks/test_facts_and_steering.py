@@ -768,7 +768,7 @@ def test_rules_run_without_an_example(submission, rng):
 
 
 @exercise("vector_heads", points=1, prepare=solver)
-def test_rules_in_the_other_case_run_without_an_example(submission, rng):
+def test_rules_in_capitals_run_without_an_example(submission, rng):
     check_heads(submission, rng, list(range(8, 16)))
 
 

@@ -1,5 +1,5 @@
-"""Functions that a text shows by examples: `a → d c → f ...`. Each replaces eight letters by a rule, and keeps small and
-capital letters as they are or exchanges these, too."""
+"""Functions that a text shows by examples: `a → d C → f ...`. Each replaces letters, small or capital, by a rule, and answers in
+small letters or in capital ones."""
 
 import torch
 from jaxtyping import Int
@@ -10,9 +10,9 @@ WORDS = ("<|bos|>", "→", *SYMBOLS)
 N_EXAMPLES = 8  # of a text of the training
 
 _rules = torch.stack([torch.randperm(8, generator=torch.Generator().manual_seed(seed)) for seed in range(8)])
-_same = torch.cat([_rules, _rules + 8], 1)
-TABLE = torch.cat([_same, (_same + 8) % 16])  # [task symbol]: what each task makes of each symbol
-TASKS = [f"rule {i}" for i in range(8)] + [f"rule {i}, other case" for i in range(8)]
+_small = torch.cat([_rules, _rules], 1)  # a and A alike
+TABLE = torch.cat([_small, _small + 8])  # [task symbol]: what each task makes of each symbol
+TASKS = [f"rule {i}" for i in range(8)] + [f"rule {i}, in capitals" for i in range(8)]
 
 
 def examples(
