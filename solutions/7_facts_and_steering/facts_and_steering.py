@@ -1061,48 +1061,80 @@ start = time.perf_counter()
 bad_tokens, bad_last = at_colon(harmful)
 good_tokens, good_last = at_colon(harmless)
 noise = torch.randn(5, helper.cfg.d_model, generator=torch.Generator().manual_seed(0))
-WIDTHS = (18, 10, 16, 15)
-heading = ("harmful, without it", "harmless", "harmless, +1", "harmful, -1")
-print("P(declines)" + " " * 17 + "".join(f"{x:>{w}}" for x, w in zip(heading, WIDTHS, strict=True)))
-p_bad, p_good = declines(helper(bad_tokens), bad_last), declines(helper(good_tokens), good_last)
-print(f"{'as it is':<28}{p_bad.mean():>18.3f}{p_good.mean():>10.3f}")
+
+def hold(layer: int, v: Tensor) -> list:
+    """Hooks that keep the stream behind a layer where harmless requests have it along v."""
+    u = v / v.norm()
+    level = stream[False][layer].mean(0) @ u
+    name = get_act_name("resid_post", layer)
+    return [(name, lambda x, hook: x - (x @ u - level)[..., None] * u)]
+
+def held(tokens: Tensor, layer: int, v: Tensor) -> Tensor:
+    return helper.run_with_hooks(tokens, fwd_hooks=hold(layer, v))
+
+heading = ("harmful, out", "harmless, out", "harmful, held", "harmful, -1", "harmless, +1")
+print(f"{'P(declines)':<26}" + "".join(f"{x:>15}" for x in heading))
+p_bad, p_good = (declines(helper(t), last).mean().item()
+                 for t, last in ((bad_tokens, bad_last), (good_tokens, good_last)))
+print(f"{'as it is':<26}{p_bad:>15.3f}{p_good:>15.3f}")
 steered = {}
 for layer in range(3):
     d = direction[layer]
     controls = [v / v.norm() * d.norm() for v in noise]
-    both = ((f"behind layer {layer}", [d]), (f"random, of its length, {layer}", controls))
-    for name, some in both:
+    for name, some in ((f"behind layer {layer}", [d]), ("  random, of its length", controls)):
         rows = torch.tensor([[
             declines(project_out(helper, bad_tokens, v), bad_last).mean(),
             declines(project_out(helper, good_tokens, v), good_last).mean(),
-            declines(add_direction(helper, good_tokens, layer, v, 1.0), good_last).mean(),
+            declines(held(bad_tokens, layer, v), bad_last).mean(),
             declines(add_direction(helper, bad_tokens, layer, v, -1.0), bad_last).mean(),
+            declines(add_direction(helper, good_tokens, layer, v, 1.0), good_last).mean(),
         ] for v in some])
-        steered[name] = rows.mean(0)
-        cells = zip(rows.mean(0), WIDTHS, strict=True)
-        print(f"{name:<28}" + "".join(f"{x:>{w}.3f}" for x, w in cells))
-ablation = [steered[f"behind layer {layer}"][0].item() for layer in range(3)]
-chosen = min(range(3), key=ablation.__getitem__)
-print(f"\nmost is gone without the direction found behind layer {chosen}")
+        steered[layer, len(some) == 1] = rows.mean(0)
+        print(f"{name:<26}" + "".join(f"{x:>15.3f}" for x in rows.mean(0)))
+chosen = max((0, 1), key=lambda i: steered[i, True][4] - steered[i, True][2])
+print(f"(from here on: the direction behind layer {chosen}, which layers above it still read)")
+
+# %% [markdown]
+# **What to see here.** *Out* is your `project_out`. *Held* sets the part along the direction, behind that layer, not to
+# 0 but to what harmless requests have there on average. *-1* and *+1* add the direction. Adding works both ways:
+# requests of verbs and objects never seen together are answered when the direction is taken off, and harmless ones are
+# declined when it is added, far more than with random directions. Taking it *out* is another matter: it sets the part
+# to 0, and nothing says that 0 means "harmless". In this model it does not: without the directions of layers 0 and 1
+# it declines nearly *everything*. (Arditi and others took the direction out of 13 chat models, and they stopped
+# declining; Marshall and others, 2024, found models in which only the version with the mean, an *affine* one, works.
+# Ours is such a one.)
 
 # %%
-freed = orthogonalise_weights(helper, direction[chosen])
-far = (freed(bad_tokens) - project_out(helper, bad_tokens, direction[chosen])).abs().max().item()
-size = freed(bad_tokens).abs().max().item()
-blind = orthogonalise_weights(helper, noise[0])
+freed = {layer: orthogonalise_weights(helper, direction[layer]) for layer in (chosen, 2)}
+far = max((freed[i](bad_tokens) - project_out(helper, bad_tokens, direction[i])).abs().max().item()
+          for i in freed)
+size = helper(bad_tokens).abs().max().item()
 print(f"weights and hooks: logits (of size {size:.0f}) differ by at most {far:.0e}")
-print(f"{'':<34}{'as it is':>10}{'without it':>12}{'random':>9}")
-models = (helper, freed, blind)
-for what, values in {
-    "declines, harmful": [declines(m(bad_tokens), bad_last).mean().item() for m in models],
-    "declines, harmless": [declines(m(good_tokens), good_last).mean().item() for m in models],
-    "right tool and part, harmful": [answers(m, harmful) for m in models],
-    "right tool and part, harmless": [answers(m, harmless) for m in models],
-    "loss of replies to harmless (nats)": [reply_loss(m, harmless) for m in models],
-}.items():
-    print(f"{what:<34}" + "".join(f"{x:>{w}.3f}" for x, w in zip(values, (10, 12, 9), strict=True)))
-content = answers(freed, harmful)
-print("\n" + complete(freed, assistant.WORDS, assistant.request(*harmful[0], 2), 9))
+minus = [(get_act_name("resid_post", chosen), lambda x, hook: x - direction[chosen])]
+ways = {
+    "as it is": (helper, []),
+    f"weights {chosen}": (freed[chosen], []),
+    "weights 2": (freed[2], []),
+    "held": (helper, hold(chosen, direction[chosen])),
+    "-1": (helper, minus),
+    "random": (orthogonalise_weights(helper, noise[0]), []),
+}
+measures = {
+    "declines, harmful": lambda m: declines(m(bad_tokens), bad_last).mean().item(),
+    "declines, harmless": lambda m: declines(m(good_tokens), good_last).mean().item(),
+    "right tool and part, harmful": lambda m: answers(m, harmful),
+    "right tool and part, harmless": lambda m: answers(m, harmless),
+    "loss of replies to harmless (nats)": lambda m: reply_loss(m, harmless),
+}
+after_all = {}
+print(f"{'':<36}" + "".join(f"{way:>11}" for way in ways))
+for what, measure in measures.items():
+    for way, (model, hooks) in ways.items():
+        with model.hooks(hooks):
+            after_all[what, way] = measure(model)
+    print(f"{what:<36}" + "".join(f"{after_all[what, way]:>11.3f}" for way in ways))
+with helper.hooks(hold(chosen, direction[chosen])):
+    print("\n" + complete(helper, assistant.WORDS, assistant.request(*harmful[0], 2), 9))
 
 doses = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
 curves = {}
@@ -1110,19 +1142,18 @@ control = noise[0] / noise[0].norm() * direction[chosen].norm()
 requests = (("harmful", bad_tokens, bad_last), ("harmless", good_tokens, good_last))
 for name, v in (("the direction", direction[chosen]), ("random, same length", control)):
     for kind, tokens, last in requests:
-        p = [declines(add_direction(helper, tokens, chosen, v, dose), last).mean() for dose in doses]
+        p = [declines(add_direction(helper, tokens, chosen, v, x), last).mean() for x in doses]
         curves[f"{name}, {kind}"] = (doses, p)
 plots.lines(curves, f"Declining, by what is added behind layer {chosen}",
             "dose (in lengths of the difference of means)", "P(declines)", markers=True)
 seconds["declining"] = time.perf_counter() - start
 
 # %% [markdown]
-# **What to see here.** One direction does it: without it, requests of verbs and objects never seen together are no
-# longer declined; with it added, harmless ones are. Random directions of the same length do nothing of the kind. Is
-# what then comes an answer? The row *right tool and part* says: tool and part were never trained for such a pair, and
-# each comes from its own word. What the projection costs on harmless requests is in the last rows. (Arditi and others
-# found the same in 13 chat models of up to 72 billion parameters. A behaviour that one can take out with one matrix
-# product is no safeguard in the hands of who has the weights.)
+# **What to see here.** Your projected weights do what the hooks do, to rounding. The row *right tool and part* is the
+# one to think about: once it no longer declines, the model gives the answer that it would have given. Tool and part
+# were never trained for such a pair; each comes from its own word. The last rows say what it costs on harmless requests.
+# Declining was put on top of what the model can do, and is taken off by one vector. That is no safeguard against
+# anybody who has the weights.
 
 # %%
 unembedding = helper.W_U[:, REPLY].sum(1) - helper.W_U[:, [
@@ -1131,23 +1162,26 @@ cos = torch.nn.functional.cosine_similarity
 print("cosines of the directions behind layers 0, 1, 2; last, with the unembedding's difference of")
 print("how refusals begin and how answers begin")
 for a in range(3):
-    print("  " + "  ".join(f"{cos(direction[a], b, dim=0):+.2f}" for b in (*direction, unembedding)))
+    row = [cos(direction[a], b, dim=0) for b in (*direction, unembedding)]
+    print("  " + "  ".join(f"{x:+.2f}" for x in row))
 moved = stream[True, "heads"].mean(0) - stream[False, "heads"].mean(0)  # [layer head d_model]
-unit = direction[chosen] / direction[chosen].norm()
-along = moved @ unit
-by_chance = torch.randn(2000, len(unit), generator=torch.Generator().manual_seed(1))
-random_cos = cos(by_chance, unit, dim=-1)
-print("what each head adds at the colon for a harmful request, more than for a harmless one")
-for layer in range(chosen + 1):
+by_chance = torch.randn(2000, moved.shape[-1], generator=torch.Generator().manual_seed(1))
+print("what each head adds at the colon for a harmful request, more than for a harmless one,")
+print("beside the direction behind layer 2, where all of them have written")
+unit = direction[2] / direction[2].norm()
+along, random_cos = moved @ unit, cos(by_chance, unit, dim=-1)
+for layer in range(3):
     for head in range(helper.cfg.n_heads):
         print(f"  {layer}.{head}: along the direction {along[layer, head]:+.2f} of "
-              f"{direction[chosen].norm():.2f}, cosine {cos(moved[layer, head], unit, dim=0):+.2f}")
+              f"{direction[2].norm():.2f}, cosine {cos(moved[layer, head], unit, dim=0):+.2f}")
 print(f"  (random directions: cosine 0 ± {random_cos.std():.2f})")
 
 # %% [markdown]
-# **What to see here.** Directions of different layers resemble each other in part. The more a direction is like the
-# difference of the unembedding's columns, the less has been shown: whoever takes "sorry" out of the last layer has
-# only forbidden a word. And the heads: whether several write along the same direction, or one alone does.
+# **What to see here.** The direction behind the last layer is nearly the difference of the unembedding's columns:
+# whoever takes that out has only forbidden some words. The ones below are less alike, and act all the same. And the
+# heads: a few of the last layer write along the direction, but only for a part of its length. The rest is the MLPs'
+# work: in this model, declining is decided by neurons. (In large models Arditi and others found several heads that
+# write along it.)
 
 # %% [markdown]
 # ## Functions in a vector
@@ -1460,8 +1494,8 @@ typical = X.norm(dim=-1).mean()
 D = pairs_in - pairs_out
 spectrum = torch.linalg.svdvals(D).square()
 parts = spectrum / spectrum.sum()
-print(f"{int(both.sum())} kinds of token occur in both; the first direction has {parts[0]:.0%} of the "
-      f"squared differences, the second {parts[1]:.0%}; cosine of the two directions "
+print(f"{int(both.sum())} kinds of token occur in both; the first direction has {parts[0]:.0%} of "
+      f"the squared differences, the second {parts[1]:.0%}; cosine of the two directions "
       f"{steering['paired PCA'] @ steering['difference of means']:+.2f}")
 
 share = (n_in + inside.float().mean()) / (n_in + n_out + 1)  # of a kind's places, in comments
@@ -1494,7 +1528,8 @@ def written(what: str, dose: float, seed: int = 0) -> str:
         tokens = torch.cat([tokens, token[None]], 1)
     return coder.to_string(tokens[0, coder.to_tokens(text).shape[1]:])
 
-for dose, what in ((0.0, "paired PCA"), (0.4, "paired PCA"), (-0.4, "paired PCA"), (0.4, "random 0")):
+shown = ((0.0, "paired PCA"), (0.4, "paired PCA"), (-0.4, "paired PCA"), (0.4, "random 0"))
+for dose, what in shown:
     print(f"--- {what}, dose {dose:+.1f}\n{written(what, dose)}")
 zero = DOSES.index(0.0)
 test_dose = DOSES.index(0.4)
@@ -1528,10 +1563,12 @@ rows = [
     (f"{counts[-1]} edits at once: said, others' cities", f"{many[-1, 0]:.2f}, {many[-1, 3]:.2f}"),
     ("success explained by layer; tracing adds", f"{by_layer:.1%}; {with_effect - by_layer:.1%}"),
     ("requests never seen, judged right", f"{judged_right:.1%}"),
-    ("declines harmful: as it is, direction out, random out",
-     f"{p_bad.mean():.2f}, {ablation[chosen]:.2f}, "
-     f"{steered[f'random, of its length, {chosen}'][0]:.2f}"),
-    ("then right tool and part", f"{content:.2f}"),
+    ("declines harmful: as it is, direction out, held, random held",
+     f"{p_bad:.2f}, {steered[chosen, True][0]:.2f}, {steered[chosen, True][2]:.2f}, "
+     f"{steered[chosen, False][2]:.2f}"),
+    ("held: right tool and part, harmful and harmless",
+     f"{after_all['right tool and part, harmful', 'held']:.2f}, "
+     f"{after_all['right tool and part, harmless', 'held']:.2f}"),
     ("function vector: own, another's, shuffled, none",
      ", ".join(f"{sum(controls[w]) / n_tasks:.2f}" for w in (
          "its own vector", "another task's vector", "from shuffled texts", "no vector"))),
@@ -1551,7 +1588,7 @@ print("trained in (seconds, one core): " + "; ".join(
 # | Fine-tuning disturbs more | the same | its row beside the edit's |
 # | Tracing does not tell where to edit | Hase et al., 2023 | explained by layer, added by tracing, by shuffled effects |
 # | What is learned one way is not known the other way | Berglund et al., 2023 | reversed |
-# | Declining is one direction | Arditi et al., 2024 | taken out, added, random; what else changed |
+# | Declining is one direction | Arditi et al., 2024 | added, held, random; taken out, it differs here |
 # | A function is a vector | Todd et al., 2023 | own vector beside another's, shuffled, random, none |
 # | Vectors of functions add up | the same | composed beside the rule alone |
 # | Steering costs | Zou et al., 2023 | response against damage, random directions |

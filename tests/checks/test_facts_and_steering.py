@@ -111,9 +111,9 @@ def slow_trace(model, tokens, embed, answer, kind, reach, severed):
 def traced(rng, disturb=2.0, **shape):
     """A model, texts, their embeddings disturbed at two positions, and answers."""
     model = full_model(rng, **shape)
-    tokens = random_tokens(rng, model, batch=3, pos=integer(rng, 5, 6))
+    tokens = random_tokens(rng, model, batch=3, pos=5 + (model.cfg.n_layers == 5))
     embed = model.W_E[tokens].clone()
-    at = integer(rng, 1, 3)
+    at = integer(rng, 1, 2)
     embed[:, at : at + 2] += normal(rng, *embed[:, at : at + 2].shape, scale=disturb)
     return model, tokens, embed, torch.randint(model.cfg.d_vocab, (len(tokens),), generator=rng)
 
@@ -143,13 +143,12 @@ def test_one_kind_in_one_layer_at_one_position(submission, rng):
 @exercise("isolated_trace", points=1)
 def test_all_layers_within_reach_are_restored(submission, rng):
     check_trace(submission, rng, "mlp_out", 1, "", n_layers=5)
-    check_trace(submission, rng, "attn_out", 3, "", n_layers=5)
+    check_trace(submission, rng, "attn_out", 2, "", n_layers=5)
 
 
 @exercise("isolated_trace", points=1)
 def test_what_is_severed_stays_disturbed_from_there_on(submission, rng):
     check_trace(submission, rng, "resid_post", 0, "mlp_out")
-    check_trace(submission, rng, "resid_post", 0, "attn_out")
     check_trace(submission, rng, "mlp_out", 1, "attn_out")
 
 
