@@ -755,10 +755,8 @@ def named_heads(submission):
 
 def check_heads(submission, rng, tasks):
     heads = named_heads(submission)
-    tasks = [tasks[i] for i in torch.randperm(len(tasks), generator=rng)[:5].tolist()]
     got = accuracy_with(heads, tasks, rng)
     require(got > 0.5, f"With the vector of {', '.join(f'{a}.{b}' for a, b in heads)}, {got:.0%} of the questions without example are right; more than half is asked.")
-    return heads, tasks, got
 
 
 @exercise("vector_heads", points=1, prepare=solver)
@@ -773,6 +771,7 @@ def test_rules_in_capitals_run_without_an_example(submission, rng):
 
 @exercise("vector_heads", points=1, prepare=solver)
 def test_texts_that_show_no_function_give_no_such_vector(submission, rng):
-    heads, tasks, got = check_heads(submission, rng, list(range(16)))
-    control = accuracy_with(heads, tasks, rng, shuffle=True)
-    require(got > control + 0.2, f"From shuffled texts the same heads reach {control:.0%}, from the tasks' own {got:.0%}.")
+    heads = named_heads(submission)
+    tasks = torch.randperm(16, generator=rng)[:8].tolist()
+    got, control = accuracy_with(heads, tasks, rng), accuracy_with(heads, tasks, rng, shuffle=True)
+    require(got > control + 0.2, f"From shuffled texts these heads reach {control:.0%}, from the tasks' own {got:.0%}.")

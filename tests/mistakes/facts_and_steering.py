@@ -674,3 +674,33 @@ def first_head_alone(model, tokens, heads):
 def whole_attention(model, tokens, heads):
     _, cache = model.run_with_cache(tokens)
     return sum(cache["result", layer][:, -1].sum(1).mean(0) for layer in {layer for layer, _ in heads})
+
+
+@mistake("vector_heads", hint="No head is named. `ranked`, above, has them in the order of their effect.")
+def names_no_head():
+    return []
+
+
+@mistake("vector_heads", hint="Layer and head are exchanged: pairs are (layer, head).")
+def head_before_layer():
+    return [(5, 2), (1, 2)]
+
+
+@mistake("vector_heads", hint="These look at earlier tokens, too, but their indirect effect is nearly 0. Take the heads with the largest.")
+def heads_without_effect():
+    return [(1, 3), (1, 0)]
+
+
+@mistake("vector_heads", hint="Five and more are too many: name at most four, those with the largest effect.")
+def too_many_heads():
+    return [(2, 5), (2, 1), (2, 7), (2, 2), (2, 0)]
+
+
+@mistake("vector_heads", hint="Heads and layers are counted from 0: each of your numbers is one too large.")
+def heads_counted_from_1():
+    return [(3, 6), (3, 2)]
+
+
+@mistake("vector_heads", hint="One head comes twice. Its output is there once.")
+def one_head_twice():
+    return [(2, 5), (2, 5)]

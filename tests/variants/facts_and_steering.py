@@ -347,3 +347,13 @@ def vector_from_z(model, tokens, heads):
 def vector_by_stacking(model, tokens, heads):
     _, cache = model.run_with_cache(tokens)
     return torch.stack([cache["result", layer][:, -1, head].double() for layer, head in heads]).sum(0).mean(0)
+
+
+@variant("vector_heads")
+def heads_in_the_other_order():
+    return ((2, 1), (2, 5))
+
+
+@variant("vector_heads")
+def heads_as_lists():
+    return [[2, 5], [2, 1]]
