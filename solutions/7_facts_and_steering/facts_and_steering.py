@@ -173,7 +173,7 @@ check("isolated_trace")
 # Two ways to disturb: *noise* on the name (three times the spread of the embeddings, as in the paper), and another
 # person's name in its place. And two models. `facts` has attention alone in its last layer, and in most texts of its
 # training MLPs were heard at names only: we shaped it, so that it looks a person up at the name. `facts_late` was
-# trained on the same texts without that. Both know the facts.
+# trained on the same texts without that (and with fewer steps at a higher rate). Both know the facts.
 
 # %%
 unshaped = load_world("facts_late").requires_grad_(False)
@@ -329,8 +329,8 @@ plots.lines(
 # asks which value is nearest: each answer also brings a little of all others (*crosstalk*), but it points nowhere in
 # particular. With correlated keys the crosstalk points the same way each time, and the sum of pairs is useless. Least
 # squares does not mind. (Where pairs are as many as dimensions it fits all of them exactly, by large weights, and a
-# small disturbance of the keys is enough to upset it.) Real keys have much in common, as you will see. So who writes
-# into a matrix must look at its other keys.
+# small disturbance of the keys is enough to upset it.) Real keys have something in common, as you will see. So who
+# writes into a matrix must look at its other keys.
 
 # %% [markdown]
 # ## Changing one fact
