@@ -148,8 +148,8 @@ def test_all_layers_within_reach_are_restored(submission, rng):
 
 @exercise("isolated_trace", points=1)
 def test_what_is_severed_stays_disturbed_from_there_on(submission, rng):
-    check_trace(submission, rng, "resid_post", 0, "mlp_out")
     check_trace(submission, rng, "mlp_out", 1, "attn_out")
+    check_trace(submission, rng, "resid_post", 0, "mlp_out")
 
 
 # associative_memory -------------------------------------------------------------------------
@@ -263,8 +263,8 @@ def lowest(J, v0, steps=25):
 
 
 def check_value(submission, rng, model, layer, n, weight, decay, at_the_end, share=0.05):
-    tokens = random_tokens(rng, model, batch=n, pos=7)
-    last = torch.randint(4, 7, (n,), generator=rng)
+    tokens = random_tokens(rng, model, batch=n, pos=8)
+    last = torch.randint(4, 8, (n,), generator=rng)
     subject = last.clone() if at_the_end else torch.randint(1, 4, (n,), generator=rng)
     (J, v0), likely = objective(model, layer, tokens, subject, last, 0, weight, decay), model(tokens)[0, last[0]]
     target = int(likely.argsort()[integer(rng, 2, 5)])  # one that takes some work
