@@ -1558,9 +1558,11 @@ for what, rows in response.items():
     print(f"{what:<22} at dose 0.4: comments {gain:+.3f}, loss {cost:+.2f} nats")
 
 # %% [markdown]
-# **What to see here.** Both directions raise what they should, and the negated ones lower it. The loss rises with
-# every direction: what counts is how much response one gets for the damage, beside a random direction of the same
-# length. Steering is no scalpel: at a dose that turns code into comments, the code is spoilt as well.
+# **What to see here.** Both directions raise what they should, and the negated ones lower it. In large doses random
+# ones raise it as well: a disturbed model falls back on common tokens. At the same dose the paired direction does about
+# as much damage as a random one, for several times the response. The difference of means does more of both: part of it
+# is which tokens comments are made of. Steering is no scalpel: at a dose that turns code into comments, the code is
+# spoilt as well.
 
 # %% [markdown]
 # ## What you have shown

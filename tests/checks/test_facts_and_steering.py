@@ -254,7 +254,7 @@ def lowest(J, v0, steps=25):
     def closure():
         loss = J(v)
         v.grad = torch.autograd.grad(loss, v)[0]
-        best[0] = min(best[0], float(loss))
+        best[0] = min(best[0], float(loss.detach()))
         return loss
 
     with torch.enable_grad():

@@ -15,10 +15,8 @@ TABLE = torch.cat([_small, _small + 8])  # [task symbol]: what each task makes o
 TASKS = [f"rule {i}" for i in range(8)] + [f"rule {i}, in capitals" for i in range(8)]
 
 
-def examples(
-    task: Int[Tensor, "n"], n_examples: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "n pos"], Int[Tensor, "n n_examples"]]:
-    """A text of so many examples of each task, and the tokens that follow the arrows."""
+def examples(task: Int[Tensor, "n"], n_examples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A text of so many examples of each task `[n pos]`, and the tokens that follow the arrows `[n n_examples]`."""
     x = torch.randint(16, (len(task), n_examples), generator=generator)
     y = TABLE[task[:, None], x]
     text = torch.stack([x + 2, torch.ones_like(x), y + 2], -1).flatten(1)
