@@ -295,8 +295,9 @@ def test_the_essence_holds_the_others_where_they_are(submission, rng):
 
 @exercise("target_value", points=2)
 def test_it_works_through_later_layers_too(submission, rng):
-    check_value(submission, rng, mlp_model(rng), 1, 3, 2.0, 0.05, False, 0.15)
-    check_value(submission, rng, full_model(rng), 0, 3, 3.0, 0.1, False, 0.15)
+    # Here J has several valleys, and which one is found depends on the way down.
+    check_value(submission, rng, mlp_model(rng), 1, 3, 2.0, 0.05, False, 0.5)
+    check_value(submission, rng, full_model(rng), 0, 3, 3.0, 0.1, False, 0.5)
 
 
 # rank_one_edit, edit_many -------------------------------------------------------------------
