@@ -433,4 +433,10 @@ EXPLAINED = {
     ("head_to_latent", 'reads = reads - reads.mean(0) -> reads = reads - reads.mean(-2)'): AXIS,
     ("head_to_latent", 'reads = reads - reads.mean(0) -> reads = reads - reads.mean(0, keepdim=True)'): KEPT,
     ("head_to_latent", "return torch.einsum('hde,hem,ml->hdl', W_V, W_O, reads).norm(dim=1) -> return torch.einsum('hde,hem,ml->hdl', W_V, W_O, reads).norm(dim=-2)"): AXIS,
+    # 7_facts_and_steering
+    ("isolated_trace", 'return logits.softmax(-1)[torch.arange(len(answer)), answer] -> return logits.softmax(1)[torch.arange(len(answer)), answer]'): AXIS,
+    ("isolated_trace", 'x = x.clone() -> x = x'): FRESH,
+    ("isolated_trace", 'hooks = [disturb, *((get_act_name(kind, i), put(clean, pos)) for i in near)] -> hooks = [*((get_act_name(kind, i), put(clean, pos)) for i in near), disturb]'): HOOKS,
+    ("isolated_trace", 'cells = [torch.stack([probability(layer, pos) for pos in range(tokens.shape[1])], -1) for layer in range(model.cfg.n_layers)] -> cells = [torch.stack([probability(layer, pos) for pos in range(tokens.shape[1])], 1) for layer in range(model.cfg.n_layers)]'): AXIS,
+    ("subject_key", "return cache['post', layer][torch.arange(len(tokens)), positions].mean(0) -> return cache['post', layer][torch.arange(len(tokens)), positions].mean(-2)"): AXIS,
 }
