@@ -462,4 +462,5 @@ EXPLAINED = {
     ("vector_heads", 'return [(2, 5), (2, 1)] -> return [(2, 1), (2, 5)]'): "Any heads whose vector passes the measurement are right; one of the two is enough.",
     ("vector_heads", 'return [(2, 5), (2, 1)] -> return [(2, 5), (1, 1)]'): "Any heads whose vector passes the measurement are right; one of the two is enough.",
     ("vector_heads", 'return [(2, 5), (2, 1)] -> return [(2, 5), (1, 2)]'): "Any heads whose vector passes the measurement are right; one of the two is enough.",
+    ("function_vector", "return sum((cache['result', layer][:, -1, head].mean(0) for layer, head in heads)) -> return sum((cache['result', layer][:, -1, head].mean(-2) for layer, head in heads))"): AXIS,
 }
