@@ -463,4 +463,6 @@ EXPLAINED = {
     ("vector_heads", 'return [(2, 5), (2, 1)] -> return [(2, 5), (1, 1)]'): "Any heads whose vector passes the measurement are right; one of the two is enough.",
     ("vector_heads", 'return [(2, 5), (2, 1)] -> return [(2, 5), (1, 2)]'): "Any heads whose vector passes the measurement are right; one of the two is enough.",
     ("function_vector", "return sum((cache['result', layer][:, -1, head].mean(0) for layer, head in heads)) -> return sum((cache['result', layer][:, -1, head].mean(-2) for layer, head in heads))"): AXIS,
+    ("orthogonalise_weights", 'writers += [block.mlp.W_out, block.mlp.b_out] -> writers += [block.mlp.b_out, block.mlp.W_out]'): ORDER,
+    ("orthogonalise_weights", 'writers += [block.attn.W_O, block.attn.b_O] -> writers += [block.attn.b_O, block.attn.W_O]'): ORDER,
 }
