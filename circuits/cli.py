@@ -482,18 +482,22 @@ def train(name, out, corpus, steps, restart):
 
     from tqdm import tqdm
 
-    from circuits import saved_training
-    from circuits.trained_worlds import WORLDS
+    from circuits import discovery_models, saved_training, world_models
     from utils.corpus import load_corpus
     from utils.training import Training, recipe
 
-    if name in WORLDS:
+    if corpus and name in (*discovery_models.WORLDS, *world_models.RECIPES):
+        raise CourseError(f"{name} is trained on texts of its own world: leave --corpus out.")
+    if name in discovery_models.WORLDS:
         return _train_world(name, out, {} if steps is None else {"steps": steps})
-    r = recipe(name)
-    r = r if steps is None else replace(r, steps=steps)
-    text = load_corpus(corpus)
-    click.echo(text.description)
-    training = Training(r, text)
+    if name in world_models.RECIPES:
+        training = world_models.WorldTraining(name, steps)
+    else:
+        r = recipe(name)
+        text = load_corpus(corpus)
+        click.echo(text.description)
+        training = Training(r if steps is None else replace(r, steps=steps), text)
+    r = training.recipe
     state, weights = out / f"{name}.state.pt", out / f"{name}.safetensors"
 
     @contextmanager
@@ -541,7 +545,7 @@ def _train_world(name, out, steps) -> None:
     from tqdm import tqdm
 
     from circuits.saved_training import save_model
-    from circuits.trained_worlds import WORLDS
+    from circuits.discovery_models import WORLDS
 
     training = WORLDS[name](**steps)
     weights = out / f"{name}.safetensors"

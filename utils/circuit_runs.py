@@ -1,8 +1,5 @@
 """Running a model on a circuit, for chapter 8: chapter 4's last section, for models with MLPs, LayerNorm and biases.
-
-Senders are `embed`, heads (`0.3`) and MLPs (`m0`); receivers a head's three inputs (`1.2.q`, `.k`, `.v`), MLPs and
-`logits`. An edge is `"0.3->m0"`, `"m0->1.2.q"`, `"1.2->logits"`.
-"""
+Edges are named as in `utils/materials/edges.py`."""
 
 import math
 
@@ -10,20 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from utils.materials.edges import edge_names
 from utils.model import Transformer
-
-
-def edge_names(model: Transformer) -> list[str]:
-    """Every edge, in the order in which a forward pass uses them."""
-    senders, edges = ["embed"], []
-    for layer in range(model.cfg.n_layers):
-        heads = [f"{layer}.{head}" for head in range(model.cfg.n_heads)]
-        edges += [f"{sender}->{head}.{kind}" for head in heads for kind in "qkv" for sender in senders]
-        senders += heads
-        if not model.cfg.attn_only:
-            edges += [f"{sender}->m{layer}" for sender in senders]
-            senders.append(f"m{layer}")
-    return edges + [f"{sender}->logits" for sender in senders]
 
 
 def run_circuit(

@@ -37,7 +37,8 @@ from torch import Tensor
 
 from circuits import check, hint, progress, reveal
 from utils import ActivationCache, Transformer, get_act_name
-from utils.circuit_runs import edge_names, run_circuit
+from utils.circuit_runs import run_circuit
+from utils.materials.edges import edge_names
 
 # %%
 import time
@@ -47,7 +48,7 @@ from utils.figures import plots
 from utils.materials.names import TEMPLATES, draw, load_names
 from utils.waiting import waiting
 from circuits.mystery import MYSTERIES, load_mystery
-from circuits.trained_worlds import PLANTS
+from circuits.discovery_models import PLANTS
 
 seconds = {}  # of what takes long
 

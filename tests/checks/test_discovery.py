@@ -12,7 +12,8 @@ from circuits.mystery import MYSTERIES, load_mystery
 from circuits.mystery import judge
 from circuits.mystery.family import N_SYMBOLS, draw_plan
 from circuits.symmetries import ALL, CACHE, FULL, head_of_layer, symmetric
-from utils.circuit_runs import edge_names, run_circuit
+from utils.circuit_runs import run_circuit
+from utils.materials.edges import edge_names
 from utils.model import get_act_name
 
 EDGES = symmetric(FULL, returns="edge")

@@ -340,6 +340,11 @@ def _pairs(model) -> tuple[Tensor, ...]:
     return tokens_for(model, seed=1), tokens_for(model, seed=2), *_answers_of(model)
 
 
+def _subjects(model) -> Tensor:
+    """A position in each text, with two more behind it."""
+    return torch.arange(len(tokens_for(model))) % 3
+
+
 def _weights(model) -> list:
     """Names and weights, without the masks that TransformerLens keeps among them."""
     return [[n, W] for n, W in sorted(model.state_dict().items()) if not n.endswith(("mask", "IGNORE"))]
@@ -452,6 +457,17 @@ FULL_CALLS: dict[str, Callable] = {
     "copy_score": lambda answer, m: [answer(m, _cache(m)["resid_pre", 1][:, -1], tokens_for(m)[:, -1], 1, head, 20) for head in range(4)],
     "s_inhibition": lambda answer, m: answer(m, *_pairs(m)[:2], (1, 2), _places(m, 3), _places(m, 4)),
     "backups": lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 3)], _cache(m)["resid_pre", 0][:, -1]),
+    "isolated_trace": lambda answer, m: [
+        answer(m, tokens_for(m), m.W_E[tokens_for(m, seed=2)], _answers_of(m)[0], kind, 1, severed)
+        for kind, severed in (("mlp_out", ""), ("resid_post", "mlp_out"), ("attn_out", "mlp_out"))
+    ],
+    "subject_key": lambda answer, m: answer(m, 1, tokens_for(m), _subjects(m)),
+    "target_value": lambda answer, m: answer(m, 0, tokens_for(m), _subjects(m), _subjects(m) + 2, 7, 1.0, 0.1),
+    "add_direction": lambda answer, m: answer(m, tokens_for(m), 0, m.W_E[3], -1.5),
+    "project_out": lambda answer, m: answer(m, tokens_for(m), m.W_E[3]),
+    "orthogonalise_weights": lambda answer, m: _weights(answer(m, m.W_E[3])),
+    "average_indirect_effect": lambda answer, m: answer(m, *_pairs(m)[:3]),
+    "function_vector": lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2), (1, 0)]),
 }
 CIRCUITS = "calls `run_circuit`, which reads the weights and norms of this course's `Transformer` itself"
 OURS_ONLY = {

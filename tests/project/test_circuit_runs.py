@@ -5,7 +5,8 @@ import torch
 
 from circuits.chapters import ROOT, load_answers
 from circuits.inputs import random_model, random_tokens, two_answers
-from utils.circuit_runs import edge_names, run_circuit
+from utils.circuit_runs import run_circuit
+from utils.materials.edges import edge_names
 from utils.materials import edges as chapter_4
 from utils.model import get_act_name
 

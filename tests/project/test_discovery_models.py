@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from circuits.trained_worlds import PLANTS, WORLDS, Sentences, planted_training
-from utils.circuit_runs import edge_names, run_circuit
+from circuits.discovery_models import PLANTS, WORLDS, Sentences, planted_training
+from utils.circuit_runs import run_circuit
+from utils.materials.edges import edge_names
 from utils.materials.names import OPENINGS, TEMPLATES, WORDS, draw, load_names
 from utils.pretrained import CHECKPOINTS, load_curves, load_model
 

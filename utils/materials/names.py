@@ -4,6 +4,7 @@ import torch
 
 from utils.model import Transformer
 from utils.pretrained import load_model
+from utils.worlds import tokenizer
 
 NAMES = (
     "Ada Ali Amy Ann Ben Bob Cal Cleo Dan Dora Eli Emma Eva Finn Fay Gus Gwen Hal Hugo Ida Ian Iris Jack Jane Jim Joan Kai Kate Kim Lea Leo "
@@ -21,15 +22,13 @@ TEMPLATES = (
     "after {first} and {second} left the {place} , the {thing} was what {giver} sent to",
 )
 _OTHERS = {word for text in (*OPENINGS, *TEMPLATES) for word in text.split() if "{" not in word}
-WORDS = ["<|bos|>", *NAMES, *PLACES, *THINGS, *sorted(_OTHERS)]  # token i is the word i
+WORDS = ("<|bos|>", *NAMES, *PLACES, *THINGS, *sorted(_OTHERS))  # token i is the word i
 
 
 def load_names(name: str = "names") -> Transformer:
     """The shipped model, or one of its relatives, with its tokenizer, whose tokens are the words of this world."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
     model = load_model(f"discovery/{name}")
-    model.tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}))
-    model.tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    model.tokenizer = tokenizer(WORDS)
     return model.requires_grad_(False)
 
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.circuit_runs import edge_names, run_circuit
+from utils.circuit_runs import run_circuit
+from utils.materials.edges import edge_names
 from utils.materials import names as world
 from utils.model import ActivationCache, Config, Transformer, get_act_name
 from utils.training import Optimizers, Recipe, next_token_loss
