@@ -358,8 +358,8 @@ for n in (4, 5):  # from which sparsity on, walking from rare features to common
         held_so_far = [p for p, k in zip(ps[::-1], column[::-1], strict=True) if k >= n and p < 1]
         reached.append(max(held_so_far, default=0.0))
     reached.sort()
-    print(f"the largest p at which {n} or more are held: median of ten seeds {reached[n_seeds // 2]:g}, "
-          f"from {reached[0]:g} to {reached[-1]:g}")
+    print(f"the largest p at which {n} or more are held: median of ten seeds "
+          f"{reached[n_seeds // 2]:g}, from {reached[0]:g} to {reached[-1]:g}")
 
 # %% [markdown]
 # **What to see here.** Where seeds disagree, the same data has several stable shapes, and the start decides which
@@ -490,16 +490,19 @@ def near_in_each(shares: list[list[float]], fraction: float) -> list[float]:
     """Of each toy, the part of its represented features within 0.02 of a fraction."""
     return [sum(abs(d - fraction) < 0.02 for d in own) / max(1, len(own)) for own in shares]
 
-print("features within 0.02 of a fraction: most of any toy, at p; and most of 24 toys of random directions")
+print("features within 0.02 of a fraction: most of any toy, at p; and most of 24 toys of random "
+      "directions")
 for name, f in fractions.items():
     parts = near_in_each([row["shares"] for row in rows], f)
     most = max(range(len(rows)), key=parts.__getitem__)
     by_luck = max(near_in_each(control.tolist(), f))
     print(f"  {name:<4} {parts[most]:>6.0%} at p = {rows[most]['p']:.2f}   {by_luck:>6.0%}")
-halves_at = [row["p"] for row, part in zip(rows, near_in_each([row["shares"] for row in rows], 0.5)) if part > 0.9]
+near_half = near_in_each([row["shares"] for row in rows], 0.5)
+halves_at = [row["p"] for row, part in zip(rows, near_half) if part > 0.9]
 print(f"nearly all have a half from p = {max(halves_at):.2f} to p = {min(halves_at):.2f}")
 sums = [sum(row["shares"]) for row in rows if row["p"] < 0.3]
-print(f"their shares add up to {min(sums):.2f} to {max(sums):.2f} of 20 dimensions, where p is below 0.3")
+print(f"their shares add up to {min(sums):.2f} to {max(sums):.2f} of 20 dimensions, "
+      "where p is below 0.3")
 
 # %%
 ax = plots.axes(size=(7.5, 3.8))
@@ -509,7 +512,8 @@ for row in rows:
 for name, f in fractions.items():
     ax.axhline(f, color=plots.INK, lw=0.7, ls=":")
     side = {"2/5": "bottom", "3/8": "top"}.get(name, "center")
-    ax.annotate(name, (1.01, f), xycoords=("axes fraction", "data"), color=plots.INK, fontsize=8, va=side)
+    where = ("axes fraction", "data")
+    ax.annotate(name, (1.01, f), xycoords=where, color=plots.INK, fontsize=8, va=side)
 per_feature = [20 / max(1, len(row["shares"])) for row in rows]
 x = [1 / row["p"] for row in rows]
 ax.plot(x, per_feature, color=plots.COLORS[1], label="dimensions per feature held")
@@ -1809,7 +1813,8 @@ seconds["acting on directions"] = time.perf_counter() - start
 
 # %%
 def by_direction(measure: int, dose: float | str, ratio: bool) -> dict[str, list[float]]:
-    """By class: what a dose does to a measure, by means, probe, gradient, latent, and the stronger random one."""
+    """By class: what a dose does to a measure, by means, probe, gradient, latent, and the
+    stronger random one."""
     rows = {}
     for cls, (directions, found) in acted.items():
         before = found["as it is", 0.0][measure]
@@ -1819,7 +1824,8 @@ def by_direction(measure: int, dose: float | str, ratio: bool) -> dict[str, list
     return rows
 
 print("cosines:  " + "  ".join(f"{cls} means and probe "
-      f"{d['means'][1] @ d['probe'][1]:.2f}, means and gradient {d['means'][1] @ d['gradient'][1]:.2f};"
+      f"{d['means'][1] @ d['probe'][1]:.2f}, means and gradient "
+      f"{d['means'][1] @ d['gradient'][1]:.2f};"
       for cls, (d, _) in acted.items()))
 for title, measure, dose, ratio in (
     ("P(class) at dose +0.5, times what it is", 0, 0.5, True),

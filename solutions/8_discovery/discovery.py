@@ -686,7 +686,7 @@ for ax, what in zip(
 # %% [markdown]
 # GPT-2 small's circuit, as published, beside ours:
 #
-# | | GPT-2 small (Wang et al., 2022) |
+# | measure | GPT-2 small (Wang et al., 2022) |
 # |---|---|
 # | heads in the circuit | 26 of 144 |
 # | logit difference | 3.56 |
@@ -697,10 +697,10 @@ for ax, what in zip(
 # %%
 share_lost = lost["all name movers"] / before
 print(
-    f"names: {len(movers)} name movers of {L * H} heads; logit difference {before:.2f}; lost without "
-    f"them {share_lost:.0%},\n       without the first inhibitor "
-    f"{lost['the first inhibitor'] / before:.0%}; copy score of name movers {of_movers.mean():.0%}, "
-    f"of all heads {copies.mean():.0%}"
+    f"names: {len(movers)} name movers of {L * H} heads; logit difference {before:.2f}; "
+    f"lost without them {share_lost:.0%},\n       without the first inhibitor "
+    f"{lost['the first inhibitor'] / before:.0%}; copy score of name movers "
+    f"{of_movers.mean():.0%}, of all heads {copies.mean():.0%}"
 )
 
 # %% [markdown]

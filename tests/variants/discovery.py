@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from circuits.checking import variant
 from circuits.mystery import MYSTERIES, judge
 from circuits.mystery.family import draw_plan
-from utils.circuit_runs import edge_names, run_circuit
+from utils.circuit_runs import run_circuit
+from utils.materials.edges import edge_names
 from utils.model import get_act_name
 
 
