@@ -12,7 +12,7 @@
 # In chapter 4 you tested a circuit that you more or less knew. Here you look for circuits that you do not know:
 # by hand, as the authors of *Interpretability in the Wild* did, and by machine, with methods that rank or prune
 # all edges of a model. Some of our models have a circuit *planted* in them, so you can see which method finds it,
-# what that costs, and how a circuit that looks right can be wrong. At the end stand ten models that nobody
+# what that costs, and how a circuit that looks right can be wrong. At the end stand five models that nobody
 # explains to you.
 #
 # **After this chapter you can**

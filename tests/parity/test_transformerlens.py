@@ -474,10 +474,14 @@ OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
     "overlooked_head": "calls `sweep`, which is compared above and takes no other models",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
-    **dict.fromkeys(
-        ("edge_effects", "strength_gradient", "integrated_edge_attribution", "greedy_pruning", "faithfulness_curve",
-         "completeness", "minimality", "hypothesis_score"), CIRCUITS,
-    ),
+    "edge_effects": CIRCUITS,
+    "strength_gradient": CIRCUITS,
+    "integrated_edge_attribution": CIRCUITS,
+    "greedy_pruning": CIRCUITS,
+    "faithfulness_curve": CIRCUITS,
+    "completeness": CIRCUITS,
+    "minimality": CIRCUITS,
+    "hypothesis_score": CIRCUITS,
     "disable": "edits one of the shipped mystery models",
     "redirect": "edits one of the shipped mystery models",
 }
