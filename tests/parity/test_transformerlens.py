@@ -433,7 +433,8 @@ CALLS: dict[str, tuple[int, Callable]] = {
     "path_expansion_2l": (2, lambda answer, m: answer(m, tokens_for(m))),
     "term_importance": (2, lambda answer, m: answer(m, tokens_for(m))),
     "ablated_loss": (2, lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2)])),
-    "path_catalogue": (2, lambda answer, m: list(answer(m, tokens_for(m)).values())),
+    # Differences of losses of several nats each, which is what rounds.
+    "path_catalogue": (2, lambda answer, m: torch.tensor([*answer(m, tokens_for(m)).values(), 1.0])),
 }
 # The same, of a model with ReLU MLPs, LayerNorm and biases.
 FULL_CALLS: dict[str, Callable] = {
