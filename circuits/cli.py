@@ -576,7 +576,10 @@ def mystery(seed, out):
 
         proof = write_course(seed, out, watch)
     click.echo("Learned and solvable: " + ", ".join(f"{what} {share:.0%}" for what, share in proof.items()))
-    click.echo(f"For the class: {out / 'notebooks' / CHAPTER}. To grade: `circuits grade {CHAPTER}` in {out}.")
+    click.echo(
+        f"For the class: {out / 'notebooks' / CHAPTER}. To grade, in {out}: `nbgrader generate_assignment {CHAPTER} --force` "
+        f"once, and then `circuits grade {CHAPTER}`."
+    )
 
 
 @main.command()

@@ -207,6 +207,8 @@ def check(exercise: str):
 
 def checks_of(seed: int, weights: Path) -> dict[str, Callable]:
     """The checks of a mystery model by name, for its file of checks: made here, so that all mysteries have the same."""
+    import torch
+
     from circuits.checking import exercise
     from circuits.inputs import integer
     from circuits.mystery import judge
@@ -225,8 +227,9 @@ def checks_of(seed: int, weights: Path) -> dict[str, Callable]:
         judge.judge_disable(model, plan, submission.disable(model), integer(rng, 0, 2**31))
 
     def redirects(submission, rng):
-        symbol = next(s for s in [integer(rng, 1, N_SYMBOLS) for _ in range(50)] if s not in (plan.says, plan.trigger))
-        judge.judge_redirect(model, plan, submission.redirect(model, symbol), symbol, integer(rng, 0, 2**31))
+        seed, symbols = integer(rng, 0, 2**31), torch.randperm(N_SYMBOLS, generator=rng).add(1).tolist()
+        symbol = judge.symbol_to_name(model, plan, symbols, seed)
+        judge.judge_redirect(model, plan, submission.redirect(model, symbol), symbol, seed)
 
     made = {
         "test_predicts_what_the_rule_says": exercise("predict", points=2)(predicts("plain")),

@@ -6,6 +6,7 @@ counts, whatever the plan was.
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from circuits.mystery.family import N_SYMBOLS, Plan
 from circuits.mystery.make import NODES, fresh_texts, last_answers, others, run_nodes, share
 from utils.model import Transformer
 
-FAITHFUL = 0.9  # of the answers of a circuit and of an edited model
+FAITHFUL = 0.9  # of the answers of a circuit
+EDITED = 0.8  # of those of an edited model: a node may also do a little of what the rule needs
 RIGHT = 0.95  # of those of a program
 N_TEXTS = 40
 
@@ -80,6 +82,17 @@ def judge_redirect(model: Transformer, plan: Plan, edited: Transformer, symbol: 
     _judge_edit(model, plan, edited, seed, lambda s: symbol, "the symbol asked for")
 
 
+def symbol_to_name(model: Transformer, plan: Plan, symbols: list[int], seed: int) -> int:
+    """The first of some symbols to which the planted truth's own edit redirects the model on the texts of this seed: what is asked
+    can be done. (Beside the rule's own answer, or in the way of another node, some symbols cannot win.)"""
+    symbols = [s for s in symbols if s not in (plan.says, plan.trigger)]
+    for symbol in symbols:
+        with suppress(AssertionError):
+            judge_redirect(model, plan, with_raised_logit(model, plan.quirk_node, plan.says, symbol), symbol, seed)
+            return symbol
+    return symbols[0]
+
+
 def _judge_edit(model: Transformer, plan: Plan, edited: Transformer, seed: int, want: Callable, what: str) -> None:
     require(
         isinstance(edited, Transformer) and edited.cfg == model.cfg,
@@ -94,8 +107,8 @@ def _judge_edit(model: Transformer, plan: Plan, edited: Transformer, seed: int, 
         got = answers_of(edited, texts)
         wrong = [(text, a, b) for text, a, b in zip(texts, got, wanted, strict=True) if a != b]
         require(
-            share(got, wanted) >= FAITHFUL,
-            f"Of the edited model, {where}; it does in {share(got, wanted):.0%} of {len(texts)} texts, and {FAITHFUL:.0%} are asked "
+            share(got, wanted) >= EDITED,
+            f"Of the edited model, {where}; it does in {share(got, wanted):.0%} of {len(texts)} texts, and {EDITED:.0%} are asked "
             f"for. After {' '.join(map(str, wrong[0][0]))} it says {wrong[0][1]}, not {wrong[0][2]}." if wrong else "",
         )  # fmt: skip
 
@@ -137,7 +150,7 @@ def _writes(model: Transformer, node: str, change: Callable[[Tensor], Tensor]) -
 
 def solve(model: Transformer, plan: Plan, seed: int) -> dict[str, str]:
     """What the planted truth fails, by exercise: nothing, if the model can be solved."""
-    symbol = next(s for s in range(1, N_SYMBOLS + 1) if s not in (plan.says, plan.trigger))
+    symbol = symbol_to_name(model, plan, [*range(1, N_SYMBOLS + 1)], seed)
     node = plan.quirk_node
     tries = {
         "predict": lambda: [judge_predict(model, plan, plan.answer, seed, kind) for kind in ("plain", "quirk", "unusual")],

@@ -732,7 +732,7 @@ for n, row in zip(counts, many, strict=True):
 names = ("said", "other words", "same people", "cities of others")
 plots.lines(
     {name: (counts, many[:, i].tolist()) for i, name in enumerate(names)},
-    "Many edits in one matrix", "edits at once", "share right", markers=True,
+    "What many edits in one matrix leave right", "edits at once", "share right", markers=True,
 ).set_xscale("log")
 
 new_people = facts.STRANGERS[: 20 if full_run else 2]

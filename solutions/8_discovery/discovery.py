@@ -1904,7 +1904,7 @@ plots.lines(
     "edges (log scale)",
     "faithfulness",
     logx=True,
-)
+);
 # %% [markdown]
 # **What to see here.** Compare what the circuits *touch*. The sparse model's circuit has about as many edges, and a small
 # part of the weights: an edge of the dense model is a whole matrix, of which nobody can say which entry matters. It has
@@ -1979,7 +1979,7 @@ plots.matrix(
     ax=panels[0],
 )
 panels[1].bar(list(kept), list(kept.values()), color=plots.COLORS[0])
-panels[1].set(title="One node exchanged", xlabel="node", ylabel="answers that stay")
+panels[1].set(title="One node exchanged", xlabel="node", ylabel="answers that stay");
 
 # %% [markdown]
 # ### Exercise · what it does    ●●●   60 min

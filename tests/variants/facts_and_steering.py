@@ -270,7 +270,6 @@ def orthogonal_by_names(model, direction):
 
 
 @variant("orthogonalise_weights")
-@torch.no_grad()
 def orthogonal_in_place(model, direction):
     new, d = copy.deepcopy(model), direction.double() / direction.double().norm()
 
@@ -278,15 +277,16 @@ def orthogonal_in_place(model, direction):
         if W is not None:
             W -= (torch.einsum("...d,d->...", W.double(), d)[..., None] * d).float()
 
-    project(new.W_E)
-    if new.cfg.positional_embedding_type == "standard":
-        project(new.W_pos)
-    for block in new.blocks:
-        for W in (block.attn.W_O, block.attn.b_O):
-            project(W)
-        if not new.cfg.attn_only:
-            project(block.mlp.W_out)
-            project(block.mlp.b_out)
+    with torch.no_grad():
+        project(new.W_E)
+        if new.cfg.positional_embedding_type == "standard":
+            project(new.W_pos)
+        for block in new.blocks:
+            for W in (block.attn.W_O, block.attn.b_O):
+                project(W)
+            if not new.cfg.attn_only:
+                project(block.mlp.W_out)
+                project(block.mlp.b_out)
     return new
 
 
