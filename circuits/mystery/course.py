@@ -228,7 +228,7 @@ def checks_of(seed: int, weights: Path) -> dict[str, Callable]:
 
     def redirects(submission, rng):
         seed, symbols = integer(rng, 0, 2**31), torch.randperm(N_SYMBOLS, generator=rng).add(1).tolist()
-        symbol = judge.symbol_to_name(model, plan, symbols, seed)
+        symbol, seed = judge.redirection(model, plan, symbols, seed)
         judge.judge_redirect(model, plan, submission.redirect(model, symbol), symbol, seed)
 
     made = {

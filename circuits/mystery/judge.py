@@ -17,8 +17,7 @@ from circuits.mystery.family import N_SYMBOLS, Plan
 from circuits.mystery.make import NODES, fresh_texts, last_answers, others, run_nodes, share
 from utils.model import Transformer
 
-FAITHFUL = 0.9  # of the answers of a circuit
-EDITED = 0.8  # of those of an edited model: a node may also do a little of what the rule needs
+FAITHFUL = 0.9  # of the answers of a circuit and of an edited model
 RIGHT = 0.95  # of those of a program
 N_TEXTS = 40
 
@@ -82,15 +81,18 @@ def judge_redirect(model: Transformer, plan: Plan, edited: Transformer, symbol: 
     _judge_edit(model, plan, edited, seed, lambda s: symbol, "the symbol asked for")
 
 
-def symbol_to_name(model: Transformer, plan: Plan, symbols: list[int], seed: int) -> int:
-    """The first of some symbols to which the planted truth's own edit redirects the model on the texts of this seed: what is asked
-    can be done. (Beside the rule's own answer, or in the way of another node, some symbols cannot win.)"""
+def redirection(model: Transformer, plan: Plan, symbols: list[int], seed: int) -> tuple[int, int]:
+    """A symbol and a seed of texts for which the planted truth's own edit redirects the model, so that what is asked can be done: the
+    first of `symbols`, and the first seed from `seed` on. (Beside the rule's own answer some symbols cannot win, and where the node
+    also does a little for the rule, some texts suffer.)"""
     symbols = [s for s in symbols if s not in (plan.says, plan.trigger)]
-    for symbol in symbols:
-        with suppress(AssertionError):
-            judge_redirect(model, plan, with_raised_logit(model, plan.quirk_node, plan.says, symbol), symbol, seed)
-            return symbol
-    return symbols[0]
+    edits = {symbol: with_raised_logit(model, plan.quirk_node, plan.says, symbol) for symbol in symbols[:6]}
+    for other in range(seed, seed + 20):
+        for symbol, edited in edits.items():
+            with suppress(AssertionError):
+                judge_redirect(model, plan, edited, symbol, other)
+                return symbol, other
+    return symbols[0], seed
 
 
 def _judge_edit(model: Transformer, plan: Plan, edited: Transformer, seed: int, want: Callable, what: str) -> None:
@@ -107,8 +109,8 @@ def _judge_edit(model: Transformer, plan: Plan, edited: Transformer, seed: int, 
         got = answers_of(edited, texts)
         wrong = [(text, a, b) for text, a, b in zip(texts, got, wanted, strict=True) if a != b]
         require(
-            share(got, wanted) >= EDITED,
-            f"Of the edited model, {where}; it does in {share(got, wanted):.0%} of {len(texts)} texts, and {EDITED:.0%} are asked "
+            share(got, wanted) >= FAITHFUL,
+            f"Of the edited model, {where}; it does in {share(got, wanted):.0%} of {len(texts)} texts, and {FAITHFUL:.0%} are asked "
             f"for. After {' '.join(map(str, wrong[0][0]))} it says {wrong[0][1]}, not {wrong[0][2]}." if wrong else "",
         )  # fmt: skip
 
@@ -150,13 +152,13 @@ def _writes(model: Transformer, node: str, change: Callable[[Tensor], Tensor]) -
 
 def solve(model: Transformer, plan: Plan, seed: int) -> dict[str, str]:
     """What the planted truth fails, by exercise: nothing, if the model can be solved."""
-    symbol = symbol_to_name(model, plan, [*range(1, N_SYMBOLS + 1)], seed)
+    symbol, texts = redirection(model, plan, [*range(1, N_SYMBOLS + 1)], seed)
     node = plan.quirk_node
     tries = {
         "predict": lambda: [judge_predict(model, plan, plan.answer, seed, kind) for kind in ("plain", "quirk", "unusual")],
         "circuit": lambda: judge_circuit(model, plan, plan.circuit, seed, len(plan.circuit)),
         "disable": lambda: judge_disable(model, plan, without_node(model, node), seed),
-        "redirect": lambda: judge_redirect(model, plan, with_raised_logit(model, node, plan.says, symbol), symbol, seed),
+        "redirect": lambda: judge_redirect(model, plan, with_raised_logit(model, node, plan.says, symbol), symbol, texts),
     }
     failed = {}
     for name, attempt in tries.items():

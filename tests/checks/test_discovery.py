@@ -955,8 +955,8 @@ def redirects(name):
     def check(submission, rng):
         model, plan = mystery(name)
         model = written_otherwise(rng, model)
-        seed = seed_of(rng)
-        symbol = judge.symbol_to_name(model, plan, torch.randperm(N_SYMBOLS, generator=rng).add(1).tolist(), seed)
+        symbols = torch.randperm(N_SYMBOLS, generator=rng).add(1).tolist()
+        symbol, seed = judge.redirection(model, plan, symbols, seed_of(rng))
         judge.judge_redirect(model, plan, submission.redirect(name, model, symbol), symbol, seed)
 
     return check
