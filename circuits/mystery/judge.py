@@ -7,6 +7,7 @@ counts, whatever the plan was.
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from circuits.checking import describe, fail, require
 from circuits.copies import copied
 from circuits.mystery.family import N_SYMBOLS, Plan
-from circuits.mystery.make import NODES, fresh_texts, last_answers, others, run_nodes, share
+from circuits.mystery.make import NODES, fresh_texts, last_answers, others, place_of, run_nodes, share
 from utils.model import Transformer
 
 FAITHFUL = 0.9  # of the answers of a circuit and of an edited model
@@ -86,11 +87,11 @@ def redirection(model: Transformer, plan: Plan, symbols: list[int], seed: int) -
     first of `symbols`, and the first seed from `seed` on. (Beside the rule's own answer some symbols cannot win, and where the node
     also does a little for the rule, some texts suffer.)"""
     symbols = [s for s in symbols if s not in (plan.says, plan.trigger)]
-    edits = {symbol: with_raised_logit(model, plan.quirk_node, plan.says, symbol) for symbol in symbols[:6]}
+    edited = cache(lambda symbol: with_raised_logit(model, plan.quirk_node, plan.says, symbol))  # the first is mostly enough
     for other in range(seed, seed + 20):
-        for symbol, edited in edits.items():
+        for symbol in symbols[:6]:
             with suppress(AssertionError):
-                judge_redirect(model, plan, edited, symbol, other)
+                judge_redirect(model, plan, edited(symbol), symbol, other)
                 return symbol, other
     return symbols[0], seed
 
@@ -140,14 +141,10 @@ def with_raised_logit(model: Transformer, node: str, old: int, new: int) -> Tran
 
 def _writes(model: Transformer, node: str, change: Callable[[Tensor], Tensor]) -> None:
     """Change what a node writes with."""
-    if node[0] == "m":
-        mlp = model.blocks[int(node[1:])].mlp
-        for W in (mlp.W_out, mlp.b_out):
-            W.copy_(change(W))
-    else:
-        layer, head = map(int, node.split("."))
-        W_O = model.blocks[layer].attn.W_O
-        W_O[head] = change(W_O[head])
+    layer, head = place_of(node)
+    block = model.blocks[layer]
+    for W in (block.mlp.W_out, block.mlp.b_out) if head is None else (block.attn.W_O[head],):
+        W.copy_(change(W))
 
 
 def solve(model: Transformer, plan: Plan, seed: int) -> dict[str, str]:

@@ -25,6 +25,14 @@ def as_tokens(texts: list[list[int]]) -> Tensor:
     return torch.tensor([[0, *text] for text in texts])
 
 
+def place_of(node: str) -> tuple[int, int | None]:
+    """Layer and head of a node, `0.3`; of an MLP, `m1`, the layer and None."""
+    if node[0] == "m":
+        return int(node[1:]), None
+    layer, head = map(int, node.split("."))
+    return layer, head
+
+
 def intervene(nodes: dict[str, Tensor | None]) -> list[tuple[str, Callable]]:
     """Hooks that put other values into nodes: `z` of a head `[batch pos d_head]`, `mlp_out` of an MLP `[batch pos
     d_model]`; None is nothing at all."""
@@ -39,19 +47,13 @@ def intervene(nodes: dict[str, Tensor | None]) -> list[tuple[str, Callable]]:
 
         return get_act_name("mlp_out" if head is None else "z", layer), hook
 
-    hooks = []
-    for name, new in nodes.items():
-        layer, head = (int(name[1:]), None) if name[0] == "m" else map(int, name.split("."))
-        hooks.append(at(layer, head, new))
-    return hooks
+    return [at(*place_of(name), new) for name, new in nodes.items()]
 
 
 def said(cache, name: str) -> Tensor:
     """What a node wrote in a run: `z` of a head, `mlp_out` of an MLP."""
-    if name[0] == "m":
-        return cache["mlp_out", int(name[1:])]
-    layer, head = map(int, name.split("."))
-    return cache["z", layer][:, :, head]
+    layer, head = place_of(name)
+    return cache["mlp_out", layer] if head is None else cache["z", layer][:, :, head]
 
 
 CACHED = [get_act_name(kind, layer) for kind in ("z", "mlp_out") for layer in range(2)]
@@ -121,7 +123,7 @@ class MysteryTraining:
     @staticmethod
     def _silenced(node: str, mask: Tensor) -> list[tuple[str, Callable]]:
         """A hook that silences a node in the texts where `mask` is 1."""
-        layer, head = (int(node[1:]), None) if node[0] == "m" else map(int, node.split("."))
+        layer, head = place_of(node)
 
         def hook(x, hook):
             if head is None:
