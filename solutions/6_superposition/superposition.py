@@ -750,19 +750,22 @@ for i, p in enumerate([1.0, 0.2, 0.03]):
 
 # %% [markdown]
 # In all these toys the hidden space has no directions of its own: turn it, and nothing changes. Now put a ReLU *there*, too,
-# $h = \text{ReLU}(x\,W)$, and its dimensions become neurons. Ten features, five neurons, four seeds. Is a row of $W$ still any
-# direction, or does a feature settle on a neuron? Measure the largest neuron's share of a row's squared length: 1 if it has all.
+# $h = \text{ReLU}(x\,W)$, and its dimensions become neurons. Ten features, five neurons, four seeds; each feature matters 0.7
+# times as much as the one before, or all alike. Is a row of $W$ still any direction, or does a feature settle on a neuron?
+# Measure the largest neuron's share of a row's squared length: 1 if it has all.
 
 # %%
 def neurons_forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
     h = torch.einsum("bif,ifh->bih", x, W).relu()
     return (torch.einsum("bih,ifh->bif", h, W) + b).relu()
 
-some_ps = [0.5, 0.2, 0.05, 0.02]
+some_ps = [1.0, 0.5, 0.2, 0.05]
 four_each = torch.tensor(some_ps).repeat_interleave(4)
+falling = (0.7 ** torch.arange(10.0)).expand(16, 10)
 W_hidden = {
-    "no ReLU inside": train_toys(four_each, 10, 5, 1_500)[0],
-    "a ReLU inside": train_toys(four_each, 10, 5, 1_500, forward=neurons_forward)[0],
+    "ReLU, falling": train_toys(four_each, 10, 5, 1_000, falling, forward=neurons_forward)[0],
+    "ReLU, all alike": train_toys(four_each, 10, 5, 1_000, forward=neurons_forward)[0],
+    "no ReLU, falling": train_toys(four_each, 10, 5, 1_000, falling)[0],
     "random directions": torch.randn(16, 10, 5, generator=torch.Generator().manual_seed(0)),
 }
 torch.set_num_threads(torch_threads)
@@ -774,12 +777,16 @@ print("the largest neuron's share of a represented feature, mean over features a
 print(" " * 20 + "".join(f"{f'p = {p:g}':>10}" for p in some_ps))
 for what, share in largest.items():
     print(f"{what:<20}" + "".join(f"{x:>10.2f}" for x in share.view(4, -1).nanmean(1)))
-panels = plots.axes(2, size=(4.2, 3.2))
-for ax, what in zip(panels, list(W_hidden)[:2], strict=True):
-    plots.image(W_hidden[what][8], f"W with {what}, p = 0.05", "neuron", "feature", "weight", ax=ax)
+panels = plots.axes(3, size=(3.2, 3.2))
+for ax, what in zip(panels, list(W_hidden)[:3], strict=True):
+    plots.image(W_hidden[what][4], f"{what} (p = 0.5)", "neuron", "feature", "weight", ax=ax)
 
 # %% [markdown]
-# **What to see here.** TODO
+# **What to see here.** A ReLU is not enough. With features that are common (p = 0.5) and matter unequally, the ones that matter
+# most get a neuron each: the first rows of the left panel hold one large weight, and the share is far above the row of random
+# directions. Everywhere else it is not: features that all matter alike, or that are rare, are laid across neurons even where a
+# ReLU would reward one neuron each. That is the trouble of chapter 5 in the small: neurons are the right place to look
+# only sometimes. (*Toy Models of Superposition*, "Superposition in a Privileged Basis", finds the same border.)
 
 # %% [markdown]
 # ## Dictionaries: taking superposition apart
