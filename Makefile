@@ -19,14 +19,14 @@ lab: .venv/lab  ## open JupyterLab on your own copy of the notebooks, work/ (POR
 teach: .venv/lab  ## open JupyterLab on this folder, with nbgrader's tools (PORT=8889, ARGS=--no-browser)
 	@$(BIN)/python -m circuits.cli lab --teach --port '$(PORT)' $(ARGS)
 
-test: .venv/test .venv-parity/done .venv-site/done  ## the tests: some minutes
+test: .venv/site .venv-parity/done  ## the tests: some minutes
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15
 	.venv-parity/bin/python -m pytest tests/parity
-	.venv-site/bin/python -m pytest tests/site
+	$(BIN)/python -m pytest tests/site
 
-proof: .venv/test .venv-site/done  ## what takes longer: every answer in the sandbox, every chapter in a browser, wheels
+proof: .venv/site  ## what takes longer: every answer in the sandbox, every chapter in a browser, wheels
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 15 -m proof
-	.venv-site/bin/python -m pytest tests/site -m proof
+	$(BIN)/python -m pytest tests/site -m proof
 
 build: .venv/lab  ## notebooks/ from solutions/
 	$(BIN)/circuits build
@@ -51,8 +51,8 @@ pictures: .venv/test  ## the README's pictures, docs/overview.png and docs/check
 	$(BIN)/python tools/picture.py
 	$(BIN)/python tools/check_picture.py
 
-site: .venv-site/done  ## the course as a website, in dist/site (a quarter of an hour the first time; ARGS=--no-run: a minute)
-	.venv-site/bin/python -m circuits.cli site $(ARGS)
+site: .venv/site  ## the course as a website, in dist/site (a quarter of an hour the first time; ARGS=--no-run: a minute)
+	$(BIN)/python -m circuits.cli site $(ARGS)
 
 constraints:  ## constraints.txt anew, from the ranges in pyproject.toml
 	tools/constraints $(PYTHON)
@@ -61,7 +61,7 @@ load: .venv/test  ## grade 1,000 submissions, killed five times (a quarter of an
 	CIRCUITS_LOAD=1000 $(BIN)/python -m pytest tests/project/test_batch.py -m proof -k killed
 
 clean:  ## remove the virtual environments
-	rm -rf .venv .venv-parity .venv-site
+	rm -rf .venv .venv-parity
 
 # A stamp is written only after all went well, so an interrupted set-up starts over.
 .venv/lab: pyproject.toml constraints.txt tools/setup
@@ -72,10 +72,10 @@ clean:  ## remove the virtual environments
 	@bash tools/setup '$(PYTHON)' .venv '.[test]'
 	@touch $@
 
-.venv-parity/done: pyproject.toml constraints.txt tools/setup
-	@bash tools/setup '$(PYTHON)' .venv-parity '.[parity]'
+.venv/site: .venv/test
+	@bash tools/setup '$(PYTHON)' .venv '.[site]'
 	@touch $@
 
-.venv-site/done: pyproject.toml constraints.txt tools/setup
-	@bash tools/setup '$(PYTHON)' .venv-site '.[site]'
+.venv-parity/done: pyproject.toml constraints.txt tools/setup
+	@bash tools/setup '$(PYTHON)' .venv-parity '.[parity]'
 	@touch $@

@@ -57,7 +57,7 @@ def site(out, repository, no_run):
     try:
         from circuits.website.build import build
     except ModuleNotFoundError as missing:
-        raise CourseError(f"{missing.name} is not installed here: `make site` sets up what a site needs, in .venv-site.") from None
+        raise CourseError(f"{missing.name} is not installed here: `make site` installs what a site needs.") from None
 
     build(out=out.absolute(), repository=repository, run=not no_run, say=click.echo)
 

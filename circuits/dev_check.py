@@ -26,6 +26,7 @@ from utils.errors import CourseError
 Asked = dict[Callable, list[Call]]  # what each check asks of the reference, with one seed
 # What every exercise has at least; CONTRIBUTING.md says so too.
 MIN_CHECKS, MIN_MISTAKES, MIN_VARIANTS, MIN_HINTS = 3, 5, 2, 2
+ZERO_SEEDS = 6
 BETWEEN_MARKS = re.compile(r"^( *)### BEGIN SOLUTION.*?### END SOLUTION *$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"### Exercise · \S.* +[●○]{3} +\d+ min$")
 # Where each answer that takes a model is called on TransformerLens' model too, in an environment of its own.
@@ -288,8 +289,11 @@ def _lazy_problems(reference: Callable, once: Asked, again: Asked, now: Asked, w
     others = [call for calls in once.values() for call in calls[-1:]]
     for what, answer in lazy.answers(reference, known, _flat(now), others) if fresh else ():
         for check in fresh:
-            if _passes([check], answer, reference, seed=2):
-                yield f"{check.__name__} gives points to a lazy answer, {what}: {advice}"
+            # What is asked may be 0 by nature, or by chance: zeros are tried on more than one seed.
+            for seed in range(2, 2 + (ZERO_SEEDS if what == "zeros" else 1)):
+                if _passes([check], answer, reference, seed):
+                    yield f"{check.__name__} gives points to a lazy answer, {what} (seed {seed}): {advice}"
+                    break
 
 
 def _marks(chapter: Chapter, name: str, namespace: dict[str, Any], seeds: int) -> Iterator[str]:

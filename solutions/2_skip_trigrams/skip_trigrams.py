@@ -41,6 +41,7 @@ from utils import Transformer
 # %%
 from utils import load_corpus, load_curves, load_model
 from utils.figures import plots, views
+from utils.training import live_steps
 from utils.waiting import waiting
 
 corpus = load_corpus()
@@ -1561,7 +1562,7 @@ for word in [" for", " with", " try", " if", " class"]:
     talkative = sorted(ov_rows, key=lambda h: -ov_rows[h].max())[:2]
     suspects += [(h, source, ov_rows[h]) for h in talkative]
 
-n_search = 48
+n_search = live_steps(48)  # batches
 totals, squares = ([torch.zeros(d_vocab, d_vocab) for _ in suspects] for _ in range(2))
 for step in waiting(range(n_search), "Searching batches of text"):
     for i, costs in enumerate(costs_on(corpus.batch(step, batch=32), suspects)):
@@ -1581,7 +1582,7 @@ found.sort(key=lambda bug: -min(-bug[4], bug[5]))
 # Now the held-out text, in batches: what do the two rules of each crossing cost there, and how much does that scatter?
 
 # %%
-confirming = list(corpus.heldout_windows(1536).split(32))
+confirming = list(corpus.heldout_windows(32 * live_steps(48)).split(32))
 by_batch = []
 for windows in waiting(confirming, "Measuring on held-out text"):
     tables = costs_on(windows, [suspect for suspect, *_ in found])

@@ -52,6 +52,11 @@ def proven_elsewhere(*quick: str) -> list:
     ]
 
 
+def notebooks(root: Path) -> dict[Path, bytes]:
+    """What is released: each file below notebooks/."""
+    return {p.relative_to(root): p.read_bytes() for p in (root / "notebooks").rglob("*") if p.is_file()}
+
+
 @pytest.fixture(scope="module")
 def sandbox():
     with Sandbox() as sandbox:

@@ -78,15 +78,16 @@ def points(grader: Grader, chapter: Chapter, code: list[Cell]) -> dict[str, floa
 
 @pytest.mark.parametrize("chapter", proven_elsewhere("1_bigrams"))
 def test_answers_that_agree_with_everything_gain_nothing(chapter, grader):
-    """Whatever they did to their own process; and the next in line gets full marks."""
+    """Whatever they did to their own process; and who comes next gets the marks of three right answers."""
     lies = {name: LIAR.replace("{name}", name) for name in chapter.exercises}
     assert points(grader, chapter, cells_of(lies)) == dict.fromkeys(chapter.exercises, 0)
-    assert points(grader, chapter, cells_of(reference(chapter))) == chapter.exercises
+    honest = dict(list(reference(chapter).items())[:3])
+    assert points(grader, chapter, cells_of(honest)) == {name: of if name in honest else 0 for name, of in chapter.exercises.items()}
 
 
-@pytest.mark.parametrize("chapter", proven_elsewhere("1_bigrams"))
+@pytest.mark.parametrize("chapter", chapters()[1:2], ids=lambda c: c.name)
 def test_zeros_of_the_right_shape_gain_nothing(chapter, grader):
-    """`dev-check` tries them and other lazy answers on every exercise; here they go the whole way."""
+    """`dev-check` tries them and other lazy answers on every exercise; here those of one chapter go the whole way."""
     zeros = {name: code + ZEROS.replace("{name}", name) for name, code in reference(chapter).items()}
     zeros.pop("train_step", None)  # here it is what is done to the model that counts
     graded = grader.grade(Job(chapter.name, cells_of(zeros), seed=11))

@@ -259,7 +259,7 @@ def test_second_make_sets_nothing_up(clone, python, tmp_path):
 
 
 def test_make_knows_when_the_set_up_is_fresh(clone, python, tmp_path):
-    stamps = [".venv/lab", ".venv/test", ".venv-parity/done", ".venv-site/done"]
+    stamps = [".venv/lab", ".venv/test", ".venv/site", ".venv-parity/done"]
     assert run(clone, "make", "-q", *stamps).returncode == 1
     for i, stamp in enumerate(stamps):
         (clone / stamp).parent.mkdir(exist_ok=True)
