@@ -43,6 +43,9 @@ KINDS = {
     "MLP, LayerNorm, biases, standard positions": dict(n_layers=2) | FULL | STANDARD,
     "LayerNorm without MLP": dict(n_layers=2, normalization_type="LN"),
     "relu": dict(n_layers=1, attn_only=False, act_fn="relu"),
+    "shared keys": dict(n_layers=2, n_key_value_heads=2),
+    "one key": dict(n_layers=2, n_key_value_heads=1) | FULL | STANDARD,
+    "a key for each head": dict(n_layers=1, n_key_value_heads=4),
 }
 
 
@@ -68,7 +71,7 @@ def hooked(model: Transformer) -> transformer_lens.HookedTransformer:
     missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
     assert unexpected == []
     for name in missing:
-        last = name.split(".")[-1]
+        last = name.split(".")[-1].lstrip("_")
         assert last in ("mask", "IGNORE") or (last.startswith("b_") and not model.cfg.biases), name
         if last.startswith("b_"):
             assert not twin.state_dict()[name].any(), f"{name} is not 0"
