@@ -476,6 +476,7 @@ FULL_CALLS: dict[str, Callable] = {
 CIRCUITS = "calls `run_circuit`, which reads the weights and norms of this course's `Transformer` itself"
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
+    "to_grouped": "builds a Transformer from the configuration of the one given",
     "overlooked_head": "calls `sweep`, which is compared above and takes no other models",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
     "edge_effects": CIRCUITS,
