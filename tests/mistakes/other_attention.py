@@ -269,3 +269,480 @@ def dimensions_of_the_destination(W_Q, W_K):
 @mistake("shared_key", hint="The key of the first head is taken for all, with the best queries for it. Choose the dimensions by all heads' products.")
 def key_of_the_first_head(W_Q, W_K):
     return W_Q @ W_K.mT @ torch.linalg.pinv(W_K[0]).T, W_K[0]
+
+
+# one_key_two_heads --------------------------------------------------------------------------
+
+
+def _two_heads(d_vocab, n_ctx, strength=20.0, offset=-1, token=True, before=True, swap=False, mixed=False):
+    d_model = d_vocab + n_ctx
+    W_Q = torch.zeros(2, d_model, d_model)
+    gain = strength * d_model**0.5
+    for i in range(max(0, -offset), n_ctx - max(0, offset)):
+        W_Q[0, d_vocab + i, d_vocab + i + offset] = gain * before
+    W_Q[1, :d_vocab, :d_vocab] = gain * token * torch.eye(d_vocab)
+    if mixed:
+        W_Q = W_Q.sum(0, keepdim=True).repeat(2, 1, 1)
+    return W_Q.flip(0) if swap else W_Q, torch.eye(d_model)
+
+
+@mistake("one_key_two_heads", hint="The two heads are in the wrong order: head 0 looks at the position before, head 1 at its own token.")
+def heads_in_the_other_order(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, swap=True)
+
+
+@mistake("one_key_two_heads", hint="Head 0 asks for the position *after* its own, which the causal mask hides. Row i (destination) of its QK circuit has its entry in column i - 1.")
+def looks_ahead(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, offset=1)
+
+
+@mistake("one_key_two_heads", hint="Head 0 asks for its own position. It is to look one place back: the diagonal one below.")
+def looks_at_itself(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, offset=0)
+
+
+@mistake("one_key_two_heads", hint="Right places, but the softmax is not sharp: scores are divided by the root of d_head. Use larger entries, such as 20 * d_head**0.5.")
+def too_weak(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, strength=1.0)
+
+
+@mistake("one_key_two_heads", hint="Both heads ask for both things at once. Each query picks what *its* head wants of the key, and is 0 for the rest.")
+def both_ask_for_both(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, mixed=True)
+
+
+@mistake("one_key_two_heads", hint="Head 1 asks for nothing, so it looks everywhere evenly. Let token t ask for token t.")
+def head_1_asks_for_nothing(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, token=False)
+
+
+@mistake("one_key_two_heads", hint="Head 0 asks for nothing, so it looks everywhere evenly. Let position i ask for position i - 1.")
+def head_0_asks_for_nothing(d_vocab, n_ctx):
+    return _two_heads(d_vocab, n_ctx, before=False)
+
+
+# smeared_keys -------------------------------------------------------------------------------
+
+
+def _smear(k, share, before):
+    return share[:, None] * k + (1 - share[:, None]) * before
+
+
+def _before(k):
+    return torch.cat([k[:, :1], k[:, :-1]], 1)
+
+
+@mistake("smeared_keys", hint="The shares are exchanged: sigma(alpha) belongs to the key itself, the rest to the one before.")
+def shares_exchanged(k, alpha):
+    return _smear(k, 1 - alpha.sigmoid(), _before(k))
+
+
+@mistake("smeared_keys", hint="Each key is mixed with the one *after* it. Take the one before: position j - 1.")
+def mixed_with_the_next(k, alpha):
+    return _smear(k, alpha.sigmoid(), torch.cat([k[:, 1:], k[:, -1:]], 1))
+
+
+@mistake("smeared_keys", hint="The first key is mixed with the *last* one, as `roll` goes round. It stays as it is.")
+def mixed_around_the_end(k, alpha):
+    return _smear(k, alpha.sigmoid(), k.roll(1, 1))
+
+
+@mistake("smeared_keys", hint="Before the first key stands 0 in yours, which makes it smaller. It stays as it is.")
+def nothing_before_the_first(k, alpha):
+    return _smear(k, alpha.sigmoid(), torch.cat([torch.zeros_like(k[:, :1]), k[:, :-1]], 1))
+
+
+@mistake("smeared_keys", hint="alpha itself is taken for the share. It may be any number: its sigmoid is the share.")
+def without_the_sigmoid(k, alpha):
+    return _smear(k, alpha, _before(k))
+
+
+@mistake("smeared_keys", hint="Each key gets what is left of the *smeared* key before it, so the whole past comes along. Mix in the original key before.")
+def smeared_on_and_on(k, alpha):
+    out = [k[:, 0]]
+    for j in range(1, k.shape[1]):
+        out.append(_smear(k[:, j], alpha.sigmoid(), out[-1]))
+    return torch.stack(out, 1)
+
+
+@mistake("smeared_keys", hint="All heads are smeared alike, by the mean of alpha. Each head has its own.")
+def smeared_alike(k, alpha):
+    return _smear(k, alpha.mean().expand_as(alpha).sigmoid(), _before(k))
+
+
+# route --------------------------------------------------------------------------------------
+
+
+def _spread(logits, values, indices):
+    return torch.zeros_like(logits).scatter(-1, indices, values)
+
+
+@mistake("route", hint="The softmax goes over all experts, so that those chosen do not sum to 1. Choose first, then softmax over the k.")
+def softmax_over_all(x, W_gate, k):
+    p = (x @ W_gate).softmax(-1)
+    top = p.topk(k, -1)
+    return _spread(p, top.values, top.indices)
+
+
+@mistake("route", hint="No expert is switched off: all get a share. Only the k largest logits count.")
+def nobody_switched_off(x, W_gate, k):
+    return (x @ W_gate).softmax(-1)
+
+
+@mistake("route", hint="The k chosen count the same. Softmax over their logits says how much each one counts.")
+def equal_shares(x, W_gate, k):
+    logits = x @ W_gate
+    top = logits.topk(k, -1)
+    return _spread(logits, torch.full_like(top.values, 1 / k), top.indices)
+
+
+@mistake("route", hint="The k *smallest* logits are chosen. Take the largest.")
+def the_smallest(x, W_gate, k):
+    logits = x @ W_gate
+    top = logits.topk(k, -1, largest=False)
+    return _spread(logits, top.values.softmax(-1), top.indices)
+
+
+@mistake("route", hint="These are the logits of the chosen ones. Their softmax is asked for: together 1.")
+def raw_logits(x, W_gate, k):
+    logits = x @ W_gate
+    top = logits.topk(k, -1)
+    return _spread(logits, top.values, top.indices)
+
+
+@mistake("route", hint="Each expert chooses its k tokens. It is the other way round: each token has its k experts, the last axis.")
+def experts_choose_tokens(x, W_gate, k):
+    logits = x @ W_gate
+    top = logits.topk(k, 0)
+    return torch.zeros_like(logits).scatter(0, top.indices, top.values.softmax(0))
+
+
+# mixture_of_experts, expert_neurons ---------------------------------------------------------
+
+
+def _mix(x, gates, W_in, W_out, act=F.silu):
+    return torch.einsum("enm,ne,emd->nd", act(x @ W_in), gates, W_out)
+
+
+@mistake("mixture_of_experts", hint="The neurons are ReLU. Experts here have SiLU: `F.silu`.")
+def relu_experts(x, gates, W_in, W_out):
+    return _mix(x, gates, W_in, W_out, F.relu)
+
+
+@mistake("mixture_of_experts", hint="The neurons are GELU. Experts here have SiLU: `F.silu`.")
+def gelu_experts(x, gates, W_in, W_out):
+    return _mix(x, gates, W_in, W_out, F.gelu)
+
+
+@mistake("mixture_of_experts", hint="Gates only switch on and off in yours. They also say how much each expert counts: multiply by them.")
+def gates_as_switches(x, gates, W_in, W_out):
+    return _mix(x, (gates > 0).to(gates.dtype), W_in, W_out)
+
+
+@mistake("mixture_of_experts", hint="All experts add up whatever the gates say.")
+def without_gates(x, gates, W_in, W_out):
+    return _mix(x, torch.ones_like(gates), W_in, W_out)
+
+
+@mistake("mixture_of_experts", hint="Only the expert with the largest gate works. All that are switched on add up.")
+def the_best_alone(x, gates, W_in, W_out):
+    return _mix(x, gates * (gates == gates.max(-1, keepdim=True).values), W_in, W_out)
+
+
+@mistake("mixture_of_experts", hint="The gate multiplies what an expert *reads*. It belongs behind the nonlinearity: it multiplies what the expert writes.")
+def gates_before_the_neurons(x, gates, W_in, W_out):
+    u = (x @ W_in) * gates.T[..., None]
+    return (F.silu(u) @ W_out).sum(0)
+
+
+@mistake("mixture_of_experts", hint="The gates are scaled to sum to 1. Take them as they are given.")
+def gates_scaled(x, gates, W_in, W_out):
+    return _mix(x, gates / gates.sum(-1, keepdim=True), W_in, W_out)
+
+
+def _acts(x, gates, W_in, act=F.silu):
+    return (act(x @ W_in).transpose(0, 1) * gates[..., None]).flatten(1)
+
+
+@mistake("expert_neurons", hint="The gates are missing: an expert's activations are multiplied by its gate.")
+def neurons_without_gates(x, gates, W_in):
+    return _acts(x, torch.ones_like(gates), W_in)
+
+
+@mistake("expert_neurons", hint="The neurons of all experts alternate. Expert 0's come first, then expert 1's: bring the axes to [n n_experts d_mlp] before you flatten.")
+def neurons_alternate(x, gates, W_in):
+    return (F.silu(x @ W_in).transpose(0, 1) * gates[..., None]).transpose(1, 2).flatten(1)
+
+
+@mistake("expert_neurons", hint="Gates only switch on and off in yours. They also say how much each expert counts: multiply by them.")
+def neurons_switched(x, gates, W_in):
+    return _acts(x, (gates > 0).to(gates.dtype), W_in)
+
+
+@mistake("expert_neurons", hint="These are pre-activations: SiLU is missing.")
+def neurons_before_silu(x, gates, W_in):
+    return _acts(x, gates, W_in, lambda u: u)
+
+
+@mistake("expert_neurons", hint="The neurons are ReLU. Experts here have SiLU: `F.silu`.")
+def relu_neurons(x, gates, W_in):
+    return _acts(x, gates, W_in, F.relu)
+
+
+@mistake("expert_neurons", hint="The gate multiplies what goes *into* SiLU. It belongs behind it.")
+def gates_inside_silu(x, gates, W_in):
+    return F.silu((x @ W_in).transpose(0, 1) * gates[..., None]).flatten(1)
+
+
+# load_balance -------------------------------------------------------------------------------
+
+
+def _chosen(gates):
+    share = (gates > 0).float().mean(0)
+    return share / share.sum()
+
+
+@mistake("load_balance", hint="f sums to k, not to 1: it is the share of all *choices* that fall on an expert.")
+def choices_not_shared(logits, gates):
+    return logits.shape[-1] * ((gates > 0).float().mean(0) * logits.softmax(-1).mean(0)).sum()
+
+
+@mistake("load_balance", hint="The factor n_experts is missing, with which the term is 1 if all is even.")
+def without_the_factor(logits, gates):
+    return (_chosen(gates) * logits.softmax(-1).mean(0)).sum()
+
+
+@mistake("load_balance", hint="P is the mean of the gates. It is the mean probability under a softmax over *all* logits.")
+def gates_for_probabilities(logits, gates):
+    return logits.shape[-1] * (_chosen(gates) * gates.mean(0)).sum()
+
+
+@mistake("load_balance", hint="f is the mean of the gates. It counts how *often* an expert is switched on, however much it then counts.")
+def gates_for_choices(logits, gates):
+    return logits.shape[-1] * (gates.mean(0) * logits.softmax(-1).mean(0)).sum()
+
+
+@mistake("load_balance", hint="Your P is a softmax of mean logits. Softmax for each token, then the mean over tokens.")
+def softmax_of_the_mean(logits, gates):
+    return logits.shape[-1] * (_chosen(gates) * logits.mean(0).softmax(-1)).sum()
+
+
+@mistake("load_balance", hint="The softmax goes over tokens. For each token it goes over the experts.")
+def softmax_over_tokens(logits, gates):
+    return logits.shape[-1] * (_chosen(gates) * logits.softmax(0).mean(0)).sum()
+
+
+@mistake("load_balance", hint="The choices are squared, P is missing. f alone has no gradient; P has.")
+def choices_squared(logits, gates):
+    return logits.shape[-1] * _chosen(gates).square().sum()
+
+
+# mutual_information -------------------------------------------------------------------------
+
+
+def _p(a, b):
+    return torch.zeros(int(a.max()) + 1, int(b.max()) + 1, dtype=torch.float64).index_put((a, b), torch.ones(len(a), dtype=torch.float64), accumulate=True) / len(a)
+
+
+def _information(p, log=torch.log):
+    outer, there = p.sum(1, keepdim=True) * p.sum(0, keepdim=True), p > 0
+    return float((p[there] * log(p[there] / outer[there])).sum())
+
+
+@mistake("mutual_information", hint="These are bits. Nats are asked for: the natural logarithm.")
+def bits_for_nats(a, b):
+    return _information(_p(a, b), torch.log2)
+
+
+@mistake("mutual_information", hint="That is the entropy of the pairs. Divide each p(a, b) by p(a) p(b) inside the logarithm.")
+def entropy_of_pairs(a, b):
+    p = _p(a, b)
+    return float(-(p[p > 0] * p[p > 0].log()).sum())
+
+
+@mistake("mutual_information", hint="That is what is *not* known of b when a is known, the conditional entropy. The information is what is known.")
+def conditional_entropy_of_b(a, b):
+    p = _p(a, b)
+    rows = p / p.sum(1, keepdim=True).clamp(min=1e-12)
+    there = p > 0
+    return float(-(p[there] * rows[there].log()).sum())
+
+
+@mistake("mutual_information", hint="The terms are averaged over pairs of labels. Each is weighted by how often the pair occurs, p(a, b).")
+def without_weights(a, b):
+    p = _p(a, b)
+    outer, there = p.sum(1, keepdim=True) * p.sum(0, keepdim=True), p > 0
+    return float((p[there] / outer[there]).log().mean())
+
+
+@mistake("mutual_information", hint="The weights are p(a) p(b). Weigh each logarithm by how often the pair really occurs, p(a, b).")
+def weighted_as_if_independent(a, b):
+    p = _p(a, b)
+    outer, there = p.sum(1, keepdim=True) * p.sum(0, keepdim=True), p > 0
+    return float((outer[there] * (p[there] / outer[there]).log()).sum())
+
+
+@mistake("mutual_information", hint="The information is divided by the entropy of b: a share. Nats are asked for.")
+def as_a_share(a, b):
+    return _information(_p(a, b)) / _information(_p(b, b))
+
+
+# neuron_as_head, mlp_as_heads ---------------------------------------------------------------
+
+
+def _head(w_in, b_in, w_out, sharpness, q=None, k=None, v=None):
+    read = torch.cat([w_in, w_in.new_tensor([b_in])])[:, None]
+    last = torch.zeros_like(read)
+    last[-1] = 1
+    q = sharpness * read if q is None else q(read, last)
+    k, v = last if k is None else k(read, last), read if v is None else v(read, last)
+    return q, k, v, torch.cat([w_out, w_out.new_zeros(1)])[None]
+
+
+@mistake("neuron_as_head", hint="The sharpness also multiplies the value. It sharpens the score alone.")
+def sharp_values(w_in, b_in, w_out, sharpness):
+    return _head(w_in, b_in, w_out, sharpness, v=lambda read, last: sharpness * read)
+
+
+@mistake("neuron_as_head", hint="The sharpness is missing: it multiplies the score.")
+def without_sharpness(w_in, b_in, w_out, sharpness):
+    return _head(w_in, b_in, w_out, 1.0)
+
+
+@mistake("neuron_as_head", hint="The bias is missing. The new dimension is 1 at every token: its weight is b_in.")
+def without_bias(w_in, b_in, w_out, sharpness):
+    return _head(w_in, 0.0, w_out, sharpness)
+
+
+@mistake("neuron_as_head", hint="Query and key both are u, so the score is its square and never below 0. Let the key be 1 at every token.")
+def score_squared(w_in, b_in, w_out, sharpness):
+    return _head(w_in, b_in, w_out, sharpness, k=lambda read, last: read)
+
+
+@mistake("neuron_as_head", hint="The value has no bias: it must be u with its b_in, as the score is.")
+def value_without_bias(w_in, b_in, w_out, sharpness):
+    return _head(w_in, b_in, w_out, sharpness, v=lambda read, last: torch.cat([read[:-1], torch.zeros_like(read[-1:])]))
+
+
+@mistake("neuron_as_head", hint="The value is 1 at every token, so the head writes sigmoid(u) w_out. The value is u.")
+def sigmoid_alone(w_in, b_in, w_out, sharpness):
+    return _head(w_in, b_in, w_out, sharpness, v=lambda read, last: last)
+
+
+@mistake("neuron_as_head", hint="The score has no bias, only the value: the query's last entry is sharpness times b_in.")
+def score_without_bias(w_in, b_in, w_out, sharpness):
+    return _head(w_in, b_in, w_out, sharpness, q=lambda read, last: sharpness * torch.cat([read[:-1], torch.zeros_like(read[-1:])]))
+
+
+def _heads(model, layer, sharpness, bias=True, value=1.0, inputs=None, order=None):
+    mlp = model.blocks[layer].mlp
+    b_in = torch.zeros(mlp.W_in.shape[1]) if mlp.b_in is None or not bias else mlp.b_in
+    W_in = mlp.W_in if inputs is None else inputs(mlp)
+    read = torch.cat([W_in, b_in[None]]).T[..., None].detach()
+    W_K = torch.zeros_like(read)
+    W_K[:, -1] = 1
+    W_O = torch.cat([mlp.W_out, torch.zeros_like(mlp.W_out[:, :1])], 1)[:, None].detach()
+    return sharpness * read, W_K, value * read, W_O if order is None else W_O[order]
+
+
+@mistake("mlp_as_heads", hint="b_in is missing: it is the weight of the new dimension.")
+def mlp_without_biases(model, layer, sharpness):
+    return _heads(model, layer, sharpness, bias=False)
+
+
+@mistake("mlp_as_heads", hint="The sharpness is missing: it multiplies the scores.")
+def mlp_without_sharpness(model, layer, sharpness):
+    return _heads(model, layer, 1.0)
+
+
+@mistake("mlp_as_heads", hint="The sharpness also multiplies the values. It sharpens the scores alone.")
+def mlp_with_sharp_values(model, layer, sharpness):
+    return _heads(model, layer, sharpness, value=sharpness)
+
+
+@mistake("mlp_as_heads", hint="These are always the neurons of layer 0. Take those of `layer`.")
+def mlp_of_layer_0(model, layer, sharpness):
+    return _heads(model, 0, sharpness)
+
+
+@mistake("mlp_as_heads", hint="These are always the neurons of the last layer. Take those of `layer`.")
+def mlp_of_the_last_layer(model, layer, sharpness):
+    return _heads(model, -1, sharpness)
+
+
+@mistake("mlp_as_heads", hint="Each head writes what another neuron writes: row n of W_out belongs to column n of W_in.")
+def values_of_other_neurons(model, layer, sharpness):
+    n = model.cfg.d_mlp
+    return _heads(model, layer, sharpness, order=list(range(n))[::-1])
+
+
+@mistake("mlp_as_heads", hint="The weight of LayerNorm is folded into W_in. The heads read what stands *behind* the LayerNorm, as the MLP does: W_in as it is.")
+def layer_norm_folded(model, layer, sharpness):
+    ln = model.blocks[layer].ln2
+    w = getattr(ln, "w", None)
+    return _heads(model, layer, sharpness, inputs=(lambda mlp: mlp.W_in) if w is None else (lambda mlp: w[:, None] * mlp.W_in))
+
+
+# counterexample -----------------------------------------------------------------------------
+
+
+def _changed(model, tokens, candidates, score, last=False, pick="argmax"):
+    n = len(tokens) - (not last)
+    texts = tokens.repeat(n, len(candidates), 1)
+    for i in range(n):
+        texts[i, :, i] = candidates
+    texts = texts.flatten(0, 1)
+    moved = score(model(texts), model(tokens[None]))
+    if pick == "argmin":
+        moved = moved.masked_fill((texts == tokens).all(1), torch.inf)
+    return texts[int(getattr(moved, pick)())]
+
+
+def _log_p(logits, at=-1):
+    return logits[:, at].log_softmax(-1)
+
+
+@mistake("counterexample", hint="The last token may be exchanged in yours. It is to stay: any MLP would notice that.")
+def last_token_too(model, tokens, candidates):
+    return _changed(model, tokens, candidates, lambda new, old: (_log_p(new) - _log_p(old)).square().sum(-1), last=True)
+
+
+@mistake("counterexample", hint="You take the change that matters *least*. The largest is asked for.")
+def the_least_change(model, tokens, candidates):
+    return _changed(model, tokens, candidates, lambda new, old: (_log_p(new) - _log_p(old)).square().sum(-1), pick="argmin")
+
+
+@mistake("counterexample", hint="The change is measured at all positions. What counts is what the model says behind the *last* one.")
+def changes_everywhere(model, tokens, candidates):
+    return _changed(model, tokens, candidates, lambda new, old: (new.log_softmax(-1) - old.log_softmax(-1)).square().sum((1, 2)))
+
+
+@mistake("counterexample", hint="The differences cancel, as they are summed with their signs. Square them.")
+def signed_differences(model, tokens, candidates):
+    return _changed(model, tokens, candidates, lambda new, old: (_log_p(new) - _log_p(old)).sum(-1))
+
+
+@mistake("counterexample", hint="Probabilities are compared. The text asks for log probabilities, where rare tokens count as much.")
+def probabilities_compared(model, tokens, candidates):
+    return _changed(model, tokens, candidates, lambda new, old: (_log_p(new).exp() - _log_p(old).exp()).square().sum(-1))
+
+
+@mistake("counterexample", hint="Logits are compared. They may all rise by one number, which changes no prediction: compare log probabilities.")
+def logits_compared(model, tokens, candidates):
+    return _changed(model, tokens, candidates, lambda new, old: (new[:, -1] - old[:, -1]).square().sum(-1))
+
+
+@mistake("counterexample", hint="Only the first position is tried. Try all but the last.")
+def first_position_alone(model, tokens, candidates):
+    texts = tokens.repeat(len(candidates), 1)
+    texts[:, 0] = candidates
+    moved = (_log_p(model(texts)) - _log_p(model(tokens[None]))).square().sum(-1)
+    return texts[int(moved.argmax())]
+
+
+@mistake("counterexample", hint="Every earlier token is exchanged for the same one. Exchange one token alone.")
+def all_positions_exchanged(model, tokens, candidates):
+    texts = tokens.repeat(len(candidates), 1)
+    texts[:, :-1] = candidates[:, None]
+    moved = (_log_p(model(texts)) - _log_p(model(tokens[None]))).square().sum(-1)
+    return texts[int(moved.argmax())]

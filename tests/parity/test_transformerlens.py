@@ -471,6 +471,8 @@ FULL_CALLS: dict[str, Callable] = {
     "project_out": lambda answer, m: answer(m, tokens_for(m), m.W_E[3]),
     "orthogonalise_weights": lambda answer, m: _weights(answer(m, m.W_E[3])),
     "average_indirect_effect": lambda answer, m: answer(m, *_pairs(m)[:3]),
+    "mlp_as_heads": lambda answer, m: [answer(m, layer, 3.0) for layer in range(2)],
+    "counterexample": lambda answer, m: answer(m, tokens_for(m)[0], torch.arange(20)),
     "function_vector": lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2), (1, 0)]),
 }
 CIRCUITS = "calls `run_circuit`, which reads the weights and norms of this course's `Transformer` itself"

@@ -117,3 +117,196 @@ def shared_key_with_strength_in_the_key(W_Q, W_K):
     d = W_K.shape[2]
     queries = torch.tensor(U[:, :d] * np.sqrt(S[:d]))
     return queries.unflatten(0, W_Q.shape[:2]), torch.tensor(Vh[:d].T * np.sqrt(S[:d]))
+
+
+@variant("one_key_two_heads")
+def one_key_with_roll(d_vocab, n_ctx):
+    d = d_vocab + n_ctx
+    gain = 30 * math.sqrt(d)
+    before = torch.eye(n_ctx).roll(-1, 1)
+    before[0] = 0
+    W_Q = torch.stack([torch.block_diag(torch.zeros(d_vocab, d_vocab), before), torch.block_diag(torch.eye(d_vocab), torch.zeros(n_ctx, n_ctx))])
+    return W_Q * gain, torch.eye(d)
+
+
+@variant("one_key_two_heads")
+def one_key_in_a_turned_basis(d_vocab, n_ctx):
+    W_Q, W_K = one_key_with_roll(d_vocab, n_ctx)
+    R = torch.linalg.qr(torch.randn(len(W_K), len(W_K), generator=torch.Generator().manual_seed(0)))[0]
+    return (W_Q @ R).double() * 0.8, (W_K @ R).double()
+
+
+@variant("one_key_two_heads")
+def one_key_with_places_at_the_key(d_vocab, n_ctx):
+    # the key says which position comes next, so that the query asks for its own
+    d = d_vocab + n_ctx
+    W_K = torch.eye(d)
+    W_K[d_vocab:, d_vocab:] = torch.eye(n_ctx).roll(1, 1)
+    W_K[-1] = 0
+    W_Q = torch.zeros(2, d, d)
+    W_Q[0, d_vocab:, d_vocab:] = torch.eye(n_ctx)
+    W_Q[1, :d_vocab, :d_vocab] = torch.eye(d_vocab)
+    return W_Q * 20 * d**0.5, W_K
+
+
+# Smeared keys -------------------------------------------------------------------------------
+
+
+@variant("smeared_keys")
+def smeared_in_place(k, alpha):
+    new, share = k.clone(), 1 / (1 + torch.exp(-alpha))
+    new[:, 1:] = torch.einsum("bphd,h->bphd", k[:, 1:], share) + torch.einsum("bphd,h->bphd", k[:, :-1], 1 - share)
+    return new
+
+
+@variant("smeared_keys")
+def smeared_by_lerp(k, alpha):
+    before = F.pad(k.double(), (0, 0, 0, 0, 1, 0))[:, :-1]
+    before[:, 0] = k[:, 0]
+    return torch.lerp(before, k.double(), alpha.double().sigmoid()[None, None, :, None].expand_as(before))
+
+
+# Experts ------------------------------------------------------------------------------------
+
+
+@variant("route")
+def routed_by_mask(x, W_gate, k):
+    logits = x @ W_gate
+    least = logits.sort(-1, descending=True).values[:, k - 1 : k]
+    return logits.masked_fill(logits < least, -torch.inf).softmax(-1)
+
+
+@variant("route")
+def routed_token_by_token(x, W_gate, k):
+    rows = []
+    for token in x.double():
+        logits = token @ W_gate.double()
+        best = logits.argsort(descending=True)[:k]
+        row = torch.zeros_like(logits)
+        row[best] = F.softmax(logits[best], dim=0)
+        rows.append(row)
+    return torch.stack(rows)
+
+
+@variant("mixture_of_experts")
+def mixture_of_those_that_are_on(x, gates, W_in, W_out):
+    out = torch.zeros_like(x)
+    for e in range(len(W_in)):
+        on = gates[:, e] > 0
+        u = x[on] @ W_in[e]
+        out[on] += gates[on, e, None] * ((u * torch.sigmoid(u)) @ W_out[e])
+    return out
+
+
+@variant("mixture_of_experts")
+def mixture_in_double(x, gates, W_in, W_out):
+    u = torch.einsum("nd,edm->nem", x.double(), W_in.double())
+    return torch.einsum("nem,emd,ne->nd", F.silu(u), W_out.double(), gates.double())
+
+
+@variant("expert_neurons")
+def neurons_side_by_side(x, gates, W_in):
+    return torch.cat([gates[:, e : e + 1] * F.silu(x @ W_in[e]) for e in range(len(W_in))], dim=1)
+
+
+@variant("expert_neurons")
+def neurons_by_einsum(x, gates, W_in):
+    u = torch.einsum("nd,edm->nem", x, W_in).double()
+    return torch.einsum("nem,ne->nem", u / (1 + (-u).exp()), gates.double()).reshape(len(x), -1)
+
+
+@variant("load_balance")
+def balance_by_dot(logits, gates):
+    f = (gates != 0).sum(0) / (gates != 0).sum()
+    return float(logits.shape[1] * f.double() @ logits.double().softmax(1).mean(0))
+
+
+@variant("load_balance")
+def balance_expert_by_expert(logits, gates):
+    n, n_experts = gates.shape
+    p, total = F.softmax(logits, dim=-1), 0
+    for e in range(n_experts):
+        total = total + (gates[:, e] > 0).sum() / (gates > 0).sum() * p[:, e].sum() / n
+    return n_experts * total
+
+
+@variant("mutual_information")
+def information_by_entropies(a, b):
+    def entropy(x):
+        p = torch.unique(x, return_counts=True)[1].double() / len(x)
+        return -(p * p.log()).sum()
+
+    return entropy(a) + entropy(b) - entropy(a * (int(b.max()) + 1) + b)
+
+
+@variant("mutual_information")
+def information_by_numpy(a, b):
+    p = np.zeros((int(a.max()) + 1, int(b.max()) + 1))
+    np.add.at(p, (a.numpy(), b.numpy()), 1 / len(a))
+    i, j = p.nonzero()
+    return float((p[i, j] * np.log(p[i, j] / (p.sum(1)[i] * p.sum(0)[j]))).sum())
+
+
+# Neurons as heads ---------------------------------------------------------------------------
+
+
+@variant("neuron_as_head")
+def head_that_asks_with_the_key(w_in, b_in, w_out, sharpness):
+    # the same score with the roles exchanged: the query is 1 at every token
+    read = torch.tensor([*w_in.tolist(), float(b_in)], dtype=torch.float64)[:, None]
+    one = torch.zeros_like(read)
+    one[-1, 0] = 1.0
+    return one, read * sharpness, read, torch.cat([w_out.double(), torch.zeros(1)])[None, :]
+
+
+@variant("neuron_as_head")
+def head_with_gains_elsewhere(w_in, b_in, w_out, sharpness):
+    d = len(w_in)
+    W_Q, W_K, W_V, W_O = torch.zeros(d + 1, 1), torch.zeros(d + 1, 1), torch.zeros(d + 1, 1), torch.zeros(1, d + 1)
+    W_Q[:d, 0], W_Q[d, 0] = 0.5 * w_in, 0.5 * b_in
+    W_K[d, 0] = 2 * sharpness
+    W_V[:d, 0], W_V[d, 0] = -w_in, -b_in
+    W_O[0, :d] = -w_out
+    return W_Q, W_K, W_V, W_O
+
+
+@variant("mlp_as_heads")
+def mlp_head_by_head(model, layer, sharpness):
+    mlp = model.blocks[layer].mlp
+    heads = []
+    for n in range(model.cfg.d_mlp):
+        b_in = 0.0 if mlp.b_in is None else float(mlp.b_in[n])
+        heads.append(head_with_gains_elsewhere(mlp.W_in[:, n].detach(), b_in, mlp.W_out[n].detach(), sharpness))
+    return [torch.stack(part) for part in zip(*heads)]
+
+
+@variant("mlp_as_heads")
+def mlp_by_padding(model, layer, sharpness):
+    W_in, W_out = model.W_in[layer].double(), model.W_out[layer].double()
+    b_in = model.blocks[layer].mlp.b_in
+    read = F.pad(W_in.T, (0, 1))
+    if b_in is not None:
+        read[:, -1] = b_in
+    W_K = F.one_hot(torch.full((len(read),), W_in.shape[0]), W_in.shape[0] + 1).double()
+    return read[..., None] * sharpness, W_K[..., None], read[..., None], F.pad(W_out, (0, 1))[:, None]
+
+
+@variant("counterexample")
+def counterexample_one_by_one(model, tokens, candidates):
+    before = model(tokens[None])[0, -1].log_softmax(-1)
+    best, found = -1.0, tokens
+    for i in range(len(tokens) - 1):
+        for token in candidates.tolist():
+            text = tokens.clone()
+            text[i] = token
+            moved = float((model(text[None])[0, -1].log_softmax(-1) - before).pow(2).sum())
+            if moved > best:
+                best, found = moved, text
+    return found
+
+
+@variant("counterexample")
+def counterexample_by_distance(model, tokens, candidates):
+    texts = [torch.cat([tokens[:i], token[None], tokens[i + 1 :]]) for i in range(len(tokens) - 1) for token in candidates]
+    log_p = F.log_softmax(model(torch.stack([tokens, *texts]))[:, -1].double(), dim=-1)
+    return texts[int(torch.cdist(log_p[1:], log_p[:1])[:, 0].argmax())]
