@@ -21,7 +21,7 @@
 # - write a mixture of experts, say what it is in terms of neurons, and measure who takes what;
 # - turn every neuron into an attention head, and say what attention can do that neurons cannot.
 #
-# **Time**: about 205 minutes, 166 of them for the exercises. **Needs**: chapters 0 to 2; chapters 3 and 5 help.
+# **Time**: about 210 minutes, 169 of them for the exercises. **Needs**: chapters 0 to 2; chapters 3 and 5 help.
 # **Follows**: *Fast Transformer Decoding: One Write-Head is All You Need* (Shazeer, 2019), *GQA* (Ainslie et al.,
 # 2023), *In-context Learning and Induction Heads* (Olsson et al., 2022), *Switch Transformers* (Fedus et al., 2021),
 # *Attention-Only Transformers and Implementing MLPs with Attention Heads* (Huben and Morris, 2023).
@@ -218,7 +218,8 @@ check("predict_reading_ranks")
 def reading_ranks(model: Transformer) -> tuple[int, int]:
     """The two ranks, measured in layer 0."""
     QK = model.W_Q[0].double() @ model.W_K[0].mT.double()  # [n_heads d_model d_model]
-    return tuple(int(torch.linalg.matrix_rank(M)) for M in (QK.flatten(0, 1), torch.cat(list(QK), 1)))
+    ways = QK.flatten(0, 1), torch.cat(list(QK), 1)
+    return tuple(int(torch.linalg.matrix_rank(M)) for M in ways)
 
 shape = dict(d_vocab=50, d_model=64, n_layers=1, n_heads=8, d_head=8, n_ctx=16)
 torch.manual_seed(0)
@@ -323,10 +324,10 @@ judge = corpus.heldout_windows(16 if full_run else 2)
 n_heads, d_head = shipped.cfg.n_heads, shipped.cfg.d_head
 
 def loss_of(model: Transformer) -> float:
-    return sum(next_token_loss(model(part), part).item() for part in judge.split(8)) / len(judge.split(8))
+    return next_token_loss(model(judge), judge).item()
 
 def best_shared(model: Transformer, n_keys: int) -> Transformer:
-    """Each group with its best shared key; and its best shared value, which is the same problem transposed."""
+    """Each group with its best shared key, and its best value: the same problem, transposed."""
     new = to_grouped(model, n_keys)
     for old, block in zip(model.blocks, new.blocks, strict=True):
         for g in range(n_keys):
@@ -455,13 +456,15 @@ print(f"the shared key carries {used} dimensions of the source to the two heads"
 
 # %%
 toys = json.loads((CHECKPOINTS / "shared_keys.json").read_text())
-WAYS = {"4/4": "4 heads, 4 keys", "6/2": "6 heads, 2 keys", "7/1": "7 heads, 1 key", "4/1": "4 heads, 1 key"}
-FORMED = 0.2  # mean attention of the best head to what followed last time; even attention: about 0.02
+WAYS = {"4/4": "4 heads, 4 keys", "6/2": "6 heads, 2 keys", "7/1": "7 heads, 1 key",
+        "4/1": "4 heads, 1 key"}
+FORMED = 0.2  # mean attention of the best head to what followed last time; evenly spread: 0.02
 
 def formed_at(toy: dict) -> float:
     return next((step for step, _, score in toy["curve"] if score > FORMED), math.inf)
 
-print(f"{'':<18}{'weights':>8}{'kept':>6}   {'induction formed at step':<32}{'2nd copy':>9}{'heads':>14}")
+print(f"{'':<16}{'weights':>8}{'kept':>6}   {'formed at step':<30}{'2nd copy':>9}"
+      f"{'induction':>11}{'previous':>10}")
 toy_table = {}
 for way, name in WAYS.items():
     found = [toy for toy in toys if toy["way"] == way]
@@ -471,13 +474,14 @@ for way, name in WAYS.items():
     befores = [sum(s > 0.5 for layer in toy["previous"] for s in layer) for toy in found]
     toy_table[way] = (steps, second)
     kept = cache_bytes(2, int(way[2]), 16, 4)
-    print(f"{name:<18}{found[0]['attention_weights']:>8,}{kept:>6}   {str(steps)[1:-1]:<32}"
-          f"{sum(second) / len(second):>9.2f}{sum(heads) / len(heads):>7.1f}{sum(befores) / len(befores):>7.1f}")
-print("(kept: bytes a token in float32; 2nd copy: loss in nats where the text repeats; heads: induction "
-      f"above {FORMED}, previous token above 0.5; means over seeds)")
+    means = [sum(values) / len(values) for values in (second, heads, befores)]
+    print(f"{name:<16}{found[0]['attention_weights']:>8,}{kept:>6}   {str(steps)[1:-1]:<30}"
+          f"{means[0]:>9.2f}{means[1]:>11.1f}{means[2]:>10.1f}")
+print("(kept: bytes a token in float32; 2nd copy: loss in nats where the text repeats; heads with\n"
+      f"induction scores above {FORMED}, with previous-token scores above 0.5; means over seeds)")
 
 panels = plots.axes(2, size=(8.2, 3.4))
-for ax, at, ylabel in zip(panels, (1, 2), ("training loss (nats)", "best induction score"), strict=True):
+for ax, at, ylabel in zip(panels, (1, 2), ("training loss (nats)", "best induction score")):
     series = {}
     for way, name in WAYS.items():
         curves = torch.tensor([toy["curve"] for toy in toys if toy["way"] == way])
@@ -539,7 +543,7 @@ def induction_scores(model: Transformer) -> Float[Tensor, "n_heads"]:
     return stripe[..., 1:].mean((0, 2))
 
 def train_one_layer(smeared: bool, steps: int = 400) -> dict[str, list]:
-    """One attention layer on repeating sequences: losses, scores of its heads, and shares of a key's own."""
+    """One layer on repeating sequences: losses, scores of its heads, own shares of keys."""
     torch.manual_seed(0)
     shape = dict(d_vocab=64, d_model=64, n_layers=1, n_heads=4, d_head=16, n_ctx=64, init_range=0.2)
     model, alpha = Transformer(Config(**shape)), torch.zeros(4, requires_grad=True)
@@ -556,23 +560,25 @@ def train_one_layer(smeared: bool, steps: int = 400) -> dict[str, list]:
         if step % 20 == 0 or step == live_steps(steps) - 1:
             with torch.no_grad(), model.hooks(smear):
                 scores = induction_scores(model)
-            for name, value in (("step", step), ("loss", loss.item()), ("score", scores.max().item())):
+            for name, value in zip(curve, (step, loss.item(), scores.max().item()), strict=True):
                 curve[name].append(value)
     return curve | {"heads": scores.tolist(), "own": alpha.sigmoid().tolist()}
 
 start = time.perf_counter()
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # so small a model runs faster on one
-one = {what: train_one_layer(smeared) for what, smeared in (("smeared keys", True), ("plain keys", False))}
+one = {"smeared keys": train_one_layer(True), "plain keys": train_one_layer(False)}
 torch.set_num_threads(threads)
 seconds["smeared keys"] = time.perf_counter() - start
 panels = plots.axes(2, size=(8.2, 3.2))
-for ax, name, ylabel in zip(panels, ("loss", "score"), ("loss (nats per token)", "best induction score"), strict=True):
+ylabels = {"loss": "loss (nats per token)", "score": "best induction score"}
+for ax, (name, ylabel) in zip(panels, ylabels.items(), strict=True):
     plots.lines({what: (curve["step"], curve[name]) for what, curve in one.items()},
                 "One layer, the same weights at the start", "step", ylabel, ax=ax)
 for what, curve in one.items():
-    print(f"{what}: induction scores by head {', '.join(f'{s:.2f}' for s in curve['heads'])}"
-          + (f"; a key's own share {', '.join(f'{s:.2f}' for s in curve['own'])}" if "smeared" in what else ""))
+    print(f"{what}: induction scores by head {', '.join(f'{s:.2f}' for s in curve['heads'])}")
+own = ", ".join(f"{s:.2f}" for s in one["smeared keys"]["own"])
+print(f"each head's share of a key's own, 0.50 at the start: {own}")
 
 # %% [markdown]
 # **What to see here.** One layer with smeared keys forms induction heads within a few hundred steps. The same layer with plain
@@ -756,8 +762,9 @@ check("mutual_information")
 # Once with the load-balance term, once without. Python says exactly what each token is, so you can ask who takes what.
 
 # %%
+# A token is of the first kind that fits, else "other".
 KINDS = ("comment", "docstring", "string", "keyword", "number", "open_bracket", "close_bracket",
-         "operator", "newline", "definition", "attribute", "called")  # the first that fits; else "other"
+         "operator", "newline", "definition", "attribute", "called")
 N_EXPERTS, K = 8, 2
 
 start = time.perf_counter()
@@ -808,7 +815,7 @@ shuffled = kinds[torch.randperm(len(kinds), generator=torch.Generator().manual_s
 entropy = mutual_information(kinds, kinds)
 
 def by_token(expert: Tensor) -> float:
-    """How often a token's expert is the one that this token has most often, elsewhere in these texts."""
+    """How often a token has the expert that the same token has most often elsewhere."""
     votes = torch.zeros(full.cfg.d_vocab, N_EXPERTS)
     votes.index_put_((tokens, expert), torch.ones(len(tokens)), accumulate=True)
     others = votes[tokens]
@@ -816,7 +823,8 @@ def by_token(expert: Tensor) -> float:
     often = others.sum(1) > 0
     return (others.argmax(1) == expert)[often].float().mean().item()
 
-print(f"{'':<22}{'unexplained':>12}{'balance':>9}{'least, most used':>20}{'I(kind)':>9}{'shuffled':>9}{'by token':>9}")
+print(f"{'':<18}{'unexplained':>12}{'balance':>9}{'least used':>12}{'most used':>11}{'I(kind)':>9}"
+      f"{'shuffled':>10}{'by token':>10}")
 mixture_table = {}
 generator = torch.Generator().manual_seed(0)
 chance = {"gate": torch.randn(x.shape[1], N_EXPERTS, generator=generator) / x.shape[1] ** 0.5}
@@ -824,11 +832,15 @@ for what, W in {**mixtures, "random router": chance}.items():
     gates = route(x, W["gate"], K)
     used = (gates > 0).float().mean(0) / K
     expert = gates.argmax(-1)
-    lost = unexplained(mixture_of_experts(x, gates, W["in"], W["out"]), true).item() if "in" in W else math.nan
+    lost = math.nan
+    if "in" in W:
+        lost = unexplained(mixture_of_experts(x, gates, W["in"], W["out"]), true).item()
     row = (lost, load_balance(x @ W["gate"], gates).item(), used.min().item(), used.max().item(),
-           mutual_information(expert, kinds), mutual_information(expert, shuffled), by_token(expert))
+           float(mutual_information(expert, kinds)), float(mutual_information(expert, shuffled)),
+           by_token(expert))
     mixture_table[what] = row
-    print(f"{what:<22}{row[0]:>12.3f}{row[1]:>9.2f}{row[2]:>13.1%}{row[3]:>7.1%}{row[4]:>9.3f}{row[5]:>9.3f}{row[6]:>9.0%}")
+    print(f"{what:<18}{row[0]:>12.3f}{row[1]:>9.2f}{row[2]:>12.1%}{row[3]:>11.1%}{row[4]:>9.3f}"
+          f"{row[5]:>10.3f}{row[6]:>10.0%}")
 print(f"(of {len(x):,} tokens not trained on; the kinds' own entropy is {entropy:.2f} nats)")
 
 shown = mixtures["balanced, seed 0"]
@@ -837,8 +849,8 @@ share = torch.zeros(len(KINDS) + 1, N_EXPERTS).index_put_(
     (kinds, expert), torch.ones(len(kinds)), accumulate=True)
 share = share / share.sum(1, keepdim=True).clamp(min=1)
 plots.matrix(share, [*KINDS, "other"], [str(e) for e in range(N_EXPERTS)],
-             "Who takes what (balanced, seed 0)", "expert with the largest gate", "", "share of the kind",
-             limit=1.0);
+             "Who takes what (balanced, seed 0)", "expert with the largest gate", "",
+             "share of the kind", limit=1.0);
 
 # %% [markdown]
 # **What to see here.** PLACEHOLDER-C
@@ -849,7 +861,8 @@ W_in, W_out = shown["in"].double(), shown["out"].double()
 acts = expert_neurons(x[:500].double(), gates, W_in)
 whole = mixture_of_experts(x[:500].double(), gates, W_in, W_out)
 error = (acts @ W_out.flatten(0, 1) - whole).abs().max().item()
-print(f"{acts.shape[1]} neurons, of which {(acts != 0).double().sum(1).mean():.0f} are switched on for a token; "
+on = (acts != 0).double().sum(1).mean()
+print(f"{acts.shape[1]} neurons, of which {on:.0f} are switched on for a token; "
       f"the sum over neurons differs from the mixture by {error:.0e}")
 
 # %% [markdown]
@@ -956,7 +969,9 @@ def mlp_as_heads(
 check("mlp_as_heads")
 
 # %%
-def attend(heads: tuple[Tensor, ...], x: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos d_model"]:
+def attend(
+    heads: tuple[Tensor, ...], x: Float[Tensor, "pos d_model"]
+) -> Float[Tensor, "pos d_model"]:
     """What heads write that see themselves and an empty place in front."""
     W_Q, W_K, W_V, W_O = heads
     x = torch.cat([x.new_zeros(1, x.shape[1]), x])
@@ -982,8 +997,8 @@ for e in range(N_EXPERTS):  # the trained mixture: SiLU neurons, without biases
         *(neuron_as_head(w, 0.0, out, 1.0) for w, out in neurons), strict=True)]
     as_heads += gates[:, e : e + 1] * attend(heads, few)
 silu_error = (as_heads - mixture_of_experts(few, gates, W_in, W_out)).abs().max().item()
-print(f"the trained mixture's {N_EXPERTS * W_in.shape[2]} SiLU neurons as heads: largest difference {silu_error:.0e} "
-      f"of outputs up to {as_heads.abs().max():.1f}")
+print(f"the mixture's {N_EXPERTS * W_in.shape[2]} SiLU neurons as heads: largest difference "
+      f"{silu_error:.0e} of outputs up to {as_heads.abs().max():.1f}")
 
 # %%
 def with_heads(model: Transformer, tokens: Tensor, sharpness: float) -> Tensor:
@@ -993,7 +1008,8 @@ def with_heads(model: Transformer, tokens: Tensor, sharpness: float) -> Tensor:
         heads = mlp_as_heads(model, layer, sharpness)
 
         def put(out, hook, block=block, heads=heads):
-            return torch.stack([attend(heads, text) for text in block.ln2(stream[0])]) + block.mlp.b_out
+            written = [attend(heads, text) for text in block.ln2(stream[0])]
+            return torch.stack(written) + block.mlp.b_out
 
         hooks += [(get_act_name("resid_mid", layer), lambda x, hook: stream.__setitem__(0, x)),
                   (get_act_name("mlp_out", layer), put)]
@@ -1005,13 +1021,14 @@ as_it_is = full(texts)
 SHARPNESS = (1, 4, 16, 64, 256) if full_run else (1, 64)
 replaced = {s: with_heads(full, texts, s) for s in SHARPNESS}
 losses = {s: next_token_loss(logits, texts).item() for s, logits in replaced.items()}
-no_mlps = full.run_with_hooks(texts, fwd_hooks=[(lambda name: name.endswith("mlp_out"), lambda x, hook: 0 * x)])
+take_out = [(lambda name: name.endswith("mlp_out"), lambda x, hook: 0 * x)]
+no_mlps = full.run_with_hooks(texts, fwd_hooks=take_out)
 original, without = next_token_loss(as_it_is, texts).item(), next_token_loss(no_mlps, texts).item()
 for s, logits in replaced.items():
-    print(f"sharpness {s:>3}: loss {losses[s]:.4f} (as it is {original:.4f}), largest difference of logits "
-          f"{(logits - as_it_is).abs().max():.4f}")
+    print(f"sharpness {s:>3}: loss {losses[s]:.4f} (as it is {original:.4f}), largest difference "
+          f"of logits {(logits - as_it_is).abs().max():.4f}")
 n_neurons = full.cfg.n_layers * full.cfg.d_mlp
-print(f"heads: {n_neurons:,} in place of MLPs, beside {full.cfg.n_layers * full.cfg.n_heads} that attend")
+print(f"{n_neurons:,} heads in place of MLPs, beside {full.cfg.n_layers * full.cfg.n_heads} others")
 seconds["MLPs as heads"] = time.perf_counter() - start
 plots.lines(
     {"MLPs as heads": (list(losses), list(losses.values()))},
@@ -1047,11 +1064,11 @@ def causal(omega: float, dtype: torch.dtype) -> Tensor:
 
 true_out = attend(tuple(W.double() for W in (W_Q, W_K, W_V, W_O)), few.double())
 OMEGAS = [2.0**i for i in range(1, 15)]
-errors = {str(dtype).split(".")[1]: [(causal(w, dtype) - true_out).abs().max().item() for w in OMEGAS]
-          for dtype in (torch.float32, torch.float64)}
-ax = plots.lines({name: (OMEGAS, values) for name, values in errors.items()},
-                 "64 neurons as heads under the causal mask", "Ω", "largest error", logx=True, markers=True)
-ax.set_yscale("log")
+errors = {name: [(causal(w, dtype) - true_out).abs().max().item() for w in OMEGAS]
+          for name, dtype in (("float32", torch.float32), ("float64", torch.float64))}
+plots.lines({name: (OMEGAS, values) for name, values in errors.items()},
+            "64 neurons as heads under the causal mask", "Ω", "largest error",
+            logx=True, markers=True).set_yscale("log")
 best = min(errors["float32"])
 print(f"best in float32: error {best:.0e} at Ω = {OMEGAS[errors['float32'].index(best)]:g}; "
       f"d_head is {1 + len(few) + 1} for {len(few)} tokens instead of 1")
@@ -1112,11 +1129,13 @@ candidates = torch.tensor([full.to_tokens(word, prepend_bos=False)[0, 0] for wor
                            ("(", "import", " None", "rows", " =", "\"", "\n")])
 changed = counterexample(full, text, candidates)
 at = int((changed != text).nonzero()[0])
-print(f"position {at}: {full.to_string(int(text[at]))!r} becomes {full.to_string(int(changed[at]))!r}")
+old, new = (full.to_string(int(t[at])) for t in (text, changed))
+print(f"position {at}: {old!r} becomes {new!r}")
 mute = [(lambda name: name.endswith("attn_out"), lambda x, hook: 0 * x)]
 moved = {}
 for what, hooks in (("the model", []), ("its MLPs alone, attention taken out", mute)):
-    a, b = (full.run_with_hooks(t[None], fwd_hooks=hooks)[0, -1].log_softmax(-1) for t in (text, changed))
+    a, b = (full.run_with_hooks(t[None], fwd_hooks=hooks)[0, -1].log_softmax(-1)
+            for t in (text, changed))
     moved[what] = (a - b).abs().max().item()
     top = " ".join(repr(full.to_string(int(t))) for t in b.topk(3).indices)
     print(f"{what:<38} largest change of a log probability {moved[what]:.2f}; now on top: {top}")
@@ -1133,8 +1152,10 @@ for what, hooks in (("the model", []), ("its MLPs alone, attention taken out", m
 def rows_of_this_chapter() -> list[tuple[str, str]]:
     few, many = grouped_loss["averaged"][-1], grouped_loss["best shared"][-1]
     rows = [
-        ("two_layer: loss as it is; one key averaged; best shared", f"{whole_loss:.2f}; {few:.2f}; {many:.2f}"),
-        ("the same averaging in turned bases", f"{grouped_loss['averaged, in turned bases'][-1]:.2f}"),
+        ("two_layer: loss as it is; one key averaged; best shared",
+         f"{whole_loss:.2f}; {few:.2f}; {many:.2f}"),
+        ("the same averaging in turned bases",
+         f"{grouped_loss['averaged, in turned bases'][-1]:.2f}"),
     ]
     for way, name in WAYS.items():
         steps, second = toy_table[way]
@@ -1144,14 +1165,16 @@ def rows_of_this_chapter() -> list[tuple[str, str]]:
               f"{curve['loss'][-1]:.2f}, {curve['score'][-1]:.2f}") for what, curve in one.items()]
     for what in ("balanced, seed 0", "left out, seed 0"):
         lost, _, least, most, known, none, _ = mixture_table[what]
-        rows.append((f"mixture, {what}: unexplained; most used; I(kind)", f"{lost:.2f}; {most:.0%}; {known:.2f}"))
+        rows.append((f"mixture, {what}: unexplained; most used; I(kind)",
+                     f"{lost:.2f}; {most:.0%}; {known:.2f}"))
     rows += [
         ("random router: I(kind); shuffled kinds", f"{mixture_table['random router'][4]:.2f}; "
                                                    f"{mixture_table['balanced, seed 0'][5]:.2f}"),
         ("SiLU neurons as heads: largest difference", f"{silu_error:.0e}"),
         (f"full_two_layer, ReLU as heads, sharpness {SHARPNESS[-1]}: loss (as it is)",
          f"{losses[SHARPNESS[-1]]:.3f} ({original:.3f})"),
-        ("a token changed: with attention, without", f"{list(moved.values())[0]:.2f}, {list(moved.values())[1]:.2f}"),
+        ("a token changed: with attention, without",
+         ", ".join(f"{change:.2f}" for change in moved.values())),
     ]
     return rows
 
@@ -1182,15 +1205,18 @@ def closing_lines(notebook: Path) -> list[str]:
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    starts = [i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith("## What you have")]
-    outputs = [out for cell in cells[starts[-1] if starts else len(cells):] for out in cell.get("outputs", [])]
+    outputs, inside = [], False
+    for cell in cells:
+        title = "".join(cell["source"])
+        inside = title.startswith("## What you have") if title.startswith("## ") else inside
+        outputs += cell.get("outputs", []) if inside else []
     texts = [out.get("text") or out.get("data", {}).get("text/markdown", "") for out in outputs]
     return [line for line in "".join(map("".join, texts)).splitlines() if line.strip(" |-")]
 
 record = progress()
 for chapter, steps in record.rows:
     solved = sum(step.state == "solved" for step in steps)
-    print(f"\n{chapter.title}: {solved} of {len(steps)} exercises solved, {record.points_of(steps)}")
+    print(f"\n{chapter.title}: {solved} of {len(steps)} solved, {record.points_of(steps)}")
     lines = closing_lines(Path("..") / chapter.name / chapter.notebook.name)
     for line in lines or ["(nothing measured yet: run its last cells, and save)"]:
         print("   ", line)
