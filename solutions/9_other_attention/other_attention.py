@@ -51,7 +51,7 @@ from utils.pretrained import CHECKPOINTS
 from utils.training import live_steps, next_token_loss
 from utils.waiting import waiting
 
-torch.set_num_threads(min(2, torch.get_num_threads()))  # the models are small
+torch.set_num_threads(1)  # models as small as these run faster on one
 seconds = {}  # of each long computation
 full_run = live_steps(100) == 100  # tests run this notebook with CIRCUITS_QUICK, on few examples
 
@@ -477,9 +477,9 @@ for way, name in WAYS.items():
     kept = cache_bytes(2, int(way[2]), 16, 4)
     print(f"{name:<16}{found[0]['attention_weights']:>8,}{kept:>6}   {str(steps)[1:-1]:<24}"
           f"{sum(second) / len(second):>9.2f}{n_formed:>7.1f}{induction:>11.2f}{previous:>10.2f}")
-print("(kept: bytes a token in float32. 2nd copy: loss where the text repeats. heads: those of layer 1\n"
-      f"with an induction score above {FORMED}. Then the best score of layer 1 for induction, and of\n"
-      "layer 0 for the token before. Means over seeds.)")
+print("(kept: bytes a token in float32. 2nd copy: loss where the text repeats. heads: those of\n"
+      f"layer 1 with an induction score above {FORMED}. Then the best score of layer 1 for\n"
+      "induction, and of layer 0 for the token before. Means over seeds.)")
 
 panels = plots.axes(2, size=(8.2, 3.4))
 for ax, at, ylabel in zip(panels, (1, 2), ("training loss (nats)", "best induction score")):
@@ -571,10 +571,7 @@ def train_one_layer(smeared: bool, steps: int = 400) -> dict[str, list]:
     return curve | {"heads": scores.tolist(), "own": alpha.sigmoid().tolist()}
 
 start = time.perf_counter()
-threads = torch.get_num_threads()
-torch.set_num_threads(1)  # so small a model runs faster on one
 one = {"smeared keys": train_one_layer(True), "plain keys": train_one_layer(False)}
-torch.set_num_threads(threads)
 seconds["smeared keys"] = time.perf_counter() - start
 panels = plots.axes(2, size=(8.2, 3.2))
 ylabels = {"loss": "loss (nats per token)", "score": "best induction score"}
