@@ -363,13 +363,14 @@ plots.lines(
     "Keys and values taken away from two_layer, nothing trained on",
     "keys for 8 heads", "loss (nats per token)",
     {"two_layer as it is": whole_loss, "one_layer": one_layer}, logx=True, markers=True,
+    ax=plots.axes(size=(8.2, 4.2)),
 );
 
 # %% [markdown]
-# **What to see here.** With 8 keys nothing is lost, in whatever bases. With fewer much is, and averaging does no better
-# than the same averaging in bases drawn at random: the heads' bases have nothing in common, so their mean is a mean of
-# unlike things. The best shared key and value lose less, but a trained model needs most of its source dimensions: heads
-# that look for different things read different ones. That is why Ainslie et al. train on.
+# **What to see here.** With 8 keys nothing is lost, in whatever bases. With fewer much is: with 4 already more than a whole
+# layer is worth. Averaging does hardly better than averaging in bases drawn at random: the heads' bases have
+# next to nothing in common, so their mean is a mean of unlike things. The best shared key and value lose a little less. So it is not
+# the basis alone: heads that look for different things read different dimensions. That is why Ainslie et al. train on.
 
 # %% [markdown]
 # ## Two heads, one key
@@ -432,8 +433,9 @@ future = torch.ones(n_ctx, n_ctx, dtype=torch.bool).triu(1)
 patterns = scores.masked_fill(future, -torch.inf).softmax(-1)
 names = [f"{c}{i}" for i, c in enumerate(letters)]
 panels = plots.axes(2, size=(4.0, 3.6))
-for ax, pattern, what in zip(panels, patterns, ("before", "same token"), strict=True):
-    plots.matrix(pattern, names, names, f"Head of the {what}", "source", "destination", "attention",
+titles = ("Head 0: the position before", "Head 1: the same token")
+for ax, pattern, title in zip(panels, patterns, titles, strict=True):
+    plots.matrix(pattern, names, names, title, "source", "destination", "attention",
                  ax=ax, limit=1.0)
 used = int(torch.linalg.matrix_rank(W_Q.flatten(0, 1) @ W_K.T))
 print(f"the shared key carries {used} dimensions of the source to the two heads")
@@ -856,7 +858,14 @@ plots.matrix(share, [*KINDS, "other"], [str(e) for e in range(N_EXPERTS)],
              "share of the kind", limit=1.0);
 
 # %% [markdown]
-# **What to see here.** PLACEHOLDER-C
+# **What to see here.** Experts divide the work by kind: a token's expert tells several times as much about its kind as that of a
+# router drawn at random. (That one tells something too, and shuffled kinds next to nothing: similar tokens lie near
+# one another, wherever the borders run.) In the map look for rows with one bright cell. But the last column warns: most
+# tokens go where the same token goes elsewhere. Much of what looks like syntax is the token's identity.
+#
+# Without the term one expert takes a multiple of its share and another next to nothing. Here this costs little: what is left
+# unexplained is nearly the same, and so is the information. The term makes the work even, which counts where experts stand on
+# different machines. It made them neither better nor clearer.
 
 # %%
 gates = route(x[:500].double(), shown["gate"].double(), K)
@@ -1033,14 +1042,18 @@ for s, logits in replaced.items():
 n_neurons = full.cfg.n_layers * full.cfg.d_mlp
 print(f"{n_neurons:,} heads in place of MLPs, beside {full.cfg.n_layers * full.cfg.n_heads} others")
 seconds["MLPs as heads"] = time.perf_counter() - start
+moves = {s: (logits - as_it_is).abs().max().item() for s, logits in replaced.items()}
 plots.lines(
-    {"MLPs as heads": (list(losses), list(losses.values()))},
-    "full_two_layer with its ReLU neurons as heads", "sharpness", "loss (nats per token)",
-    {"as it is": original, "without MLPs": without}, logx=True, markers=True,
-);
+    {"MLPs as heads": (list(moves), list(moves.values()))},
+    "full_two_layer with its ReLU neurons as heads", "sharpness", "largest difference of logits",
+    {"MLPs taken out": (no_mlps - as_it_is).abs().max().item()}, logx=True, markers=True,
+).set_yscale("log")
+print(f"loss without MLPs {without:.2f}")
 
 # %% [markdown]
-# **What to see here.** PLACEHOLDER-D
+# **What to see here.** The difference falls in proportion to the sharpness, as it did for one neuron, until rounding is all that is
+# left. With sharpness 1 this is another model, with SiLU neurons for ReLU, and even so it loses little; without its MLPs it
+# loses nearly everything. The mixture above, whose neurons are SiLU, needed no approximation at all.
 #
 # Where is the catch? In what each head may *see*. The mask that leaves itself and the empty place is not the causal
 # mask. Huben and Morris get it from the causal one by wider heads: to each query and key they add a one-hot vector of the
@@ -1066,7 +1079,7 @@ def causal(omega: float, dtype: torch.dtype) -> Tensor:
     return (pattern @ (y @ W_V.to(dtype)) @ W_O.to(dtype)).sum(0)[1:, :-1]
 
 true_out = attend(tuple(W.double() for W in (W_Q, W_K, W_V, W_O)), few.double())
-OMEGAS = [2.0**i for i in range(1, 15)]
+OMEGAS = [2.0**i for i in range(1, 15, 2)]
 errors = {name: [(causal(w, dtype) - true_out).abs().max().item() for w in OMEGAS]
           for name, dtype in (("float32", torch.float32), ("float64", torch.float64))}
 plots.lines({name: (OMEGAS, values) for name, values in errors.items()},
@@ -1153,10 +1166,10 @@ for what, hooks in (("the model", []), ("its MLPs alone, attention taken out", m
 
 # %%
 def rows_of_this_chapter() -> list[tuple[str, str]]:
-    few, many = grouped_loss["averaged"][-1], grouped_loss["best shared"][-1]
+    averaged, best = grouped_loss["averaged"][-1], grouped_loss["best shared"][-1]
     rows = [
         ("two_layer: loss as it is; one key averaged; best shared",
-         f"{whole_loss:.2f}; {few:.2f}; {many:.2f}"),
+         f"{whole_loss:.2f}; {averaged:.2f}; {best:.2f}"),
         ("the same averaging in turned bases",
          f"{grouped_loss['averaged, in turned bases'][-1]:.2f}"),
     ]
