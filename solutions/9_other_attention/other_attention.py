@@ -1051,9 +1051,10 @@ plots.lines(
 print(f"loss without MLPs {without:.2f}")
 
 # %% [markdown]
-# **What to see here.** The difference falls in proportion to the sharpness, as it did for one neuron, until rounding is all that is
-# left. With sharpness 1 this is another model, with SiLU neurons for ReLU, and even so it loses little; without its MLPs it
-# loses nearly everything. The mixture above, whose neurons are SiLU, needed no approximation at all.
+# **What to see here.** The difference falls faster than in proportion to the sharpness: each neuron's error does, and only neurons
+# with $u$ near 0 are wrong at all, the fewer the sharper. With sharpness 1 this is another model, with SiLU neurons for ReLU,
+# and even so it loses little beside what it would lose without MLPs. The mixture above, whose neurons are SiLU, needed no
+# approximation at all.
 #
 # Where is the catch? In what each head may *see*. The mask that leaves itself and the empty place is not the causal
 # mask. Huben and Morris get it from the causal one by wider heads: to each query and key they add a one-hot vector of the
@@ -1227,7 +1228,7 @@ def closing_lines(notebook: Path) -> list[str]:
         inside = title.startswith("## What you have") if title.startswith("## ") else inside
         outputs += cell.get("outputs", []) if inside else []
     texts = [out.get("text") or out.get("data", {}).get("text/markdown", "") for out in outputs]
-    return [line for line in "".join(map("".join, texts)).splitlines() if line.strip(" |-")]
+    return [line for line in "\n".join(map("".join, texts)).splitlines() if line.strip(" |-")]
 
 record = progress()
 for chapter, steps in record.rows:
