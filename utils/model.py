@@ -33,7 +33,6 @@ class Config:
     d_model: int
     n_layers: int = 0
     n_heads: int = 8
-    n_key_value_heads: int | None = None  # fewer than n_heads: consecutive heads share keys and values
     d_head: int = 32
     n_ctx: int = 256
     attn_only: bool = True
@@ -44,6 +43,7 @@ class Config:
     biases: bool = False
     init_range: float = 0.05  # standard deviation of the embeddings at the start
     eps: float = 1e-5  # LayerNorm's
+    n_key_value_heads: int | None = None  # fewer than n_heads: consecutive heads share keys and values
 
     def __post_init__(self):
         if self.positional_embedding_type not in ("shortformer", "standard"):
