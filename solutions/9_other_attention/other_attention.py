@@ -1227,14 +1227,19 @@ def closing_lines(notebook: Path) -> list[str]:
         title = "".join(cell["source"])
         inside = title.startswith("## What you have") if title.startswith("## ") else inside
         outputs += cell.get("outputs", []) if inside else []
-    texts = [out.get("text") or out.get("data", {}).get("text/markdown", "") for out in outputs]
-    return [line for line in "\n".join(map("".join, texts)).splitlines() if line.strip(" |-")]
+    printed = ""
+    for out in outputs:  # tables of some chapters are Markdown
+        printed += "".join(out.get("text") or [*out.get("data", {}).get("text/markdown", ""), "\n"])
+    lines = [line.rpartition("\r")[2] for line in printed.split("\n")]  # without progress bars
+    return [line for line in lines if line.strip(" |-")]
 
 record = progress()
 for chapter, steps in record.rows:
     solved = sum(step.state == "solved" for step in steps)
     print(f"\n{chapter.title}: {solved} of {len(steps)} solved, {record.points_of(steps)}")
-    lines = closing_lines(Path("..") / chapter.name / chapter.notebook.name)
+    lines = [f"{what:<64}{value:>26}" for what, value in rows_of_this_chapter()]
+    if chapter.name != "9_other_attention":
+        lines = closing_lines(Path("..") / chapter.name / chapter.notebook.name)
     for line in lines or ["(nothing measured yet: run its last cells, and save)"]:
         print("   ", line)
 
