@@ -205,7 +205,10 @@ class Change:
         new = copied(model)
         for name, W in new.state_dict().items():  # shares memory with the model
             layer = int(name.split(".")[1]) if name.startswith("blocks.") else 0
-            W.copy_(self.tensor(W, WEIGHTS[name.rpartition(".")[2]].split(), layer))
+            last = name.rpartition(".")[2]
+            dims = WEIGHTS[last.lstrip("_")]  # `_W_K`, which heads share, has no axis for them: neither regauge nor heads
+            dims = dims.replace("n_heads", "n_key_value_heads") if last.startswith("_") else dims
+            W.copy_(self.tensor(W, dims.split(), layer))
         return new
 
     def tensor(self, x: Tensor, dims: list[str], layer: int = 0, head: int = 0) -> Tensor:

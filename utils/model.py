@@ -43,6 +43,7 @@ class Config:
     biases: bool = False
     init_range: float = 0.05  # standard deviation of the embeddings at the start
     eps: float = 1e-5  # LayerNorm's
+    n_key_value_heads: int | None = None  # fewer than n_heads: consecutive heads share keys and values
 
     def __post_init__(self):
         if self.positional_embedding_type not in ("shortformer", "standard"):
@@ -59,6 +60,9 @@ class Config:
         for name in ("d_vocab", "d_model", "n_heads", "d_head", "n_ctx"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        kv = self.n_heads if self.n_key_value_heads is None else self.n_key_value_heads
+        if kv < 1 or self.n_heads % kv:
+            raise ValueError(f"n_key_value_heads is {kv}; it must divide n_heads, {self.n_heads}.")
         if not self.attn_only and self.d_mlp is None:
             self.d_mlp = 4 * self.d_model
 
@@ -181,25 +185,32 @@ class Attention(nn.Module):
     def __init__(self, cfg: Config, layer: int):
         super().__init__()
         self.cfg, self.layer = cfg, layer
+        n_kv, self.shared = cfg.n_key_value_heads or cfg.n_heads, "_" * bool(cfg.n_key_value_heads)
 
-        def weight() -> nn.Parameter:
+        def weight(n: int) -> nn.Parameter:
             # Kept in memory as one [d_model, n_heads * d_head] matrix and shown as
             # [n_heads, d_model, d_head]: one matrix product serves all heads, and an optimizer
             # for matrices (Muon) finds a matrix.
-            flat = torch.randn(cfg.d_model, cfg.n_heads, cfg.d_head) / math.sqrt(cfg.d_model)
+            flat = torch.randn(cfg.d_model, n, cfg.d_head) / math.sqrt(cfg.d_model)
             return nn.Parameter(flat.permute(1, 0, 2))
 
-        self.W_Q, self.W_K, self.W_V = weight(), weight(), weight()
+        for name, n in (("W_Q", cfg.n_heads), (self.shared + "W_K", n_kv), (self.shared + "W_V", n_kv)):
+            setattr(self, name, weight(n))
         self.W_O = nn.Parameter(
             torch.randn(cfg.n_heads, cfg.d_head, cfg.d_model) / math.sqrt(cfg.n_heads * cfg.d_head)
         )
-        for name in ("b_Q", "b_K", "b_V"):
-            zeros = torch.zeros(cfg.n_heads, cfg.d_head)
-            setattr(self, name, nn.Parameter(zeros) if cfg.biases else None)
+        for name, n in (("b_Q", cfg.n_heads), (self.shared + "b_K", n_kv), (self.shared + "b_V", n_kv)):
+            setattr(self, name, nn.Parameter(torch.zeros(n, cfg.d_head)) if cfg.biases else None)
         self.b_O = nn.Parameter(torch.zeros(cfg.d_model)) if cfg.biases else None
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("W_K", "W_V", "b_K", "b_V") and self.shared:  # a copy with one for each head, to read
+            kept = getattr(self, "_" + name)
+            return None if kept is None else kept.repeat_interleave(self.cfg.n_heads // len(kept), 0)
+        return super().__getattr__(name)
+
     def _project(self, x: Tensor, W: Tensor, b: Tensor | None) -> Float[Tensor, "batch pos n_heads d_head"]:
-        out = (x @ as_matrix(W)).unflatten(-1, (self.cfg.n_heads, self.cfg.d_head))
+        out = (x @ as_matrix(W)).unflatten(-1, W.shape[::2])
         return out if b is None else out + b
 
     def forward(
@@ -212,8 +223,10 @@ class Attention(nn.Module):
         """`x_qk` is what queries and keys read, `x_v` what values read."""
         name = f"blocks.{self.layer}.attn.hook_"
         q = at(name + "q", self._project(x_qk, self.W_Q, self.b_Q))
-        k = at(name + "k", self._project(x_qk, self.W_K, self.b_K))
-        v = at(name + "v", self._project(x_v, self.W_V, self.b_V))
+        W_K, W_V, b_K, b_V = (getattr(self, self.shared + n) for n in ("W_K", "W_V", "b_K", "b_V"))
+        k, v = at(name + "k", self._project(x_qk, W_K, b_K)), at(name + "v", self._project(x_v, W_V, b_V))
+        if self.shared:  # from n_key_value_heads to n_heads
+            k, v = (x.repeat_interleave(self.cfg.n_heads // x.shape[2], 2) for x in (k, v))
 
         if wanted(name + "attn_scores") or wanted(name + "pattern"):
             # Explicit: every number is there to look at. Scaling q is cheaper than the scores.

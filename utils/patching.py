@@ -118,6 +118,8 @@ def sweep(
     cfg = model.cfg
     if not cfg.n_layers:
         raise ValueError("`sweep` takes models with layers: in this one there is nothing to patch.")
+    if cfg.n_key_value_heads:
+        raise ValueError("`sweep` takes no model whose heads share keys: patch it with hooks.")
     if model._hooks:
         raise ValueError("`sweep` would not see the hooks on this model: leave their context first.")
     if clean.ndim != 2 or clean.shape != corrupted.shape:

@@ -140,7 +140,7 @@ class Optimizers:
         weights: dict[str, list[nn.Parameter]] = {"read": [], "write": [], "rest": []}
         for name, param in model.named_parameters():
             kind = {"W_Q": "read", "W_K": "read", "W_V": "read", "W_O": "write"} if recipe.muon else {}
-            weights[kind.get(name.split(".")[-1], "rest")].append(param)
+            weights[kind.get(name.split(".")[-1].lstrip("_"), "rest")].append(param)
         heads = [
             {"params": weights["read"], "heads_in_rows": False},
             {"params": weights["write"], "heads_in_rows": True},

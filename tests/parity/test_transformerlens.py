@@ -43,6 +43,9 @@ KINDS = {
     "MLP, LayerNorm, biases, standard positions": dict(n_layers=2) | FULL | STANDARD,
     "LayerNorm without MLP": dict(n_layers=2, normalization_type="LN"),
     "relu": dict(n_layers=1, attn_only=False, act_fn="relu"),
+    "shared keys": dict(n_layers=2, n_key_value_heads=2),
+    "one key": dict(n_layers=2, n_key_value_heads=1) | FULL | STANDARD,
+    "a key for each head": dict(n_layers=1, n_key_value_heads=4),
 }
 
 
@@ -68,7 +71,7 @@ def hooked(model: Transformer) -> transformer_lens.HookedTransformer:
     missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
     assert unexpected == []
     for name in missing:
-        last = name.split(".")[-1]
+        last = name.split(".")[-1].lstrip("_")
         assert last in ("mask", "IGNORE") or (last.startswith("b_") and not model.cfg.biases), name
         if last.startswith("b_"):
             assert not twin.state_dict()[name].any(), f"{name} is not 0"
@@ -468,11 +471,14 @@ FULL_CALLS: dict[str, Callable] = {
     "project_out": lambda answer, m: answer(m, tokens_for(m), m.W_E[3]),
     "orthogonalise_weights": lambda answer, m: _weights(answer(m, m.W_E[3])),
     "average_indirect_effect": lambda answer, m: answer(m, *_pairs(m)[:3]),
+    "mlp_as_heads": lambda answer, m: [answer(m, layer, 3.0) for layer in range(2)],
+    "counterexample": lambda answer, m: answer(m, tokens_for(m)[0], torch.arange(20)),
     "function_vector": lambda answer, m: answer(m, tokens_for(m), [(0, 1), (1, 2), (1, 0)]),
 }
 CIRCUITS = "calls `run_circuit`, which reads the weights and norms of this course's `Transformer` itself"
 OURS_ONLY = {
     "rotate_residual": "builds a Transformer from the configuration of the one given",
+    "to_grouped": "builds a Transformer from the configuration of the one given",
     "overlooked_head": "calls `sweep`, which is compared above and takes no other models",
     "clean_and_corrupted": "reads text, with the course's own tokenizer",
     "edge_effects": CIRCUITS,

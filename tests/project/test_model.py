@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from utils.corpus import load_tokenizer
 from utils.model import Config, Transformer, as_matrix, get_act_name, sinusoids
+from utils.patching import LogitDiff, sweep
 from utils.training import Muon, next_token_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,6 +26,7 @@ KINDS = {
     "MLP": dict(attn_only=False, act_fn="relu"),
     "everything": FULL,
     "everything, standard positions": FULL | STANDARD,
+    "one key for all heads": dict(n_key_value_heads=1) | FULL,
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -449,12 +451,50 @@ def test_context_is_no_limit_where_no_position_is_used():
         dict(d_model=0),
         dict(n_heads=0),
         dict(n_ctx=-1),
+        dict(n_key_value_heads=3),
+        dict(n_key_value_heads=0),
+        dict(n_key_value_heads=-2),
     ],
     ids=str,
 )
 def test_bad_config(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Config(**dict(d_vocab=17, d_model=12) | wrong)
+
+
+# Shared keys and values ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_kv", [1, 2, 3, 6])
+def test_heads_that_share_keys_are_heads_with_equal_keys(n_kv):
+    """Consecutive heads share one key and value; with a copy for each head it is the plain model."""
+    shape = dict(d_vocab=17, d_model=12, n_layers=2, n_heads=6, d_head=4, n_ctx=10, init_range=1.0)
+    grouped = Transformer(Config(**shape, n_key_value_heads=n_kv, biases=True)).double()
+    plain = Transformer(Config(**shape, biases=True)).double()
+    with torch.no_grad():
+        for name, p in grouped.named_parameters():
+            p.add_(torch.randn_like(p) / 4)
+        for name, W in plain.state_dict().items():
+            block, _, last = name.rpartition(".")
+            owner = grouped.get_submodule(block)
+            W.copy_(getattr(owner, last))
+    assert grouped.W_K.shape == plain.W_K.shape
+    for head in range(6):
+        first = head // (6 // n_kv) * (6 // n_kv)
+        assert torch.equal(grouped.W_K[:, head], grouped.W_K[:, first])
+    assert_close(grouped(TOKENS), plain(TOKENS))
+    logits, cache = grouped.run_with_cache(TOKENS)
+    assert_close(logits, plain(TOKENS))
+    assert cache["k", 0].shape == cache["v", 1].shape == (2, 9, n_kv, 4)
+    assert cache["q", 0].shape == cache["z", 0].shape == (2, 9, 6, 4)
+    n_weights = sum(p.numel() for p in grouped.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert n_weights == -2 * 2 * (6 - n_kv) * 4 * 13
+
+
+def test_sweep_refuses_shared_keys_in_one_line():
+    model = Transformer(Config(17, 12, 2, n_heads=6, d_head=4, n_ctx=10, n_key_value_heads=2))
+    with pytest.raises(ValueError, match="share keys"):
+        sweep(model, TOKENS, TOKENS.flip(0), LogitDiff(TOKENS[:, 0], TOKENS[:, 1]), "k")
 
 
 # Positions -----------------------------------------------------------------------------------

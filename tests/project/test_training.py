@@ -148,12 +148,19 @@ def test_muon_makes_orthogonal_steps_of_all_heads_together():
 
 
 def test_muon_has_the_attention_weights_and_adamw_the_rest():
-    model = tiny().build()
+    check_shares(tiny().build(), ("attn.W_",))
+
+
+def test_muon_has_the_keys_that_heads_share():
+    check_shares(Transformer(Config(17, 12, 2, n_heads=4, d_head=4, n_key_value_heads=2)), ("attn._W_", "attn.W_"))
+
+
+def check_shares(model, attention):
     optimizers = Optimizers(model, tiny())
     muon = {p for group in optimizers.muon.param_groups for p in group["params"]}
     adamw = {p for group in optimizers.adamw.param_groups for p in group["params"]}
     for name, p in model.named_parameters():
-        assert (p in muon, p in adamw) == ((True, False) if ".attn.W_" in name else (False, True))
+        assert (p in muon, p in adamw) == ((True, False) if any(part in name for part in attention) else (False, True))
 
 
 def test_learning_rates_warm_up_and_decay_to_nothing():

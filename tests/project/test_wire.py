@@ -55,6 +55,7 @@ MODELS = {
     "LayerNorm": dict(n_layers=1, normalization_type="LN"),
     "biases": dict(n_layers=1, biases=True),
     "standard positions": dict(n_layers=1, positional_embedding_type="standard"),
+    "shared keys": dict(n_layers=2, n_key_value_heads=1, biases=True),
     "everything": FULL | dict(positional_embedding_type="standard"),
 }
 TOKENS = torch.randint(11, (3, 5), generator=torch.Generator().manual_seed(0))
