@@ -364,7 +364,8 @@ for n in (4, 5):  # from which sparsity on, walking from rare features to common
 # %% [markdown]
 # **What to see here.** Where seeds disagree, the same data has several stable shapes, and the start decides which
 # one is found. The loss says which is better: look where the brackets are. A single run does not say it. That is
-# one more reason to train several.
+# one more reason to train several. (At p = 1 the counts differ as well, and it does not matter: the losses are alike.
+# Two dimensions' worth of equally strong features is held, in two rows of length 1 or spread over three or four.)
 
 # %% [markdown]
 # ## Measures of superposition
@@ -784,8 +785,8 @@ for ax, what in zip(panels, list(W_hidden)[:3], strict=True):
 # %% [markdown]
 # **What to see here.** A ReLU is not enough. With features that are common (p = 0.5) and matter unequally, the ones that matter
 # most get a neuron each: the first rows of the left panel hold one large weight, and the share is far above the row of random
-# directions. Everywhere else it is not: features that all matter alike, or that are rare, are laid across neurons even where a
-# ReLU would reward one neuron each. That is the trouble of chapter 5 in the small: neurons are the right place to look
+# directions. Everywhere else it is not: features that are always there, that all matter alike, or that are rare, are laid
+# across neurons, although there is a ReLU. That is the trouble of chapter 5 in the small: neurons are the right place to look
 # only sometimes. (*Toy Models of Superposition*, "Superposition in a Privileged Basis", finds the same border.)
 
 # %% [markdown]
@@ -1183,8 +1184,8 @@ def rebuild(found: dict[str, Tensor], acts: Tensor) -> Tensor:
 
 read, written = read_and_written(full, 384)
 ours = {
-    "top-k": train_dictionary(written, 1024, 400, k=24, what="a dictionary, top-k"),
-    "with a price": train_dictionary(written, 1024, 400, l1=2.0, what="a dictionary, L1"),
+    "top-k": train_dictionary(written, 1024, 300, k=24, what="a dictionary, top-k"),
+    "with a price": train_dictionary(written, 1024, 300, l1=2.0, what="a dictionary, L1"),
     "shipped (top-k, 2,048 latents)": shipped,
 }
 print(f"{len(written):,} vectors of training text; " + "; ".join(
@@ -1216,7 +1217,7 @@ print(f"{'control: 24 PCA directions':<32} {24:>6} {'':>6} {explained:>10.3f} {r
 
 # %% [markdown]
 # **What to see here.** Two controls stand below. The mean alone already does part of the MLP's work, and 24 fixed
-# directions (PCA) some more: only what is above them is the dictionary's. It is better because it chooses *which*
+# directions (PCA) a great deal of it: only what is above them is the dictionary's. It is better because it chooses *which*
 # 24 for every token.
 
 # %% [markdown]
@@ -1300,9 +1301,9 @@ for c, name in enumerate(CHOSEN):
 
 # %% [markdown]
 # **What to see here.** For some classes a latent is the better name, for others a neuron: read the two columns, and
-# see that the dictionary does not win by much. Both are above the random dictionary, and by most where a class is
-# rare. No class has *one* latent to itself: an $F_1$ of a half means that half is missed, or half is something
-# else.
+# see that the dictionary does not win by much. Mostly both are above the random dictionary, but not for every class: for
+# keywords the best of its directions does as well as the best latent. No class has *one* latent to itself: an $F_1$ of a
+# half means that half is missed, or half is something else.
 
 # %% [markdown]
 # ### Exercise · find latents for five classes    ●●●   20 min
@@ -1862,14 +1863,16 @@ for what, cls in (("comment", "comment"), ("string", "string"), ("random", "comm
         print(f"{what:<8} dose {dose:g}   {written_so}")
 
 # %% [markdown]
-# **What to see here.** For strings and comments, the means and the gradient act: both raise what they should, far
-# more than random directions do, and the negated ones lower it. The probe's direction, of the same length, acts
-# less, though it reads best: it leaves out what the class shares with other text, and leans on small but reliable
-# differences. For keywords only the gradient acts. The other two say "this token *is* a keyword", and what follows
-# a keyword is seldom one. The latent was chosen by what it reads, too, and hardly acts.
+# **What to see here.** For strings, comments and definitions, the means and the gradient act: both raise what they
+# should, far more than random directions do, and the negated ones lower it. The probe's direction, of the same length,
+# acts less, though it reads best: it leaves out what the class shares with other text, and leans on small but reliable
+# differences. For keywords and builtins only the gradient acts strongly. The other two say "this token *is* a keyword",
+# and what follows a keyword is seldom one. The latent was chosen by what it reads, too, and hardly acts. (Among generated
+# tokens there are hardly any numbers to begin with. So their ratio is large for *every* direction, and says nothing.)
 #
-# Taking a direction out changes little, but for the means of comments: one direction is rarely all that a model
-# has. And nothing is free: at a dose that acts well, the loss elsewhere rises, more than under a random direction.
+# Taking a direction out mostly changes little, since one direction is rarely all that a model has. It costs where it is
+# the means of comments, or the gradient of numbers, keywords or builtins. And nothing is free: at a dose that acts well,
+# the loss elsewhere rises, more than under a random direction.
 
 # %% [markdown]
 # ## In the MLP's place: a transcoder
@@ -1921,7 +1924,7 @@ def transcoder(
 check("transcoder")
 
 # %%
-instead = train_dictionary(read, 1024, 400, l1=1.5, y=written, what="a transcoder")
+instead = train_dictionary(read, 1024, 300, l1=1.5, y=written, what="a transcoder")
 read_heldout = full.blocks[LAYER].ln2(mid)
 latent_acts = encode(instead, read_heldout[few])
 out = rebuild(instead, latent_acts)
@@ -1993,7 +1996,8 @@ for latent in (firing * (firing < 0.02)).topk(5).indices.tolist():
     print("    promotes  " + named(full, instead["W_dec"][latent] @ to_logits, 5))
 
 # %% [markdown]
-# **What to see here.** Weights to tokens can often be read at sight. Those from heads point to one head no more
+# **What to see here.** Weights to tokens can sometimes be read at sight: a new line and its indentation, a bracket.
+# Others promote tokens with nothing in common. Weights from heads point to one head no more
 # than they do for random directions: several heads could drive a latent, and which one does depends on the text. So
 # go on with text.
 
@@ -2104,7 +2108,7 @@ draw_explanation(bad);
 # same vectors. For each latent take the largest cosine with a latent of the other.
 
 # %%
-second = train_dictionary(written, 1024, 400, k=24, seed=2, what="a second seed")
+second = train_dictionary(written, 1024, 300, k=24, seed=2, what="a second seed")
 first = ours["top-k"]
 noise = torch.randn(1024, 256, generator=torch.Generator().manual_seed(3))
 noise = torch.nn.functional.normalize(noise, dim=-1)
@@ -2130,8 +2134,8 @@ for what, x in partners.items():
 # Bring all rows to length 1: then <code>small @ large.T</code> has the cosines, <code>[n m]</code>. Opposites are no relatives.
 # </details>
 # <details><summary>Hint 2</summary>
-# For each row: <code>row.argsort(descending=True)</code>, of which you keep those with <code>row[j] >= least</code>. Two or
-# more of them, and the latent is one of the result's keys.
+# For each row count the relatives, <code>n = int((row >= least).sum())</code>. With two or more the latent is one of the
+# result's keys, and <code>row.topk(n).indices.tolist()</code> its relatives, nearest first.
 # </details>
 
 # %% exercise="splits"
@@ -2143,10 +2147,9 @@ def splits(
     unit = torch.nn.functional.normalize
     found = {}
     for i, cosines in enumerate(unit(small) @ unit(large).T):
-        nearest_first = cosines.argsort(descending=True).tolist()
-        relatives = [j for j in nearest_first if cosines[j] >= least]
-        if len(relatives) >= 2:
-            found[i] = relatives
+        n = int((cosines >= least).sum())
+        if n >= 2:
+            found[i] = cosines.topk(n).indices.tolist()
     return found
     ### END SOLUTION
 
@@ -2157,10 +2160,11 @@ check("splits")
 larger = {"the shipped one (2,048)": shipped["W_dec"], "the second seed (1,024)": second["W_dec"]}
 more_noise = torch.randn(2048, 256, generator=torch.Generator().manual_seed(4))
 larger["random directions (2,048)"] = torch.nn.functional.normalize(more_noise, dim=-1)
-for what, W in larger.items():
-    n_split = sum(bool(lives[i]) for i in splits(first["W_dec"], W, 0.5))
-    print(f"latents with two or more relatives (cosine at least 0.5) in {what}: {n_split}")
-relatives = {i: js for i, js in splits(first["W_dec"], shipped["W_dec"], 0.5).items() if lives[i]}
+split_in = {what: {i: js for i, js in splits(first["W_dec"], W, 0.5).items() if lives[i]}
+            for what, W in larger.items()}
+for what, found in split_in.items():
+    print(f"latents with two or more relatives (cosine at least 0.5) in {what}: {len(found)}")
+relatives = split_in["the shipped one (2,048)"]
 fires_first = encode(first, mlp_out[few]).flatten(0, 1) > 0
 fires_shipped = encode(shipped, mlp_out[few]).flatten(0, 1) > 0
 W_shipped = shipped["W_dec"] @ to_logits
@@ -2179,7 +2183,7 @@ for latent in sorted(relatives, key=lambda i: -int(fires_first[:, i].sum()))[:3]
 
 # %%
 written_random = read_and_written(untrained, 192)[1]
-of_random = train_dictionary(written_random, 1024, 400, k=24, what="a dictionary of a random model")
+of_random = train_dictionary(written_random, 1024, 300, k=24, what="a dictionary of a random model")
 random_out = activations(untrained, tokens[few], "mlp_out")[0]
 acts_random = encode(of_random, random_out)
 rebuilt = rebuild(of_random, acts_random).flatten(0, 1)

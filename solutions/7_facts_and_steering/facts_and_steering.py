@@ -532,7 +532,7 @@ def places(texts: list[str], name: str) -> tuple[Tensor, Tensor, Tensor]:
 def key_and_value(model, layer: int, name: str, relation: str, way: int, new: str,
                   weight: float = 1.0) -> tuple[Tensor, Tensor]:
     """Key of a person and value of a new fact; the essence is one way to ask each other fact."""
-    others = [r for r in facts.WAYS if r != relation]
+    others = [r for r in facts.WAYS if r != relation] if weight else []
     every = [facts.ask(name, r, w) for r in facts.WAYS for w in range(4)]
     tokens, subject, _ = places(every, name)
     k = subject_key(model, layer, tokens, subject)
