@@ -763,12 +763,13 @@ def neurons_forward(x: Tensor, W: Tensor, b: Tensor) -> Tensor:
 some_ps = [1.0, 0.5, 0.2, 0.05]
 four_each = torch.tensor(some_ps).repeat_interleave(4)
 falling = (0.7 ** torch.arange(10.0)).expand(16, 10)
-W_hidden = {
-    "ReLU, falling": train_toys(four_each, 10, 5, 1_000, falling, forward=neurons_forward)[0],
-    "ReLU, all alike": train_toys(four_each, 10, 5, 1_000, forward=neurons_forward)[0],
-    "no ReLU, falling": train_toys(four_each, 10, 5, 1_000, falling)[0],
-    "random directions": torch.randn(16, 10, 5, generator=torch.Generator().manual_seed(0)),
+hidden_toys = {
+    "ReLU, falling": train_toys(four_each, 10, 5, 2_000, falling, forward=neurons_forward),
+    "ReLU, all alike": train_toys(four_each, 10, 5, 2_000, forward=neurons_forward),
+    "no ReLU, falling": train_toys(four_each, 10, 5, 2_000, falling),
 }
+W_hidden = {what: W for what, (W, _, _) in hidden_toys.items()}
+W_hidden["random directions"] = torch.randn(16, 10, 5, generator=torch.Generator().manual_seed(0))
 torch.set_num_threads(torch_threads)
 largest = {
     what: ((W**2).amax(-1) / (W**2).sum(-1).clamp(min=1e-8)).masked_fill(~represented(W), torch.nan)
@@ -779,14 +780,15 @@ print(" " * 20 + "".join(f"{f'p = {p:g}':>10}" for p in some_ps))
 for what, share in largest.items():
     print(f"{what:<20}" + "".join(f"{x:>10.2f}" for x in share.view(4, -1).nanmean(1)))
 panels = plots.axes(3, size=(3.2, 3.2))
-for ax, what in zip(panels, list(W_hidden)[:3], strict=True):
-    plots.image(W_hidden[what][4], f"{what} (p = 0.5)", "neuron", "feature", "weight", ax=ax)
+for ax, (what, (W, _, loss)) in zip(panels, hidden_toys.items(), strict=True):
+    best = 4 + int(loss[4:8].argmin())  # of the four with p = 0.5
+    plots.image(W[best], what, "neuron (p = 0.5)", "feature", "weight", ax=ax)
 
 # %% [markdown]
 # **What to see here.** A ReLU is not enough. With features that are common (p = 0.5) and matter unequally, the ones that matter
-# most get a neuron each: the first rows of the left panel hold one large weight, and the share is far above the row of random
-# directions. Everywhere else it is not: features that are always there, that all matter alike, or that are rare, are laid
-# across neurons, although there is a ReLU. That is the trouble of chapter 5 in the small: neurons are the right place to look
+# most get a neuron each: the first rows of the left panel (of four toys the one with the lowest loss) hold one large weight, and
+# the share is far above that of random directions. Everywhere else it is hardly above: features that are always there, that
+# all matter alike, or that are rare, are laid across neurons, although there is a ReLU. That is the trouble of chapter 5 in the small: neurons are the right place to look
 # only sometimes. (*Toy Models of Superposition*, "Superposition in a Privileged Basis", finds the same border.)
 
 # %% [markdown]

@@ -575,7 +575,7 @@ for text in (*(facts.ask(who, "city", way) for way in range(4)), facts.ask(who, 
 # - *said*: the new city, in the words of the edit; *other words*: in the three other ways;
 # - *same person*: job and animal, in all ways; *neighbours*: the cities of people who share a first or a last name;
 # - *reversed*: "CITY is home to" ... the person? As a share of the probability that people who live there have;
-# - *loss*: nats per token that 300 texts about others cost more.
+# - *loss*: nats per token that 150 texts about others cost more.
 #
 # Without the essence term $v$ must only say the new city. Two more rows are controls: the key of another person, and
 # *fine-tuning*, plain gradient descent on the same $W_\text{out}$ until the new city has a probability of 0.95.
@@ -624,7 +624,7 @@ movers = torch.tensor([[word[part] for part in name.split()] for name, _, _ in m
 every = facts.sentences()
 pairs = torch.stack([every[:, :-1], every[:, 1:]], -1)  # of words that stand side by side
 about_movers = (pairs[:, :, None] == movers).all(-1).any(-1).any(-1)
-sample = every[~about_movers][::8][:300]
+sample = every[~about_movers][::16][:150]
 
 def text_loss(model: Transformer, tokens: Tensor = sample) -> float:
     """Nats per token, the fill at the end left out."""
@@ -901,12 +901,13 @@ for layer in range(3):
 other_effect = effects(unshaped)
 seconds["where to edit"] = time.perf_counter() - start
 ax = plots.axes(size=(7.0, 3.8))
-both = (("facts", success, effect), ("facts_late", other_success, other_effect))
-for i, (name, s, e) in enumerate(both):
+both = (("facts", success, effect, "right"), ("facts_late", other_success, other_effect, "left"))
+for i, (name, s, e, side) in enumerate(both):
     ax.plot(e.mean(1), s.mean(1), "os"[i], color=plots.COLORS[i], ms=8, label=name)
     for layer in range(3):
-        at = (e[layer].mean(), s[layer].mean())
-        ax.annotate(f" layer {layer}", at, color=plots.INK, fontsize=9)
+        at, beside = (e[layer].mean(), s[layer].mean()), (-7 if side == "right" else 7, -3)
+        ax.annotate(f"layer {layer}", at, beside, textcoords="offset points", ha=side,
+                    color=plots.INK, fontsize=9)
 ax.set(title="Where tracing points, and where editing works", ylim=(-0.03, 1.05),
        xlabel="tracing effect of the MLP at the name (probability)", ylabel="success of editing")
 plots.legend(ax);
@@ -914,7 +915,8 @@ plots.legend(ax);
 # %% [markdown]
 # **What to see here.** Over single facts, the tracing effect says nothing about how well the edit will do: it adds no
 # more than the effects of *other* facts in its place. There we agree with the paper. The layer says little, too, since
-# in this model editing works nearly as well in each: there we differ. And the figure: `facts_late` looks people up at
+# in this model editing works nearly as well in each: there we differ. (Nearly every edit succeeds, so little is left to
+# explain. The paper's edits differed more, and made a harder test.) And the figure: `facts_late` looks people up at
 # the end of the text, and yet a fact can be edited at the name, in its layers 0 and 1 nearly as well as in `facts`. What
 # is written there is carried along to where it is needed, whether or not the model itself uses that place. Only in
 # layer 2, where tracing finds least, does editing suffer. Where a fact *passes* and where it can be *changed* are two
@@ -1218,8 +1220,8 @@ print(f"(from here on: the direction behind layer {chosen}, which layers above i
 # ten are listed, five and their opposites. To lose a behaviour is easier than to gain it, and so proves less. Taking the
 # direction *out* is another matter: it sets the part to 0, and nothing says that 0 means "harmless". In this model it
 # does not, as the first lines show: along the directions of layers 0 and 1, 0 lies on the side of the harmful requests, and
-# without these directions the model declines nearly *everything*. (Arditi and others took the direction out of 13 chat models, and they stopped
-# declining; Marshall and others, 2024, found models in which only the version with the mean, an *affine* one, works.
+# without these directions the model declines nearly *everything*. Along that of layer 2 it lies between the two kinds, and so
+# do the answers. (Arditi and others took the direction out of 13 chat models, and they stopped declining; Marshall and others, 2024, found models in which only the version with the mean, an *affine* one, works.
 # Ours is such a one.)
 
 # %%
@@ -1460,8 +1462,8 @@ print(f"best: {n_heads} heads ({named}) behind layer {at_layer}: "
 
 # %% [markdown]
 # **What to see here.** Without any example in the text, the vector makes the model run the function. Where it is added
-# matters: what is added must still be read by what comes above, here above all by the last layer's MLP. More heads are
-# not better: what those with little effect write is not about the function alone.
+# matters: what is added must still be read by what comes above. Behind the last layer it does little, though the best heads
+# write there. More heads are not better: what those with little effect write is not about the function alone.
 
 # %%
 vectors = [function_vector(solver, clean_texts[t], ranked[:n_heads]) for t in range(n_tasks)]
