@@ -365,7 +365,7 @@ for n in (4, 5):  # from which sparsity on, walking from rare features to common
 # **What to see here.** Where seeds disagree, the same data has several stable shapes, and the start decides which
 # one is found. The loss says which is better: look where the brackets are. A single run does not say it. That is
 # one more reason to train several. (At p = 1 the counts differ as well, and it does not matter: the losses are alike.
-# Two dimensions' worth of equally strong features is held, in two rows of length 1 or spread over three or four.)
+# Two dimensions' worth of equally strong features is held, in two rows of length 1 or spread over more.)
 
 # %% [markdown]
 # ## Measures of superposition
@@ -476,7 +476,7 @@ plots.legend(ax);
 # **What to see here.** From left to right features get rarer. At first shares are uneven; then comes a stretch
 # where all lie at 1/2, features sharing a dimension by twos; beyond it more and more are packed in, until all 40
 # are held and each has a fifth of a dimension. Only the peak at 1/2 stands far above random directions, the
-# control. Other fractions do not stand out in a toy so small.
+# control. Other fractions hardly do in a toy so small.
 
 # %% [markdown]
 # And a large toy: 200 features into 20 dimensions, at 24 probabilities. It takes minutes to train, so its shares are shipped
@@ -1828,10 +1828,10 @@ def by_direction(measure: int, dose: float | str, ratio: bool) -> dict[str, list
         rows[cls] = [*row[:4], max(row[4:], key=lambda x: abs(x - ratio))]
     return rows
 
-print("cosines:  " + "  ".join(f"{cls} means and probe "
-      f"{d['means'][1] @ d['probe'][1]:.2f}, means and gradient "
-      f"{d['means'][1] @ d['gradient'][1]:.2f};"
-      for cls, (d, _) in acted.items()))
+print(f"{'cosine of the means and':<58}{'probe':>20}{'gradient':>10}")
+for cls, (d, _) in acted.items():
+    to_probe, to_gradient = (d["means"][1] @ d[what][1] for what in ("probe", "gradient"))
+    print(f"  {cls:<56}{to_probe:>20.2f}{to_gradient:>10.2f}")
 for title, measure, dose, ratio in (
     ("P(class) at dose +0.5, times what it is", 0, 0.5, True),
     ("P(class) at dose -0.5, times what it is", 0, -0.5, True),
@@ -1871,6 +1871,7 @@ for what, cls in (("comment", "comment"), ("string", "string"), ("random", "comm
 # differences. For keywords and builtins only the gradient acts strongly. The other two say "this token *is* a keyword",
 # and what follows a keyword is seldom one. The latent was chosen by what it reads, too, and hardly acts. (Among generated
 # tokens there are hardly any numbers to begin with. So their ratio is large for *every* direction, and says nothing.)
+# What the model writes shows it, too: with the direction of strings quotation marks, and in the end nothing else.
 #
 # Taking a direction out mostly changes little, since one direction is rarely all that a model has. It costs where it is
 # the means of comments, or the gradient of numbers, keywords or builtins. And nothing is free: at a dose that acts well,
@@ -1926,7 +1927,7 @@ def transcoder(
 check("transcoder")
 
 # %%
-instead = train_dictionary(read, 1024, 300, l1=1.5, y=written, what="a transcoder")
+instead = train_dictionary(read, 1024, 400, l1=1.5, y=written, what="a transcoder")
 read_heldout = full.blocks[LAYER].ln2(mid)
 latent_acts = encode(instead, read_heldout[few])
 out = rebuild(instead, latent_acts)
@@ -2077,8 +2078,8 @@ draw_explanation(good);
 # %% [markdown]
 # **What to see here.** Both sums are exact, so nothing is hidden. One path from token to token: head 1.6 looks back
 # at the `def`, and drives (together with what layer 0 wrote here, an opening bracket) a latent that raises `self`.
-# Now look at how much stands beside it. Most of the logit goes past the MLP, and the error node is nearly as large
-# as the best latent.
+# Now look at how much stands beside it. Most of the logit goes past the MLP, and right after the best latent comes the
+# error node.
 
 # %% [markdown]
 # And one that fails. Here the error node is larger than any latent: the transcoder does not hold what the MLP does,
@@ -2207,9 +2208,11 @@ print(f"\nof a model with random weights: explained {explained_random:.2f}, "
 
 # %% [markdown]
 # **What to see here.** Two seeds share few of their latents, after so short a training: what one dictionary shows
-# is *a* way to take the vectors apart, not *the* way. Some latents have several relatives in a larger dictionary,
-# which tells apart what the smaller one lumps together (*splitting*). And the last control is reassuring: a
-# dictionary explains a good part of the vectors of a model that has learned nothing, so explained variance alone
+# is *a* way to take the vectors apart, not *the* way. Some latents have several relatives in a larger dictionary. Is
+# that splitting? Then each relative would fire at a part of the places, and at another one. But in the second seed,
+# which is no larger, nearly as many have several relatives. And in the three examples relatives mostly fire *together*. So
+# no latent is seen to split here: some directions are crowded, in any dictionary of these vectors. The last control is
+# reassuring: a dictionary explains a good part of the vectors of a model that has learned nothing, so explained variance alone
 # says little; but its latents have no names. (Heap and others, 2025, found in large models that an automatic judge
 # of latents hardly tells trained and random ones apart. Exact labels do.)
 
