@@ -1999,7 +1999,7 @@ for latent in (firing * (firing < 0.02)).topk(5).indices.tolist():
     print("    promotes  " + named(full, instead["W_dec"][latent] @ to_logits, 5))
 
 # %% [markdown]
-# **What to see here.** Weights to tokens can sometimes be read at sight: a new line and its indentation, a bracket.
+# **What to see here.** Weights to tokens can sometimes be read at sight: a new line and its indentation.
 # Others promote tokens with nothing in common. Weights from heads point to one head no more
 # than they do for random directions: several heads could drive a latent, and which one does depends on the text. So
 # go on with text.
@@ -2252,7 +2252,7 @@ if missed.any():
 mean_auroc = {way: table[0, m].mean().item() for m, way in enumerate(WAYS)}
 best_way = max(same, key=mean_auroc.get)
 rows = [
-    ("features in two dimensions, always there", f"{int(held[0].float().median())}"),
+    ("rows longer than a half, always there", f"{int(held[0].float().median())}"),
     ("features in two dimensions, p = 0.33", f"{int(held[2].float().median())}"),
     ("features in two dimensions, p = 0.03", f"{int(held[7].float().median())}"),
     ("features near a simple fraction (random)",
