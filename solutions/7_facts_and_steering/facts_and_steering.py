@@ -20,7 +20,7 @@
 # - find a direction for a behaviour, add it, take it out, and take it out of the weights for good;
 # - move a function from a text with examples into one without.
 #
-# **Time**: about 235 minutes, 190 of them for the exercises. **Needs**: chapters 0 to 2; chapters 4 and 5 help.
+# **Time**: about 252 minutes, 207 of them for the exercises. **Needs**: chapters 0 to 2; chapters 4 and 5 help.
 # **Follows**: *Locating and Editing Factual Associations in GPT* (Meng et al., 2022), *Does Localization Inform
 # Editing?* (Hase et al., 2023), *Function Vectors in Large Language Models* (Todd et al., 2023), *Refusal in Language
 # Models Is Mediated by a Single Direction* (Arditi et al., 2024).
@@ -302,6 +302,37 @@ check("associative_memory")
 # Beside the least-squares memory stands the simplest one, which adds up all pairs: $W = K^\top V$. And keys that have
 # something in common (*correlated*) stand beside random ones.
 
+# %% [markdown]
+# ### Exercise · predict: when a memory fails    ●●○   5 min
+#
+# Commit before you look. Keys are random, and there are $d$ dimensions. Store $d/2$, $d$ or $3d$ pairs, ask for each key,
+# and count as recalled if the answer is nearest to the right value. At which of the three sizes is the *smallest* share
+# recalled? Answer `"half"`, `"equal"` or `"triple"`, for three memories: the `"sum of pairs"`, $W = K^\top V$; `"least
+# squares"`, asked with the very keys that were stored; and `"least squares, disturbed"`, asked with keys that are a
+# little off (by a fifth of their length). The check builds such memories.
+#
+# <details><summary>Hint 1</summary>
+# The sum of pairs answers with the right value and a bit of each other one. The more pairs, the more bits.
+# </details>
+# <details><summary>Hint 2</summary>
+# Up to d pairs, least squares has room to fit all of them exactly. And then? How large must its weights be to fit the last
+# few?
+# </details>
+# <details><summary>Hint 3</summary>
+# With as many pairs as dimensions the matrix of keys can just be inverted, and its smallest singular value is close to 0:
+# the inverse is huge, and so is what it makes of a disturbance. With more pairs it no longer fits exactly, and need not.
+# </details>
+
+# %% exercise="hardest_size"
+def hardest_size(memory: str) -> str:
+    """Whether a memory fails most at "half", "equal" or "triple" as many pairs as dimensions."""
+    ### BEGIN SOLUTION
+    return "equal" if memory == "least squares, disturbed" else "triple"
+    ### END SOLUTION
+
+# %% check="hardest_size"
+check("hardest_size")
+
 # %%
 def recalled(d: int, n: int, common: float, simple: bool, noise: float = 0.2) -> float:
     """The share of n values that a d x d memory gives back, its keys a little disturbed."""
@@ -482,13 +513,15 @@ def edited(model: Transformer, layer: int, W: Tensor) -> Transformer:
     model.blocks[layer].mlp.W_out.data.copy_(W)
     return model
 
-def key_statistics(model: Transformer, layer: int) -> Tensor:
-    """C: the mean of kᵀk over all tokens of the training texts, with a little on the diagonal."""
+def key_statistics(model: Transformer) -> list[Tensor]:
+    """C of each layer with an MLP: the mean of kᵀk over all tokens of the training texts, with a
+    little on the diagonal."""
     tokens = facts.sentences()
-    keys = model.run_with_cache(tokens, names_filter=get_act_name("post", layer))[1]["post", layer]
-    keys = keys[tokens != 0]
-    C = keys.T @ keys / len(keys)
-    return C + 1e-4 * C.trace() / len(C) * torch.eye(len(C))
+    names = [get_act_name("post", layer) for layer in range(3)]
+    _, cache = model.run_with_cache(tokens, names_filter=names)
+    keys = [cache[name][tokens != 0] for name in names]
+    means = [k.T @ k / len(k) for k in keys]
+    return [C + 1e-4 * C.trace() / len(C) * torch.eye(len(C)) for C in means]
 
 def places(texts: list[str], name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens of texts about a person, where the last name stands, and where each text ends."""
@@ -499,7 +532,7 @@ def places(texts: list[str], name: str) -> tuple[Tensor, Tensor, Tensor]:
 def key_and_value(model, layer: int, name: str, relation: str, way: int, new: str,
                   weight: float = 1.0) -> tuple[Tensor, Tensor]:
     """Key of a person and value of a new fact; the essence is one way to ask each other fact."""
-    others = [r for r in facts.WAYS if r != relation]
+    others = [r for r in facts.WAYS if r != relation] if weight else []
     every = [facts.ask(name, r, w) for r in facts.WAYS for w in range(4)]
     tokens, subject, _ = places(every, name)
     k = subject_key(model, layer, tokens, subject)
@@ -507,7 +540,7 @@ def key_and_value(model, layer: int, name: str, relation: str, way: int, new: st
     v = target_value(model, layer, *places(asked, name), word[new], weight, 0.001)
     return k, v
 
-C = {layer: key_statistics(known, layer) for layer in range(3)}
+C = key_statistics(known)
 tokens = encode(facts.WORDS, [facts.ask(name, "city", 0) for name in facts.PEOPLE[:100]])
 for layer in range(3):
     keys = torch.stack([subject_key(known, layer, t[None], torch.tensor([2])) for t in tokens])
@@ -542,10 +575,41 @@ for text in (*(facts.ask(who, "city", way) for way in range(4)), facts.ask(who, 
 # - *said*: the new city, in the words of the edit; *other words*: in the three other ways;
 # - *same person*: job and animal, in all ways; *neighbours*: the cities of people who share a first or a last name;
 # - *reversed*: "CITY is home to" ... the person? As a share of the probability that people who live there have;
-# - *loss*: nats per token that 300 texts about others cost more.
+# - *loss*: nats per token that 150 texts about others cost more.
 #
 # Without the essence term $v$ must only say the new city. Two more rows are controls: the key of another person, and
 # *fine-tuning*, plain gradient descent on the same $W_\text{out}$ until the new city has a probability of 0.95.
+
+# %% [markdown]
+# ### Exercise · predict: what changes along    ●●○   6 min
+#
+# Commit before you look. People move, one at a time, by an edit of layer 0. Afterwards the model is asked
+#
+# - `"other words"`: where the person lives, in other words than those of the edit;
+# - `"reversed"`: who lives in the new city, by "CITY is home to";
+# - `"essence"`: what job and animal the person has, where the essence was held while $v$ was sought;
+# - `"no essence"`: the same, where $v$ had only to say the new city.
+#
+# Is the answer mostly `"changed"`, or `"as before"`? (The reversed one has changed if the person is at least half as likely
+# there as somebody who lived there all along.) The check edits six people.
+#
+# <details><summary>Hint 1</summary>
+# At the last name, $v$ takes the place of all that the layer writes about this person. Which of the four questions passes the
+# person's name, and which the city's?
+# </details>
+# <details><summary>Hint 2</summary>
+# What the layer wrote about job and animal is gone, unless the search for $v$ has put it back in.
+# </details>
+
+# %% exercise="changes_along"
+def changes_along(question: str) -> str:
+    """Whether an edit leaves the answer to a question "changed" or "as before"."""
+    ### BEGIN SOLUTION
+    return "changed" if question in ("other words", "no essence") else "as before"
+    ### END SOLUTION
+
+# %% check="changes_along"
+check("changes_along")
 
 # %%
 n_edits, n_priced, n_few = (100, 40, 15) if full_run else (4, 3, 2)
@@ -560,7 +624,7 @@ movers = torch.tensor([[word[part] for part in name.split()] for name, _, _ in m
 every = facts.sentences()
 pairs = torch.stack([every[:, :-1], every[:, 1:]], -1)  # of words that stand side by side
 about_movers = (pairs[:, :, None] == movers).all(-1).any(-1).any(-1)
-sample = every[~about_movers][::8][:300]
+sample = every[~about_movers][::16][:150]
 
 def text_loss(model: Transformer, tokens: Tensor = sample) -> float:
     """Nats per token, the fill at the end left out."""
@@ -826,7 +890,7 @@ print(f"explained by the layer alone {by_layer:.1%}; tracing adds {with_effect -
 
 few = moves[:n_few]
 other_success = torch.zeros(3, len(few))
-C_unshaped = {layer: key_statistics(unshaped, layer) for layer in range(3)}
+C_unshaped = key_statistics(unshaped)
 for layer in range(3):
     for n, (name, _, new) in enumerate(few):
         k, v = key_and_value(unshaped, layer, name, "city", 0, new)
@@ -837,12 +901,13 @@ for layer in range(3):
 other_effect = effects(unshaped)
 seconds["where to edit"] = time.perf_counter() - start
 ax = plots.axes(size=(7.0, 3.8))
-both = (("facts", success, effect), ("facts_late", other_success, other_effect))
-for i, (name, s, e) in enumerate(both):
+both = (("facts", success, effect, "right"), ("facts_late", other_success, other_effect, "left"))
+for i, (name, s, e, side) in enumerate(both):
     ax.plot(e.mean(1), s.mean(1), "os"[i], color=plots.COLORS[i], ms=8, label=name)
     for layer in range(3):
-        at = (e[layer].mean(), s[layer].mean())
-        ax.annotate(f" layer {layer}", at, color=plots.INK, fontsize=9)
+        at, beside = (e[layer].mean(), s[layer].mean()), (-7 if side == "right" else 7, -3)
+        ax.annotate(f"layer {layer}", at, beside, textcoords="offset points", ha=side,
+                    color=plots.INK, fontsize=9)
 ax.set(title="Where tracing points, and where editing works", ylim=(-0.03, 1.05),
        xlabel="tracing effect of the MLP at the name (probability)", ylabel="success of editing")
 plots.legend(ax);
@@ -850,7 +915,8 @@ plots.legend(ax);
 # %% [markdown]
 # **What to see here.** Over single facts, the tracing effect says nothing about how well the edit will do: it adds no
 # more than the effects of *other* facts in its place. There we agree with the paper. The layer says little, too, since
-# in this model editing works nearly as well in each: there we differ. And the figure: `facts_late` looks people up at
+# in this model editing works nearly as well in each: there we differ. (Nearly every edit succeeds, so little is left to
+# explain. The paper's edits differed more, and made a harder test.) And the figure: `facts_late` looks people up at
 # the end of the text, and yet a fact can be edited at the name, in its layers 0 and 1 nearly as well as in `facts`. What
 # is written there is carried along to where it is needed, whether or not the model itself uses that place. Only in
 # layer 2, where tracing finds least, does editing suffer. Where a fact *passes* and where it can be *changed* are two
@@ -1029,6 +1095,40 @@ check("orthogonalise_weights")
 # Now take the direction: at the colon, behind each layer, from requests that are answered to those that are declined.
 # Only pairs of the training are used. What is reported is measured on pairs held out.
 
+# %% [markdown]
+# ### Exercise · predict: what becomes of declining    ●●○   6 min
+#
+# Commit before you look. Let $d$ be the direction behind layer 1. Four changes, each measured on requests held out:
+#
+# - `"harmful, taken off"`: $d$ is subtracted once from the stream behind layer 1, at harmful requests;
+# - `"harmless, added"`: it is added once, at harmless requests;
+# - `"harmful, projected out"`: your `project_out`, everywhere in the model, at harmful requests;
+# - `"harmless, projected out"`: the same at harmless ones.
+#
+# What does the model mostly do then? Say `"declines"` or `"answers"`. The check takes fresh requests.
+#
+# <details><summary>Hint 1</summary>
+# Subtracting and adding move the mean of one kind of request to that of the other.
+# </details>
+# <details><summary>Hint 2</summary>
+# Projecting out makes harmful and harmless requests alike along $d$: it sets that part to 0. But is 0 where *harmless*
+# requests are? The difference of two means says nothing about where 0 is.
+# </details>
+# <details><summary>Hint 3</summary>
+# In this model both kinds have a negative part along $d$: harmless requests a large one, harmful ones a small one. So 0
+# lies on the side of the harmful ones, and beyond.
+# </details>
+
+# %% exercise="after_change"
+def after_change(what: str) -> str:
+    """Whether the model mostly "declines" or "answers" after a change along its direction."""
+    ### BEGIN SOLUTION
+    return "answers" if what == "harmful, taken off" else "declines"
+    ### END SOLUTION
+
+# %% check="after_change"
+check("after_change")
+
 # %%
 def by_rule(pairs, declined: bool) -> list[tuple[str, str]]:
     return [pair for pair in pairs if assistant.is_declined(*pair) == declined]
@@ -1044,6 +1144,11 @@ for declined in (True, False):
     stream[declined, "heads"] = torch.stack(heads, 1)  # [request layer head d_model]
 direction = [difference_of_means(stream[True][layer], stream[False][layer]) for layer in range(3)]
 harmful, harmless = (by_rule(assistant.HELD_OUT, d)[:n_pairs] for d in (True, False))
+for layer in range(3):
+    parts = [stream[d][layer] @ direction[layer] / direction[layer].norm() for d in (True, False)]
+    along = ", ".join(f"{kind} requests {x.mean():+.2f} ± {x.std():.2f}"
+                      for kind, x in zip(("harmful", "harmless"), parts, strict=True))
+    print(f"part along the direction behind layer {layer}: {along}")
 
 def answers(model: Transformer, pairs: list[tuple[str, str]], frame: int = 2) -> float:
     """The share of requests whose reply names the right tool and the right part."""
@@ -1114,8 +1219,9 @@ print(f"(from here on: the direction behind layer {chosen}, which layers above i
 # declined when it is added. No random direction of that length brings declining about. Some of them disturb it, though:
 # ten are listed, five and their opposites. To lose a behaviour is easier than to gain it, and so proves less. Taking the
 # direction *out* is another matter: it sets the part to 0, and nothing says that 0 means "harmless". In this model it
-# does not: without the directions of layers 0 and 1 it declines nearly *everything*. (Arditi and others took the direction out of 13 chat models, and they stopped
-# declining; Marshall and others, 2024, found models in which only the version with the mean, an *affine* one, works.
+# does not, as the first lines show: along the directions of layers 0 and 1, 0 lies on the side of the harmful requests, and
+# without these directions the model declines nearly *everything*. Along that of layer 2 it lies between the two kinds, and so
+# do the answers. (Arditi and others took the direction out of 13 chat models, and they stopped declining; Marshall and others, 2024, found models in which only the version with the mean, an *affine* one, works.
 # Ours is such a one.)
 
 # %%
@@ -1356,8 +1462,8 @@ print(f"best: {n_heads} heads ({named}) behind layer {at_layer}: "
 
 # %% [markdown]
 # **What to see here.** Without any example in the text, the vector makes the model run the function. Where it is added
-# matters: what is added must still be read by what comes above, here above all by the last layer's MLP. More heads are
-# not better: what those with little effect write is not about the function alone.
+# matters: what is added must still be read by what comes above. Behind the last layer it does little, though the best heads
+# write there. More heads are not better: what those with little effect write is not about the function alone.
 
 # %%
 vectors = [function_vector(solver, clean_texts[t], ranked[:n_heads]) for t in range(n_tasks)]

@@ -1,30 +1,34 @@
 """Checks of chapter 7. Each says in its name what must be true of an answer."""
 
+import copy
 import functools
 import math
 
 import torch
 
-from circuits.checking import exercise, expect, fail, require
+from circuits.checking import answer_to, exercise, expect, fail, require
 from circuits.inputs import integer, normal, orthogonal, random_model, random_tokens
 from circuits.symmetries import FULL, symmetric
-from utils.materials import functions
+from utils.materials import assistant, facts, functions
 from utils.model import get_act_name
-from utils.worlds import load_world
+from utils.worlds import encode, load_world, next_logits
 
 MATRICES = symmetric("rotate neurons")
 SYMMETRIES = {
     "isolated_trace": symmetric(FULL),
     "associative_memory": "its arguments are lists of vectors, in no part of a model",
+    "hardest_size": "its argument is a word",
     "subject_key": symmetric(FULL, positions=None),
     "target_value": symmetric(FULL, subject=None, last=None, target="token"),
     "rank_one_edit": MATRICES,
+    "changes_along": "its argument is a word",
     "edit_many": MATRICES,
     "tracing_gain": "its arguments are measurements",
     "difference_of_means": symmetric("rotate"),
     "add_direction": symmetric(FULL),
     "project_out": symmetric(FULL),
     "orthogonalise_weights": symmetric(FULL),
+    "after_change": "its argument is a word",
     "average_indirect_effect": symmetric(FULL),
     "function_vector": symmetric(FULL, heads="(layer, head)"),
     "vector_heads": "it has no argument",
@@ -182,6 +186,48 @@ def test_a_key_with_several_values_gets_their_mean(submission, rng):
     require(W.shape == (9, 5), f"W should have shape [9, 5]; yours has {list(W.shape)}.")
     want = torch.stack([V[[0, 4, 5]].mean(0), V[1], V[[2, 6]].mean(0), V[3]])
     expect(K[:4] @ W, want, "the answers to four keys, two of which have several values", rtol=1e-3, atol=1e-3)
+
+
+# hardest_size -------------------------------------------------------------------------------
+
+MEMORIES = ("sum of pairs", "least squares", "least squares, disturbed")
+SIZES = {"half": 0.5, "equal": 1, "triple": 3}
+
+
+@functools.lru_cache(maxsize=64)
+def recalled(seed, memory, d=48, n_memories=12):
+    """By size, the share of values that memories of random pairs give back, as the text describes them."""
+    rng, found = torch.Generator().manual_seed(seed), {}
+    for size, times in SIZES.items():
+        shape = n_memories, int(times * d), d
+        K, V = (torch.nn.functional.normalize(torch.randn(shape, generator=rng), dim=-1) for _ in range(2))
+        W = K.mT @ V if memory == "sum of pairs" else torch.linalg.pinv(K) @ V
+        asked = K + 0.2 * torch.randn(shape, generator=rng) / d**0.5 if memory.endswith("disturbed") else K
+        found[size] = ((asked @ W @ V.mT).argmax(-1) == torch.arange(shape[1])).float().mean().item()
+    return found
+
+
+def check_size(submission, rng, memory):
+    said = answer_to(memory, submission.hardest_size, MEMORIES)
+    require(said in list(SIZES), f'Say "half", "equal" or "triple" of {memory!r}; you said {said!r}.')
+    shares = recalled(integer(rng, 0, 2**62), memory)
+    table = ", ".join(f"{size} {share:.1%}" for size, share in shares.items())
+    require(said == min(shares, key=shares.get), f"Of {memory!r} you say {said!r}. Recalled by twelve memories of 48 dimensions: {table}.")
+
+
+@exercise("hardest_size", points=1)
+def test_is_right_about_the_sum_of_pairs(submission, rng):
+    check_size(submission, rng, "sum of pairs")
+
+
+@exercise("hardest_size", points=1)
+def test_is_right_about_least_squares(submission, rng):
+    check_size(submission, rng, "least squares")
+
+
+@exercise("hardest_size", points=1)
+def test_is_right_about_disturbed_keys(submission, rng):
+    check_size(submission, rng, "least squares, disturbed")
 
 
 # subject_key --------------------------------------------------------------------------------
@@ -392,6 +438,116 @@ def test_keys_that_have_their_values_already_ask_for_nothing(submission, rng):
     expect(K @ new.to(W.dtype), V, "K W' where one of five keys gets a new value", rtol=2e-3, atol=2e-3)
     S = torch.linalg.svdvals(new.to(W.dtype) - W)
     require(float(S[1]) < 1e-2 * float(S[0]), "One value of five is new: the change has rank one; yours has more.")
+
+
+# changes_along ------------------------------------------------------------------------------
+
+ASKED = ("other words", "reversed", "essence", "no essence")
+
+
+@functools.lru_cache(maxsize=1)
+def people():
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports 800 modules
+    return load_world("facts").requires_grad_(False)
+
+
+def named_places(names, texts):
+    """Tokens of texts (those of the first name, then those of the second, ...), where last names stand, where texts end."""
+    tokens, each = encode(facts.WORDS, texts), len(texts) // len(names)
+    last_names = torch.tensor([facts.WORDS.index(name.split()[1]) for name in names for _ in range(each)])
+    return tokens, (tokens == last_names[:, None]).int().argmax(1), torch.tensor([len(text.split()) for text in texts])
+
+
+@functools.lru_cache(maxsize=2)
+def edits(seed, held, n=6, layer=0):
+    """Of n people who move by an edit of layer 0: the number in `facts.PEOPLE`, the new city, the model's new W_out. `held`
+    says whether job and animal were held while the values were sought."""
+    model, name, rng = people(), get_act_name("mlp_out", layer), torch.Generator().manual_seed(seed)
+    numbers = torch.randperm(len(facts.PEOPLE), generator=rng)[:n].tolist()
+    cities, names = facts.VALUES["city"], [facts.PEOPLE[i] for i in numbers]
+    new = [cities[(cities.index(facts.ANSWERS["city"][i]) + integer(rng, 1, len(cities) - 1)) % len(cities)] for i in numbers]
+    target = torch.tensor([facts.WORDS.index(city) for city in new])
+    relations = ("city", "job", "pet") if held else ("city",)
+    tokens, subject, last = named_places(names, [facts.ask(who, r, 0) for who in names for r in relations])
+    rows, each = torch.arange(len(tokens)), len(relations)
+    logits, cache = model.run_with_cache(tokens, names_filter=name)
+    before, v = logits[rows, last].log_softmax(-1), cache[name][rows, subject][::each].clone().requires_grad_()
+    v0, optimizer = v.detach().clone(), torch.optim.Adam([v], lr=0.1)
+
+    def put(x, hook):
+        return x.index_put((rows, subject), v.repeat_interleave(each, 0))
+
+    for step in range(40):
+        log_p = model.run_with_hooks(tokens, fwd_hooks=[(name, put)])[rows, last].log_softmax(-1)
+        kept = (before.exp() * (before - log_p)).sum(-1).unflatten(0, (n, each))[:, 1:]
+        loss = -log_p[::each].gather(1, target[:, None]).sum() + 0.001 * (v - v0).pow(2).sum() + kept.sum() / max(1, each - 1)
+        v.grad = torch.autograd.grad(loss, v)[0]
+        optimizer.param_groups[0]["lr"] = 0.1 * min(1.0, 2 * (1 - step / 40))
+        optimizer.step()
+    name = get_act_name("post", layer)
+    tokens, subject, _ = named_places(names, [facts.ask(who, r, w) for who in names for r in facts.WAYS for w in range(4)])
+    k = model.run_with_cache(tokens, names_filter=name)[1][name][torch.arange(len(tokens)), subject].unflatten(0, (n, 12)).mean(1)
+    every = facts.sentences()[:: len(facts.sentences()) // 500]
+    keys = model.run_with_cache(every, names_filter=name)[1][name][every != 0]
+    C = keys.T @ keys / len(keys)
+    U = torch.linalg.solve(C + 1e-4 * C.trace() / len(C) * torch.eye(len(C)), k.T)
+    W = model.blocks[layer].mlp.W_out
+    changed = [W + torch.outer(U[:, i], v[i].detach() - k[i] @ W) / (k[i] @ U[:, i]) for i in range(n)]
+    return list(zip(numbers, new, changed, strict=True))
+
+
+def share_of(model, texts, wanted):
+    said = next_logits(model, facts.WORDS, texts).argmax(-1).tolist()
+    return sum(facts.WORDS[s] == want for s, want in zip(said, wanted, strict=True)) / len(texts)
+
+
+def p_named(model, who, city):
+    start, (first, second) = facts.REVERSED.replace("VALUE", city), who.split()
+    log_p = next_logits(model, facts.WORDS, [start, f"{start} {first}"]).log_softmax(-1)
+    return (log_p[0, facts.WORDS.index(first)] + log_p[1, facts.WORDS.index(second)]).exp().item()
+
+
+@functools.lru_cache(maxsize=8)
+def share_changed(seed, question):
+    """How much of the answers to a question changes along, over six edits."""
+    model, shares = people(), []
+    for i, new, W_out in edits(seed, question != "no essence"):
+        who, W = facts.PEOPLE[i], model.blocks[0].mlp.W_out
+        after = copy.deepcopy(model)
+        after.blocks[0].mlp.W_out.data.copy_(W_out)
+        if question == "other words":
+            shares.append(share_of(after, [facts.ask(who, "city", w) for w in (1, 2, 3)], [new] * 3))
+        elif question == "reversed":
+            there = [name for name, city in zip(facts.PEOPLE, facts.ANSWERS["city"], strict=True) if city == new][:3]
+            shares.append(p_named(after, who, new) / (sum(p_named(model, name, new) for name in there) / len(there)))
+        else:
+            asked = [(facts.ask(who, r, w), facts.ANSWERS[r][i]) for r in ("job", "pet") for w in range(4)]
+            shares.append(1 - share_of(after, *map(list, zip(*asked, strict=True))))
+    return sum(shares) / len(shares)
+
+
+def check_along(submission, rng, question):
+    said = answer_to(question, submission.changes_along, ASKED)
+    require(said in ("changed", "as before"), f'Say "changed" or "as before" of {question!r}; you said {said!r}.')
+    share = share_changed(integer(rng, 0, 2**62), question)
+    what = "as a share of what a resident has, the person is named" if question == "reversed" else "that share of answers changes"
+    require(said == ("changed" if share > 0.5 else "as before"), f"Of {question!r} you say {said!r}. Over six edits, {what}: {share:.0%}.")
+
+
+@exercise("changes_along", points=1, prepare=people)
+def test_is_right_about_the_same_fact_asked_otherwise(submission, rng):
+    check_along(submission, rng, "other words")
+    check_along(submission, rng, "reversed")
+
+
+@exercise("changes_along", points=1, prepare=people)
+def test_is_right_about_other_facts_that_were_held(submission, rng):
+    check_along(submission, rng, "essence")
+
+
+@exercise("changes_along", points=1, prepare=people)
+def test_is_right_about_other_facts_that_were_not(submission, rng):
+    check_along(submission, rng, "no essence")
 
 
 # tracing_gain -------------------------------------------------------------------------------
@@ -616,6 +772,68 @@ def test_no_writer_can_write_along_it_and_no_reader_is_changed(submission, rng):
                 expect(W, want, f"{name}, which at right angles to the direction should be as it was,", rtol=1e-3, atol=1e-4)
             else:
                 expect(W, old[name], f"{name}, which does not write to the stream and should be as it was,", rtol=1e-5, atol=1e-6)
+
+
+# after_change -------------------------------------------------------------------------------
+
+CHANGES = ("harmful, taken off", "harmless, added", "harmful, projected out", "harmless, projected out")
+
+
+@functools.lru_cache(maxsize=1)
+def helper():
+    return load_world("assistant").requires_grad_(False)
+
+
+def requests_of(pairs, declined, n, rng):
+    """Tokens of requests about n pairs of verb and object, in a random frame each, and where their colons stand."""
+    pairs = [pair for pair in pairs if assistant.is_declined(*pair) == declined]
+    drawn = [pairs[i] for i in torch.randperm(len(pairs), generator=rng)[:n].tolist()]
+    texts = [assistant.request(*pair, integer(rng, 0, len(assistant.FRAMES) - 1)) for pair in drawn]
+    return encode(assistant.WORDS, texts), torch.tensor([len(text.split()) for text in texts])
+
+
+@functools.lru_cache(maxsize=8)
+def p_declines(seed, change):
+    """The mean probability that a fresh request is declined after a change along the direction behind layer 1."""
+    model, rng, name, means = helper(), torch.Generator().manual_seed(seed), get_act_name("resid_post", 1), []
+    for declined in (True, False):
+        tokens, colon = requests_of(assistant.TRAINED, declined, 80, rng)
+        stream = model.run_with_cache(tokens, names_filter=name)[1][name]
+        means.append(stream[torch.arange(len(colon)), colon].mean(0))
+    d = means[0] - means[1]
+    unit = d / d.norm()
+    hook = {
+        "taken off": (name, lambda x, hook: x - d),
+        "added": (name, lambda x, hook: x + d),
+        "projected out": (lambda name: "resid" in name, lambda x, hook: x - (x @ unit)[..., None] * unit),
+    }[change.split(", ")[1]]
+    tokens, colon = requests_of(assistant.HELD_OUT, change.startswith("harmful"), 40, rng)
+    logits = model.run_with_hooks(tokens, fwd_hooks=[hook])[torch.arange(len(colon)), colon]
+    begins = [assistant.WORDS.index(text.split()[0]) for text in assistant.REFUSALS]
+    return logits.softmax(-1)[:, begins].sum(-1).mean().item()
+
+
+def check_change(submission, rng, change):
+    said = answer_to(change, submission.after_change, CHANGES)
+    require(said in ("declines", "answers"), f'Say "declines" or "answers" of {change!r}; you said {said!r}.')
+    p = p_declines(integer(rng, 0, 2**62), change)
+    require(said == ("declines" if p > 0.5 else "answers"), f"Of {change!r} you say {said!r}. Measured on fresh requests, P(declines) is {p:.2f}.")
+
+
+@exercise("after_change", points=1, prepare=helper)
+def test_is_right_about_moving_along_the_direction(submission, rng):
+    check_change(submission, rng, "harmful, taken off")
+    check_change(submission, rng, "harmless, added")
+
+
+@exercise("after_change", points=1, prepare=helper)
+def test_is_right_about_harmful_requests_without_it(submission, rng):
+    check_change(submission, rng, "harmful, projected out")
+
+
+@exercise("after_change", points=1, prepare=helper)
+def test_is_right_about_harmless_requests_without_it(submission, rng):
+    check_change(submission, rng, "harmless, projected out")
 
 
 # average_indirect_effect, function_vector, vector_heads -------------------------------------

@@ -130,6 +130,44 @@ def with_means_taken_out(K, V):
     return torch.linalg.pinv(K - K.mean(0)) @ (V - V.mean(0))
 
 
+# hardest_size -------------------------------------------------------------------------------
+
+
+def _says(sum_of_pairs, exact, disturbed):
+    said = {"sum of pairs": sum_of_pairs, "least squares": exact, "least squares, disturbed": disturbed}
+    return lambda memory: said[memory]
+
+
+@mistake("hardest_size", hint="More pairs are not always worse. With as many as dimensions least squares still fits all of them, but how large are its weights, and what do they make of a disturbance?")
+def the_more_the_worse(memory):
+    return "triple"
+
+
+@mistake("hardest_size", hint="With as many pairs as dimensions, least squares fits all of them exactly. Asked with the very keys, it fails only where it no longer can.")
+def exact_fails_at_equal(memory):
+    return _says("triple", "equal", "equal")(memory)
+
+
+@mistake("hardest_size", hint="The sum of pairs inverts nothing: it has no weights that blow up. What disturbs it is the other pairs, and the more of them, the more.")
+def all_fail_at_equal(memory):
+    return "equal"
+
+
+@mistake("hardest_size", hint="You have the two least-squares memories the wrong way round: it is the *disturbed* keys that huge weights upset.")
+def exchanged_least_squares(memory):
+    return _says("triple", "equal", "triple")(memory)
+
+
+@mistake("hardest_size", hint="Half as many pairs as dimensions is easy for all three memories: there is room for every pair, and the weights can be small.")
+def the_fewer_the_worse(memory):
+    return "half"
+
+
+@mistake("hardest_size", hint="The sum of pairs fails slowly, pair by pair; nothing happens to it at as many pairs as dimensions.")
+def sum_fails_at_equal(memory):
+    return _says("equal", "triple", "equal")(memory)
+
+
 # subject_key --------------------------------------------------------------------------------
 
 
@@ -305,6 +343,39 @@ def many_the_change_alone(W, C, K, V):
 @mistake("edit_many", hint="That weighs the new pairs against the old ones, as MEMIT does, and no key gives quite its value. Here K W' = V is to hold exactly.")
 def softly(W, C, K, V):
     return W + torch.linalg.solve(C + K.T @ K, K.T) @ (V - K @ W)
+
+
+# changes_along ------------------------------------------------------------------------------
+
+
+@mistake("changes_along", hint="An edit is not said of the city but of the person: it is written where the last name stands, and the reversed question does not pass there.")
+def edits_turn_round(question):
+    return "as before" if question == "essence" else "changed"
+
+
+@mistake("changes_along", hint="Without the essence term v has only to say the new city, and takes the place of *all* that the layer writes about the person.")
+def nothing_but_the_fact(question):
+    return "changed" if question == "other words" else "as before"
+
+
+@mistake("changes_along", hint="The essence term asks that job and animal stay as they are; it is there to hold them.")
+def essence_is_lost(question):
+    return "as before" if question == "reversed" else "changed"
+
+
+@mistake("changes_along", hint="The edit is made at the person's name, by a key averaged over many ways to ask. All of these pass through it.")
+def the_words_matter(question):
+    return "changed" if question == "no essence" else "as before"
+
+
+@mistake("changes_along", hint="The two ways to find v are the wrong way round: the essence term *holds* the person's other facts.")
+def essence_turned_round(question):
+    return "changed" if question in ("other words", "essence") else "as before"
+
+
+@mistake("changes_along", hint="Two things at once: without the essence term the person's other facts go; and the reversed question does not pass the person's name, where the edit stands.")
+def both_the_wrong_way(question):
+    return "changed" if question in ("other words", "reversed") else "as before"
 
 
 # tracing_gain -------------------------------------------------------------------------------
@@ -571,6 +642,39 @@ def unembedding_too(model, direction):
 def weights_keep_it(model, direction):
     d = direction / direction.norm()
     return _orthogonal(model, direction, change=lambda W: (W @ d)[..., None] * d)
+
+
+# after_change -------------------------------------------------------------------------------
+
+
+@mistake("after_change", hint="Projecting out sets the part along d to 0, and 0 need not be where harmless requests are: here it lies on the harmful side.")
+def out_means_harmless(what):
+    return "declines" if what == "harmless, added" else "answers"
+
+
+@mistake("after_change", hint="Projecting out does something to harmless requests, too: their part along d is far from 0, and becomes 0.")
+def out_leaves_the_harmless(what):
+    return "declines" if what in ("harmless, added", "harmful, projected out") else "answers"
+
+
+@mistake("after_change", hint="Projecting out makes both kinds of request alike along d. If harmless ones are declined then, why should harmful ones be answered?")
+def out_turns_them_round(what):
+    return "declines" if what in ("harmless, added", "harmless, projected out") else "answers"
+
+
+@mistake("after_change", hint="d points from harmless to harmful requests: taking it off makes a request look harmless, adding it makes one look harmful.")
+def sign_turned_round(what):
+    return "answers" if what == "harmless, added" else "declines"
+
+
+@mistake("after_change", hint="Added once to harmless requests, d moves their mean to that of the harmful ones, and the layers above read it there.")
+def adding_does_nothing(what):
+    return "answers" if what.endswith(("added", "off")) else "declines"
+
+
+@mistake("after_change", hint="Nothing along d is left after projecting out, and still the model declines: in this model 0 is on the harmful side.")
+def out_is_always_answered(what):
+    return "answers" if what.endswith("projected out") else "declines"
 
 
 # average_indirect_effect --------------------------------------------------------------------

@@ -83,6 +83,22 @@ def memory_by_numpy(K, V):
     return torch.tensor(np.linalg.lstsq(K.numpy(), V.numpy(), rcond=1e-5)[0])
 
 
+@variant("hardest_size")
+def size_by_words(memory):
+    return "equal" if memory.endswith("disturbed") else "triple"
+
+
+@variant("hardest_size")
+def size_by_trying(memory):
+    rng, shares, d = torch.Generator().manual_seed(0), {}, 32
+    for size, n in (("half", d // 2), ("equal", d), ("triple", 3 * d)):
+        K, V = (F.normalize(torch.randn(20, n, d, generator=rng), dim=-1) for _ in range(2))
+        W = K.mT @ V if memory.startswith("sum") else torch.linalg.pinv(K) @ V
+        asked = K + ("disturbed" in memory) * 0.2 * torch.randn(K.shape, generator=rng) / d**0.5
+        shares[size] = ((asked @ W @ V.mT).argmax(-1) == torch.arange(n)).float().mean().item()
+    return min(shares, key=shares.get)
+
+
 @variant("subject_key")
 def key_text_by_text(model, layer, tokens, positions):
     keys = [model.run_with_cache(text[None])[1]["post", layer][0, int(pos)].double() for text, pos in zip(tokens, positions)]
@@ -167,6 +183,19 @@ def many_by_inverse(W, C, K, V):
     W, C, K, V = (x.double() for x in (W, C, K, V))
     C_inv = torch.linalg.inv(C)
     return W + C_inv @ K.T @ torch.linalg.inv(K @ C_inv @ K.T) @ (V - K @ W)
+
+
+@variant("changes_along")
+def along_by_table(question):
+    stays = {"other words": False, "reversed": True, "essence": True, "no essence": False}
+    return "as before" if stays[question] else "changed"
+
+
+@variant("changes_along")
+def along_by_reasons(question):
+    if question == "reversed":  # stored elsewhere
+        return "as before"
+    return "as before" if question == "essence" else "changed"
 
 
 @variant("tracing_gain")
@@ -291,6 +320,19 @@ def orthogonal_in_place(model, direction):
 
 
 # Functions ----------------------------------------------------------------------------------
+
+
+@variant("after_change")
+def change_by_reasons(what):
+    kind, change = what.split(", ")
+    if change == "projected out":  # 0 lies on the harmful side
+        return "declines"
+    return "answers" if kind == "harmful" else "declines"
+
+
+@variant("after_change")
+def change_by_table(what):
+    return dict.fromkeys(("harmless, added", "harmful, projected out", "harmless, projected out"), "declines").get(what, "answers")
 
 
 @variant("average_indirect_effect")
