@@ -35,6 +35,7 @@ def save(training: Training, file: Path) -> None:
         "seconds": training.seconds,
         "curves": training.curves,
         "text": _text(training),
+        "generator": training.generator and training.generator.get_state(),
     }
     data = io.BytesIO()
     torch.save(state, data)
@@ -64,6 +65,8 @@ def resume(training: Training, file: Path) -> None:
         training.optimizers.load_state_dict(state["optimizers"])
         training.step, training.seconds = state["step"], state["seconds"]
         training.curves = state["curves"]
+        if training.generator:
+            training.generator.set_state(state["generator"])
     except CourseError:
         raise
     except Exception as error:  # torch.load raises a different kind for each way to be broken
@@ -74,6 +77,8 @@ def resume(training: Training, file: Path) -> None:
 
 
 def _text(training: Training) -> list[int]:
-    """Three numbers that differ between texts."""
+    """Three numbers that differ between texts; none of a training that draws its own, which the recipe tells."""
+    if training.corpus is None:
+        return []
     train, heldout = training.corpus.train, training.corpus.heldout
     return [len(train), len(heldout), int(train.sum())]

@@ -19,6 +19,7 @@ RULES = {
     "largest": "return max(s)",
     "smallest": "return min(s)",
     "most frequent": "return min(s, key=lambda symbol: (-s.count(symbol), symbol))  # of several the smallest",
+    "sort position": "return 1 + sum(symbol < s[-1] for symbol in s[-4:])  # of the last symbol, if the last four were sorted",
     "balance": """\
 depth = s.count(OPENS) - s.count(CLOSES)
 return MORE if depth > 0 else EQUAL if depth == 0 else FEWER""",
@@ -112,7 +113,7 @@ def answer(s):
 """
 LEVELS = {
     "easy": ("copy back", "largest", "smallest"),
-    "middle": ("most frequent", "balance", "modular sum"),
+    "middle": ("most frequent", "balance", "modular sum", "sort position"),
     "hard": ("after marker", "after the same", "first repeated"),
 }
 
@@ -135,6 +136,7 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
         "smallest": (draw.choice((low, high)),),
         "most frequent": (low, "m0"),
         "balance": (low, "m0"),
+        "sort position": "return 1 + sum(symbol < s[-1] for symbol in s[-4:])  # of the last symbol, if the last four were sorted",
         "modular sum": (low, "m0"),
         "after marker": (low, high),
         "after the same": (low, high),
