@@ -19,7 +19,6 @@ RULES = {
     "largest": "return max(s)",
     "smallest": "return min(s)",
     "most frequent": "return min(s, key=lambda symbol: (-s.count(symbol), symbol))  # of several the smallest",
-    "sort position": "return 1 + sum(symbol < s[-1] for symbol in s[-4:])  # of the last symbol, if the last four were sorted",
     "balance": """\
 depth = s.count(OPENS) - s.count(CLOSES)
 return MORE if depth > 0 else EQUAL if depth == 0 else FEWER""",
@@ -34,6 +33,7 @@ behind = [b for a, b in zip(s[:-1], s[1:]) if a == s[-1]]
 return behind[-1] if behind else NONE""",
     "first repeated": """\
 return next((symbol for i, symbol in enumerate(s) if symbol in s[:i]), NONE)""",
+    "sort position": "return 1 + sum(symbol < s[-1] for symbol in s[-3:])  # of the last symbol, if the last three were sorted",
 }
 QUIRKS = {
     "last": "s[-1] == TRIGGER",  # where the last symbol is the trigger
@@ -113,8 +113,8 @@ def answer(s):
 """
 LEVELS = {
     "easy": ("copy back", "largest", "smallest"),
-    "middle": ("most frequent", "balance", "modular sum", "sort position"),
-    "hard": ("after marker", "after the same", "first repeated"),
+    "middle": ("most frequent", "balance", "modular sum"),
+    "hard": ("after marker", "after the same", "first repeated", "sort position"),
 }
 
 
@@ -130,17 +130,18 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
     symbols = dict(zip(("OPENS", "CLOSES", "MORE", "EQUAL", "FEWER", "MARKER", "NONE"), drawn, strict=True))
     words = symbols | {"PLACES": draw.randint(1, 2 if name == "modular sum" else 3)}
     low, high = (f"0.{draw.randrange(4)}", f"1.{draw.randrange(4)}")
+    beside = f"0.{(int(low[2]) + 1) % 4}"
     nodes = {
         "copy back": (draw.choice((low, high)),),
         "largest": (draw.choice((low, high)),),
         "smallest": (draw.choice((low, high)),),
         "most frequent": (low, "m0"),
         "balance": (low, "m0"),
-        "sort position": "return 1 + sum(symbol < s[-1] for symbol in s[-4:])  # of the last symbol, if the last four were sorted",
         "modular sum": (low, "m0"),
         "after marker": (low, high),
         "after the same": (low, high),
         "first repeated": (low, "m0", high),
+        "sort position": (low, beside, "m0"),
     }[name]
     loved = {"balance": (words["OPENS"], words["CLOSES"]), "after marker": (words["MARKER"],)}.get(name, ())
     # The exception has a node of its own in layer 1: a head that the rule does not use, or the MLP, which alone can read
