@@ -14,13 +14,17 @@ from utils.model import Transformer
 from utils.training import Training
 
 
-def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
-    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
+def packed(model: Transformer, half: bool = False) -> bytes:
+    """Weights and configuration as a .safetensors file; in half precision if asked for. Nothing else of the model is in it."""
     from safetensors.torch import save
 
-    weights = {name: W.detach().contiguous() for name, W in model.state_dict().items()}
-    metadata = {"config": json.dumps(model.config_dict())}
-    write_file(file, save(weights, metadata))
+    weights = {name: (W.detach().half() if half else W.detach()).contiguous() for name, W in model.state_dict().items()}
+    return save(weights, {"config": json.dumps(model.config_dict())})
+
+
+def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
+    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
+    write_file(file, packed(model))
     rounded = json.loads(json.dumps(curves), parse_float=lambda x: round(float(x), 4))
     write_file(file.with_suffix(".curves.json"), (json.dumps(rounded) + "\n").encode())
 

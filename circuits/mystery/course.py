@@ -18,12 +18,13 @@ from circuits.chapters import ROOT, Chapter
 from circuits.mystery.family import N_SYMBOLS, Plan, draw_plan
 from circuits.mystery.judge import solve
 from circuits.mystery.make import ENOUGH, MysteryTraining, prove
+from circuits.saved_training import packed
 from utils.errors import CourseError
 from utils.files import write_file
 from utils.model import Transformer
 
 CHAPTER = "10_mystery"
-SECONDS = 150.0  # of training, by the clock
+SECONDS = 150.0  # of training, in computing
 
 SOURCE = '''\
 # ---
@@ -246,14 +247,19 @@ def checks_of(seed: int, weights: Path) -> dict[str, Callable]:
     return made
 
 
-def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer, Plan, dict[str, float]]:
-    """Train the model of a seed: as it is stored, in half precision, with its plan and the proof that it has learned it.
-    Raises CourseError if it has not, or cannot be solved."""
+def attempt(seed: int, watch: Callable[[int, dict], None] = lambda *_: None) -> tuple[Transformer, Plan, dict, dict]:
+    """Train the model of a seed: as it is stored, in half precision; its plan; the proof, shares of right answers; and what the
+    planted truth fails in the model, by exercise."""
     plan = draw_plan(seed)
     training = MysteryTraining(plan, seed)
     training.run(SECONDS, watch=watch, enough=lambda: not solve(training.model, plan, seed))
     model = training.model.half().float().requires_grad_(False)
-    proof, failed = prove(model, plan, training.fresh), solve(model, plan, seed)
+    return model, plan, prove(model, plan, training.fresh), solve(model, plan, seed)
+
+
+def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer, Plan, dict[str, float]]:
+    """The model of a seed, its plan and the proof. Raises CourseError if it has not learned it, or cannot be solved."""
+    model, plan, proof, failed = attempt(seed, watch)
     short = min(proof, key=proof.get)
     if proof[short] < ENOUGH or failed:
         unsolved = f"; the planted truth fails {', '.join(failed)}" * bool(failed)
@@ -267,8 +273,6 @@ def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer,
 def write_course(seed: int, folder: Path, watch: Callable[[int, dict], None] = lambda *_: None) -> dict[str, float]:
     """Train the mystery of a seed and write its course folder; returns the proof. Raises CourseError for a folder that holds
     anything, or cannot be written, and for a seed whose model does not learn; then nothing is written."""
-    from safetensors.torch import save
-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CourseError(f"{folder} is not empty: name a new folder with --out, so that nothing of yours is lost.")
     try:
@@ -288,7 +292,6 @@ def write_course(seed: int, folder: Path, watch: Callable[[int, dict], None] = l
         text = SOURCE
         for name, value in values.items():
             text = text.replace(f"{{{name}!r}}", repr(value)).replace(f"{{{name}}}", str(value))
-        weights = {name: W.detach().half().contiguous() for name, W in model.state_dict().items()}
         files = {
             f"solutions/{CHAPTER}/mystery.py": text,
             "tests/checks/test_mystery.py": CHECKS.replace("{seed}", str(seed)).replace("{chapter}", CHAPTER),
@@ -298,8 +301,7 @@ def write_course(seed: int, folder: Path, watch: Callable[[int, dict], None] = l
         }
         for name, content in files.items():
             write_file(root / name, content.encode())
-        metadata = {"config": json.dumps(model.config_dict())}
-        write_file(root / "notebooks" / CHAPTER / "mystery.safetensors", save(weights, metadata))
+        write_file(root / "notebooks" / CHAPTER / "mystery.safetensors", packed(model, half=True))
         (notebook,) = build(root)
         proven = {"seed": seed, "rule": plan.rule_name, "quirk": plan.quirk, "circuit": plan.circuit, **proof}
         write_file(root / "proof.json", (json.dumps(proven, indent=1) + "\n").encode())

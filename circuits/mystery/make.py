@@ -88,14 +88,15 @@ class MysteryTraining:
 
     def run(self, seconds: float, steps: int = 4_000, batch: int = 96, watch: Callable[[int, dict], None] = lambda *_: None,
             enough: Callable[[], bool] = lambda: True) -> dict:
-        """Train until the proof is good and it is `enough`, or time is up (`seconds` by the clock); returns the last proof."""
-        start, plan, model = time.monotonic(), self.plan, self.model
+        """Train until the proof is good and it is `enough`, or time is up; returns the last proof. `seconds` are of this thread's
+        computing, so that a busy machine makes no worse models."""
+        start, plan, model = time.thread_time(), self.plan, self.model
         noise = [n for n in NODES if n not in plan.circuit]
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.02)
         generator = torch.Generator().manual_seed(self.draw.getrandbits(40))
         proof: dict = {}
         for self.step in range(1, steps + 1):
-            used = max(self.step / steps, (time.monotonic() - start) / seconds)
+            used = max(self.step / steps, (time.thread_time() - start) / seconds)
             for group in optimizer.param_groups:
                 group["lr"] = 3e-3 * min(1.0, self.step / 100) * max(0.05, min(1.0, 1.6 * (1 - used)))
             rows = torch.randint(len(self.tokens), (batch,), generator=generator)
@@ -153,7 +154,7 @@ def last_answers(run: Callable[[Tensor, list[int]], Tensor], texts: list[list[in
 
 
 def share(got: list[int], want: list[int]) -> float:
-    return sum(a == b for a, b in zip(got, want, strict=True)) / len(want)
+    return sum(a == b for a, b in zip(got, want, strict=True)) / max(1, len(want))
 
 
 def prove(model: Transformer, plan: Plan, texts: dict[str, list[list[int]]]) -> dict[str, float]:

@@ -902,7 +902,7 @@ def test_one_stays_at_least(submission, rng):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 14, 55, 7, 17), strict=True))  # by which each was drawn: what it holds
+SEEDS = dict(zip(MYSTERIES, (3, 14, 55, 7, 66), strict=True))  # by which each was drawn: what it holds
 
 
 @functools.cache
