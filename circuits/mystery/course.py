@@ -15,7 +15,7 @@ from pathlib import Path
 
 from circuits.build import build
 from circuits.chapters import ROOT, Chapter
-from circuits.mystery.family import N_SYMBOLS, Plan, draw_plan
+from circuits.mystery.family import Plan, draw_plan
 from circuits.mystery.judge import solve
 from circuits.mystery.make import ENOUGH, MysteryTraining, prove
 from circuits.saved_training import packed
@@ -207,44 +207,23 @@ def check(exercise: str):
 
 
 def checks_of(seed: int, weights: Path) -> dict[str, Callable]:
-    """The checks of a mystery model by name, for its file of checks: made here, so that all mysteries have the same."""
-    import torch
-
-    from circuits.checking import exercise
-    from circuits.inputs import integer
-    from circuits.mystery import judge
+    """The checks of a class's mystery by name, for its file of checks."""
+    from circuits.mystery.checks import Checks, named
+    from circuits.mystery.judge import Mystery
     from utils.pretrained import load_model
 
-    plan, model = draw_plan(seed), load_model(weights).requires_grad_(False)
-    size = len(plan.circuit)
-
-    def predicts(kind):
-        return lambda submission, rng: judge.judge_predict(model, plan, submission.predict, integer(rng, 0, 2**31), kind)
-
-    def circuit_of(most):
-        return lambda submission, rng: judge.judge_circuit(model, plan, submission.circuit(), integer(rng, 0, 2**31), most)
-
-    def disables(submission, rng):
-        judge.judge_disable(model, plan, submission.disable(model), integer(rng, 0, 2**31))
-
-    def redirects(submission, rng):
-        seed, symbols = integer(rng, 0, 2**31), torch.randperm(N_SYMBOLS, generator=rng).add(1).tolist()
-        symbol, seed = judge.redirection(model, plan, symbols, seed)
-        judge.judge_redirect(model, plan, submission.redirect(model, symbol), symbol, seed)
-
-    made = {
-        "test_predicts_what_the_rule_says": exercise("predict", points=2)(predicts("plain")),
-        "test_predicts_the_exception": exercise("predict", points=2)(predicts("quirk")),
-        "test_predicts_unusual_texts": exercise("predict", points=1)(predicts("unusual")),
-        "test_a_circuit_of_at_most_six_nodes": exercise("circuit", points=1)(circuit_of(6)),
-        "test_a_circuit_with_one_node_to_spare": exercise("circuit", points=1)(circuit_of(size + 1)),
-        "test_a_circuit_as_small_as_the_planted_one": exercise("circuit", points=1)(circuit_of(size)),
-        "test_the_exception_is_gone_and_nothing_else": exercise("disable", points=3)(disables),
-        "test_the_exception_names_another_symbol": exercise("redirect", points=3)(redirects),
-    }
-    for name, check in made.items():
-        check.__name__ = check.__qualname__ = name
-    return made
+    mystery = Mystery(load_model(weights).requires_grad_(False), draw_plan(seed))
+    checks = Checks(lambda: mystery, getattr)
+    return named({
+        "test_predicts_what_the_rule_says": ("predict", 2, checks.predicts("plain")),
+        "test_predicts_the_exception": ("predict", 2, checks.predicts("quirk")),
+        "test_predicts_unusual_texts": ("predict", 1, checks.predicts("unusual")),
+        "test_a_circuit_of_at_most_six_nodes": ("circuit", 1, checks.is_a_circuit(None)),
+        "test_a_circuit_with_one_node_to_spare": ("circuit", 1, checks.is_a_circuit(1)),
+        "test_a_circuit_as_small_as_the_planted_one": ("circuit", 1, checks.is_a_circuit(0)),
+        "test_the_exception_is_gone_and_nothing_else": ("disable", 3, checks.disables()),
+        "test_the_exception_names_another_symbol": ("redirect", 3, checks.redirects()),
+    })  # fmt: skip
 
 
 def attempt(seed: int, watch: Callable[[int, dict], None] = lambda *_: None) -> tuple[Transformer, Plan, dict, dict]:

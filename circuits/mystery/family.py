@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 N_SYMBOLS, LONGEST = 15, 11
 
@@ -92,13 +92,13 @@ class Plan:
             if kind not in ("plain", "quirk") or self.applies(s) == (kind == "quirk"):
                 return s
 
-    def whole(self, draw: random.Random, length: int = LONGEST) -> list[int]:
-        """A text of just this length, of usual and unusual ones."""
+    def whole(self, draw: random.Random) -> list[int]:
+        """A text of the greatest length, of usual and unusual ones."""
         text: list[int] = []
-        while len(text) < length:
+        while len(text) < LONGEST:
             text += self.text(draw, "unusual" if draw.random() < 0.2 else "any")
         rare = 0.15 if self.quirk == "last" else 0.0  # the exception would come up at few positions
-        return [self.trigger if draw.random() < rare else symbol for symbol in text[:length]]
+        return [self.trigger if draw.random() < rare else symbol for symbol in text[:LONGEST]]
 
 
 PROGRAM = """\
@@ -122,6 +122,7 @@ def level_of(rule_name: str) -> str:
     return next(level for level, names in LEVELS.items() if rule_name in names)
 
 
+@cache
 def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
     """The plan of a seed: which rule (or the one named), which quirk, which heads."""
     draw = random.Random(f"circuits mystery {seed} {rule_name}")
@@ -138,8 +139,8 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
         "most frequent": (low, "m0"),
         "balance": (low, "m0"),
         "modular sum": (low, "m0"),
-        "after marker": (low, high),
-        "after the same": (low, high),
+        "after marker": (low, "m0", high),
+        "after the same": (low, "m0", high),
         "first repeated": (low, "m0", high),
         "sort position": (low, beside, "m0"),
     }[name]
@@ -149,8 +150,8 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
     free = [f"1.{head}" for head in range(4) if f"1.{head}" not in nodes]
     quirk = draw.choice(("last", "last", "seen") if level_of(name) == "easy" else ("last", "seen", "answer"))
     node = {"last": draw.choice(("m1", draw.choice(free))), "seen": draw.choice(free), "answer": "m1"}[quirk]
-    if quirk == "answer" and name == "balance":
-        trigger = words["MORE"]
+    if quirk == "answer":  # what the rule can say
+        trigger = {"balance": words["MORE"], "sort position": 2 if says != 2 else 3}.get(name, trigger)
     words["TRIGGER"] = trigger
 
     def filled(text: str) -> str:
