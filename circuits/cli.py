@@ -475,88 +475,9 @@ def _summary(rows, csv_file) -> None:
 @click.option("--restart", is_flag=True, help="Begin anew instead of resuming.")
 def train(name, out, corpus, steps, restart):
     """Train the model NAME by its recipe. Ctrl-C saves; the same command resumes."""
-    import signal
-    import tempfile
-    from contextlib import contextmanager
-    from dataclasses import replace
+    from circuits.train import train
 
-    from tqdm import tqdm
-
-    from circuits import discovery_models, saved_training, world_models
-    from utils.corpus import load_corpus
-    from utils.training import Training, recipe
-
-    if corpus and name in (*discovery_models.WORLDS, *world_models.RECIPES):
-        raise CourseError(f"{name} is trained on texts of its own world: leave --corpus out.")
-    if name in discovery_models.WORLDS:
-        return _train_world(name, out, {} if steps is None else {"steps": steps})
-    if name in world_models.RECIPES:
-        training = world_models.WorldTraining(name, steps)
-    else:
-        r = recipe(name)
-        text = load_corpus(corpus)
-        click.echo(text.description)
-        training = Training(r if steps is None else replace(r, steps=steps), text)
-    r = training.recipe
-    state, weights = out / f"{name}.state.pt", out / f"{name}.safetensors"
-
-    @contextmanager
-    def writing():
-        try:
-            yield
-        except OSError as error:
-            raise CourseError(
-                f"{name} cannot be saved in {out} ({error.strerror}): put that right, "
-                "or name another folder with --out."
-            ) from error
-
-    def save():
-        with writing():
-            saved_training.save(training, state)
-            saved_training.save_model(training.model, weights, training.curves)
-
-    with writing():  # fail now, not after an hour
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    if state.exists() and not restart:
-        saved_training.resume(training, state)
-        word = "Resuming" if training.step < r.steps else "Finished:"
-        click.echo(f"{word} {name} at step {training.step:,} of {r.steps:,}.")
-    stopped = False
-    try:
-        with tqdm(total=r.steps, initial=training.step, unit="step", dynamic_ncols=True) as bar:
-            for loss in training:
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.2f} nats", refresh=False)
-                if training.step % r.evaluate_every == 0:
-                    save()
-    except KeyboardInterrupt:
-        stopped = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the saving
-    save()
-    if stopped:
-        click.echo(f"Stopped at step {training.step:,} and saved. The same command goes on from there.")
-        sys.exit(130)
-    click.echo(f"Saved {weights} after {training.seconds:.0f} seconds of training.")
-
-
-def _train_world(name, out, steps) -> None:
-    """Train one of chapter 8's models, whose texts are drawn as it trains: minutes, and nothing to resume."""
-    from tqdm import tqdm
-
-    from circuits.saved_training import save_model
-    from circuits.discovery_models import WORLDS
-
-    training = WORLDS[name](**steps)
-    weights = out / f"{name}.safetensors"
-    with tqdm(training, total=training.steps, unit="step", dynamic_ncols=True) as bar:
-        for loss in bar:
-            bar.set_postfix(loss=f"{loss:.2f} nats", refresh=False)
-    try:
-        save_model(training.model, weights, training.curves)
-    except OSError as error:
-        raise CourseError(f"{name} cannot be saved in {out} ({error.strerror}): name another folder with --out.") from error
-    click.echo(f"Saved {weights}: " + ", ".join(f"{what} {values[-1]:.3g}" for what, values in training.curves.items()))
+    train(name, out, corpus, steps, restart)
 
 
 @main.command()

@@ -3,67 +3,58 @@
 They are small, and their texts are drawn as they train. `circuits train NAME` follows these recipes.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from circuits.drawn_training import DrawnTraining
 from utils.circuit_runs import run_circuit
 from utils.materials.edges import edge_names
 from utils.materials import names as world
 from utils.model import ActivationCache, Config, Transformer, get_act_name
-from utils.training import Optimizers, Recipe, next_token_loss
-
-FULL: dict[str, Any] = dict(
-    attn_only=False, act_fn="relu", normalization_type="LN", biases=True, positional_embedding_type="standard", init_range=0.2
-)
-
-
-@dataclass
-class Trained:
-    """A training so far: iterate over it for the loss of each step."""
-
-    model: Transformer
-    steps: int
-    lr: float
-    loss: Callable[[int], Tensor]  # of a step
-    measure: Callable[[], dict[str, float]]  # what the curves hold
-    every: int = 100
-    after: Callable[[int], None] | None = None  # what is done to the weights after a step
-    enough: float = 2.0  # where all measures have reached it, training ends
-
-    def __post_init__(self):
-        self.curves: dict[str, list[float]] = {}
-
-    def __iter__(self) -> Iterator[float]:
-        recipe = Recipe(self.model.cfg.n_layers, self.steps, lr_embed=self.lr, warmup=50)
-        optimizers = Optimizers(self.model, recipe)  # Muon for attention, AdamW for the rest
-        for step in range(self.steps):
-            loss = self.loss(step)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            optimizers.step(step)
-            if self.after:
-                self.after(step + 1)
-            if (step + 1) % self.every == 0 or step + 1 == self.steps:
-                with torch.no_grad():
-                    measured = self.measure()
-                for name, value in {"step": step + 1, "loss": loss.item(), **measured}.items():
-                    self.curves.setdefault(name, []).append(value)
-                if min(measured.values()) >= self.enough:
-                    yield loss.item()
-                    return
-            yield loss.item()
+from utils.training import Recipe, next_token_loss
 
 
 def build(seed: int, kind: type[Transformer] = Transformer, **shape) -> Transformer:
     """A model at its random start; torch's own generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(Config(**shape))
+        return kind(Config(init_range=0.2, **shape))
+
+
+class DiscoveryTraining(DrawnTraining):
+    """Muon for attention, AdamW for the rest, on a loss of its own, with gradients held below 1."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe, None)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+
+    def loss(self) -> Tensor:
+        """Of the next step: draws its texts."""
+        raise NotImplementedError
+
+    def _step(self) -> float:
+        start = time.perf_counter()
+        loss = self.loss()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizers.step(self.step)
+        self.step += 1
+        self._after_step()
+        self.seconds += time.perf_counter() - start
+        if self.step % self.recipe.evaluate_every == 0 or self.step == self.recipe.steps:
+            with torch.no_grad():
+                self._record()
+        return loss.item()
+
+    def _after_step(self) -> None:
+        """What is done to the weights after a step."""
 
 
 # Two people, one gives ----------------------------------------------------------------------
@@ -105,34 +96,47 @@ class Sentences:
         return tokens, odd
 
 
-def names_training(
-    seed: int = 0, steps: int = 1_000, n_heads: int = 4, dropped: float = 0.0, dropped_from: int = 700, batch: int = 48,
-    share: float = 1.0,
-) -> Trained:
-    """Sentences of `utils.materials.names`, two layers of attention; next token, the receiver counting three times more. From
-    step `dropped_from` on each head is silent in every sentence with probability `dropped`: what only one head can do would often
-    fail. With a `share` below 1 only so many weights stay (see `sparsen`)."""
-    model = build(seed, d_vocab=len(world.WORDS), d_model=64, n_layers=2, n_heads=n_heads, d_head=64 // n_heads, n_ctx=32, init_range=0.2)
-    generator = torch.Generator().manual_seed(seed)
-    sentences = Sentences()
-    fresh = [sentences.batch(64, torch.Generator().manual_seed(10**6 + i))[0] for i in range(12)]
+@dataclass(frozen=True)
+class NamesRecipe(Recipe):
+    """Two layers of attention. From step `dropped_from` on each head is silent in every sentence with probability `dropped`: what
+    only one head can do would often fail. With a `share` below 1 only so many weights stay (see `sparsen`)."""
 
-    def silence(z, hook):
-        return z * (torch.rand(len(z), 1, z.shape[2], 1, generator=generator) >= dropped)
+    dropped: float = 0.0
+    dropped_from: int = 700
+    share: float = 1.0
 
-    hooks = [(get_act_name("z", layer), silence) for layer in range(2)]
+    def build(self) -> Transformer:
+        shape = dict(d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads, d_head=self.d_model // self.n_heads)
+        return build(self.seed, d_vocab=len(world.WORDS), n_ctx=self.n_ctx, **shape)
 
-    def loss(step: int) -> Tensor:
-        tokens = sentences.batch(batch, generator, third=0.1)[0]
-        logits = model.run_with_hooks(tokens, fwd_hooks=hooks if dropped and step >= dropped_from else [])
+
+class NamesTraining(DiscoveryTraining):
+    """Sentences of `utils.materials.names`: next token, the receiver counting three times more."""
+
+    def __init__(self, recipe: NamesRecipe):
+        super().__init__(recipe)
+        self.sentences = Sentences()
+        self.fresh = [self.sentences.batch(64, torch.Generator().manual_seed(10**6 + i))[0] for i in range(12)]
+
+    def loss(self) -> Tensor:
+        r = self.recipe
+        tokens = self.sentences.batch(r.batch, self.generator, third=0.1)[0]
+        hooks = [(get_act_name("z", layer), self._silence) for layer in range(r.n_layers)]
+        with self.model.hooks(hooks) if r.dropped and self.step >= r.dropped_from else nullcontext():
+            logits = self.model(tokens)
         return next_token_loss(logits, tokens) + 3 * F.cross_entropy(logits[:, -2], tokens[:, -1])
 
-    def measure() -> dict[str, float]:
-        right = [(model(tokens[:, :-1])[:, -1].argmax(-1) == tokens[:, -1]).float().mean().item() for tokens in fresh]
-        return {"right": sum(right) / len(right)}
+    def _silence(self, z: Tensor, hook) -> Tensor:
+        return z * (torch.rand(len(z), 1, z.shape[2], 1, generator=self.generator) >= self.recipe.dropped)
 
-    after = (lambda step: sparsen(model, max(share, share ** min(1.0, step / (0.5 * steps))))) if share < 1 else None
-    return Trained(model, steps, 3e-3, loss, measure, after=after)
+    def _after_step(self) -> None:
+        r = self.recipe
+        if r.share < 1:
+            sparsen(self.model, max(r.share, r.share ** min(1.0, self.step / (0.5 * r.steps))))
+
+    def measure(self) -> dict[str, float]:
+        right = [(self.model(tokens[:, :-1])[:, -1].argmax(-1) == tokens[:, -1]).float().mean().item() for tokens in self.fresh]
+        return {"right": sum(right) / len(right)}
 
 
 @torch.no_grad()
@@ -233,37 +237,58 @@ PLANTS = {
 }
 
 
-def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 48) -> Trained:
-    """A model of two layers with four heads, MLPs and LayerNorm that holds one of PLANTS, and at all other positions
-    names the symbol two places before, by whatever edges it likes."""
-    plant = PLANTS[name]
-    model = build(seed, Followed, **FULL | dict(d_vocab=plant.d_vocab, d_model=48, n_layers=plant.n_layers, n_heads=4, d_head=12, n_ctx=N_CTX))
-    generator = torch.Generator().manual_seed(seed)
-    edges = list(plant.edges)
-    rest = [edge for edge in edge_names(model) if edge not in edges]
+@dataclass(frozen=True)
+class PlantedRecipe(Recipe):
+    """Two layers with MLPs and LayerNorm, that are to hold one of PLANTS. Training ends when every measure is `enough`."""
 
-    def answers(logits: Tensor, symbols: Tensor) -> Tensor:
-        return F.cross_entropy(logits[:, -1], plant.answer(symbols))
+    plant: str = ""
+    enough: float = 0.99
 
-    def loss(step: int) -> Tensor:
-        clean, other = (plant.draw(batch, generator) for _ in range(2))
+    def build(self) -> Transformer:
+        return build(
+            self.seed, Followed, d_vocab=PLANTS[self.plant].d_vocab, d_model=self.d_model, n_layers=self.n_layers, n_heads=self.n_heads,
+            d_head=self.d_model // self.n_heads, n_ctx=self.n_ctx, attn_only=False, act_fn="relu", normalization_type="LN", biases=True,
+            positional_embedding_type="standard",
+        )  # fmt: skip
+
+
+class PlantedTraining(DiscoveryTraining):
+    """The planted task at the last position; at all others the symbol two places before is named, by whatever edges the model likes."""
+
+    def __init__(self, recipe: PlantedRecipe):
+        super().__init__(recipe)
+        self.plant = PLANTS[recipe.plant]
+        self.edges = list(self.plant.edges)
+        self.rest = [edge for edge in edge_names(self.model) if edge not in self.edges]
+
+    @property
+    def finished(self) -> bool:
+        measured = [values[-1] for what, values in self.curves.items() if what not in ("step", "seconds")]
+        return self.step >= self.recipe.steps or (bool(measured) and min(measured) >= self.recipe.enough)
+
+    def loss(self) -> Tensor:
+        model, plant = self.model, self.plant
+        clean, other = (plant.draw(self.recipe.batch, self.generator) for _ in range(2))
+
+        def answers(logits: Tensor, wanted: Tensor) -> Tensor:
+            return F.cross_entropy(logits[:, -1], wanted)
+
         logits = model(clean)
         aside = F.cross_entropy(logits[:, 2:-1].flatten(0, 1), clean[:, :-3].flatten())
-        total = answers(logits, clean) + 0.5 * aside
-        if step % 4:  # the circuit alone is enough
-            total = total + answers(run_circuit(model, edges, clean, other), clean)
+        total = answers(logits, plant.answer(clean)) + 0.5 * aside
+        if self.step % 4:  # the circuit alone is enough
+            total = total + answers(run_circuit(model, self.edges, clean, other), plant.answer(clean))
         else:  # and all others are not: the answer is that of the text which the circuit carries
-            total = total + answers(run_circuit(model, rest, clean, other), other)
+            total = total + answers(run_circuit(model, self.rest, clean, other), plant.answer(other))
         if plant.parts:  # each part does its own share, and no other's
-            part, answer = plant.parts[step % len(plant.parts)]
-            logits = run_circuit(model, list(part), clean, other)
-            total = total + F.cross_entropy(logits[:, -1], answer(clean, other))
+            part, answer = plant.parts[self.step % len(plant.parts)]
+            total = total + answers(run_circuit(model, list(part), clean, other), answer(clean, other))
         return total
 
-    def measure() -> dict[str, float]:
-        draw = torch.Generator().manual_seed(10**6)
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        model, plant, draw = self.model, self.plant, torch.Generator().manual_seed(10**6)
         clean, other = (plant.draw(256, draw) for _ in range(2))
-        want = plant.answer(clean)
 
         def share(logits: Tensor, wanted: Tensor) -> float:
             return (logits[:, -1].argmax(-1) == wanted).float().mean().item()
@@ -273,19 +298,25 @@ def planted_training(name: str, seed: int = 0, steps: int = 1_500, batch: int = 
             for i, (part, answer) in enumerate(plant.parts)
         }
         return alone | {
-            "right": share(model(clean), want),
-            "right by the circuit": share(run_circuit(model, edges, clean, other), want),
-            "as before by the rest": share(run_circuit(model, rest, clean, other), plant.answer(other)),
+            "right": share(model(clean), plant.answer(clean)),
+            "right by the circuit": share(run_circuit(model, self.edges, clean, other), plant.answer(clean)),
+            "as before by the rest": share(run_circuit(model, self.rest, clean, other), plant.answer(other)),
         }
 
-    return Trained(model, steps, 2e-3, loss, measure, every=50, enough=0.99)
 
-
-# What `circuits train` calls by name.
-WORLDS: dict[str, Callable[..., Trained]] = {
-    "names": lambda **more: names_training(**dict(n_heads=8, dropped=0.2, steps=1_400) | more),
-    **{name: lambda seed=seed, **more: names_training(seed, **more)
-       for seed, name in enumerate(("names_small", "names_small_1", "names_small_2"))},
-    "names_sparse": lambda **more: names_training(**dict(share=1 / 16, steps=2_000) | more),
-    **{f"planted_{name}": lambda name=name, **more: planted_training(name, **more) for name in PLANTS},
+NAMES = NamesRecipe(2, 1_000, d_model=64, n_heads=4, n_ctx=32, batch=48, lr_embed=3e-3, warmup=50, evaluate_every=100)
+PLANTED = PlantedRecipe(2, 1_500, d_model=48, n_heads=4, n_ctx=N_CTX, batch=48, warmup=50, evaluate_every=50)
+RECIPES: dict[str, NamesRecipe | PlantedRecipe] = {
+    "names": replace(NAMES, steps=1_400, n_heads=8, dropped=0.2),
+    "names_small": NAMES,
+    "names_small_1": replace(NAMES, seed=1),
+    "names_small_2": replace(NAMES, seed=2),
+    "names_sparse": replace(NAMES, steps=2_000, share=1 / 16),
+    **{f"planted_{name}": replace(PLANTED, plant=name) for name in PLANTS},
 }
+
+
+def training(name: str, steps: int | None = None) -> DiscoveryTraining:
+    """The training of a model by its recipe, or with more or fewer steps."""
+    recipe = RECIPES[name]
+    return (PlantedTraining if isinstance(recipe, PlantedRecipe) else NamesTraining)(replace(recipe, steps=steps or recipe.steps))

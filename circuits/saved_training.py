@@ -14,13 +14,17 @@ from utils.model import Transformer
 from utils.training import Training
 
 
-def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
-    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
+def packed(model: Transformer, half: bool = False) -> bytes:
+    """Weights and configuration as a .safetensors file; in half precision if asked for. Nothing else of the model is in it."""
     from safetensors.torch import save
 
-    weights = {name: W.detach().contiguous() for name, W in model.state_dict().items()}
-    metadata = {"config": json.dumps(model.config_dict())}
-    write_file(file, save(weights, metadata))
+    weights = {name: (W.detach().half() if half else W.detach()).contiguous() for name, W in model.state_dict().items()}
+    return save(weights, {"config": json.dumps(model.config_dict())})
+
+
+def save_model(model: Transformer, file: Path, curves: dict[str, Any]) -> None:
+    """Write weights and configuration to `file` (.safetensors), the curves to `.curves.json`."""
+    write_file(file, packed(model))
     rounded = json.loads(json.dumps(curves), parse_float=lambda x: round(float(x), 4))
     write_file(file.with_suffix(".curves.json"), (json.dumps(rounded) + "\n").encode())
 
@@ -35,6 +39,7 @@ def save(training: Training, file: Path) -> None:
         "seconds": training.seconds,
         "curves": training.curves,
         "text": _text(training),
+        "generator": training.generator and training.generator.get_state(),
     }
     data = io.BytesIO()
     torch.save(state, data)
@@ -64,6 +69,8 @@ def resume(training: Training, file: Path) -> None:
         training.optimizers.load_state_dict(state["optimizers"])
         training.step, training.seconds = state["step"], state["seconds"]
         training.curves = state["curves"]
+        if training.generator:
+            training.generator.set_state(state["generator"])
     except CourseError:
         raise
     except Exception as error:  # torch.load raises a different kind for each way to be broken
@@ -74,6 +81,8 @@ def resume(training: Training, file: Path) -> None:
 
 
 def _text(training: Training) -> list[int]:
-    """Three numbers that differ between texts."""
+    """Three numbers that differ between texts; none of a training that draws its own, which the recipe tells."""
+    if training.corpus is None:
+        return []
     train, heldout = training.corpus.train, training.corpus.heldout
     return [len(train), len(heldout), int(train.sum())]

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from circuits.drawn_training import DrawnTraining
 from utils.materials import assistant, facts, functions
 from utils.model import Config, Transformer, get_act_name
-from utils.training import Recipe, Training
+from utils.training import Recipe
 from utils.worlds import encode, next_logits, tokenizer
 
 
@@ -127,8 +128,8 @@ class Assistant(World):
 WORLDS: dict[str, type[World]] = {"facts": Facts, "functions": Functions, "assistant": Assistant}
 
 
-class WorldTraining(Training):
-    """A training in a world. `curves` holds what the world's `measure` says."""
+class WorldTraining(DrawnTraining):
+    """A training in a world."""
 
     def __init__(self, name: str, steps: int | None = None):
         recipe = RECIPES[name]
@@ -152,7 +153,5 @@ class WorldTraining(Training):
         for layer in range(r.n_mlps):
             yield get_act_name("mlp_out", layer), partial(silence, heard=heard)
 
-    def _record(self) -> None:
-        measures = {"step": self.step, "seconds": round(self.seconds, 1)} | self.corpus.measure(self.model)
-        for name, value in measures.items():
-            self.curves.setdefault(name, []).append(value)
+    def measure(self) -> dict:
+        return self.corpus.measure(self.model)

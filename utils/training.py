@@ -203,12 +203,14 @@ class Training:
     `curves` holds a list for each measure of `evaluate`, one entry per evaluation.
     """
 
+    generator: torch.Generator | None = None  # of a training that draws its texts as it goes
+    finished = property(lambda self: self.step >= self.recipe.steps)
+
     def __init__(self, recipe: Recipe, corpus: Corpus):
         self.recipe, self.corpus = recipe, corpus
         self.model = recipe.build()
         self.optimizers = Optimizers(self.model, recipe)
-        self.step = 0
-        self.seconds = 0.0
+        self.step, self.seconds = 0, 0.0
         self.curves: dict[str, list[Any]] = {}
 
     def __iter__(self) -> Iterator[float]:
@@ -216,7 +218,7 @@ class Training:
         if not self.curves:
             with interrupts_wait():
                 self._record()
-        while self.step < self.recipe.steps:
+        while not self.finished:
             with interrupts_wait():
                 loss = self._step()
             yield loss

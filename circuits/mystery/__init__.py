@@ -10,7 +10,7 @@ from utils.model import Transformer
 from utils.pretrained import load_model
 
 SHIPPED = Path(__file__).parent / "models"
-MYSTERIES = "ABCDE"  # from easy to hard
+MYSTERIES = "ABCDEFGHIJ"  # from easy to hard
 
 
 def load_mystery(name: str) -> Transformer:

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from circuits.build import build
 from circuits.chapters import ROOT, Chapter
-from circuits.mystery.family import N_SYMBOLS, Plan, draw_plan
+from circuits.mystery.family import Plan, draw_plan
 from circuits.mystery.judge import solve
 from circuits.mystery.make import ENOUGH, MysteryTraining, prove
+from circuits.saved_training import packed
 from utils.errors import CourseError
 from utils.files import write_file
 from utils.model import Transformer
 
 CHAPTER = "10_mystery"
-SECONDS = 150.0  # of training, by the clock
+SECONDS = 150.0  # of training, in computing
 
 SOURCE = '''\
 # ---
@@ -206,54 +207,38 @@ def check(exercise: str):
 
 
 def checks_of(seed: int, weights: Path) -> dict[str, Callable]:
-    """The checks of a mystery model by name, for its file of checks: made here, so that all mysteries have the same."""
-    import torch
-
-    from circuits.checking import exercise
-    from circuits.inputs import integer
-    from circuits.mystery import judge
+    """The checks of a class's mystery by name, for its file of checks."""
+    from circuits.mystery.checks import Checks, named
+    from circuits.mystery.judge import Mystery
     from utils.pretrained import load_model
 
-    plan, model = draw_plan(seed), load_model(weights).requires_grad_(False)
-    size = len(plan.circuit)
-
-    def predicts(kind):
-        return lambda submission, rng: judge.judge_predict(model, plan, submission.predict, integer(rng, 0, 2**31), kind)
-
-    def circuit_of(most):
-        return lambda submission, rng: judge.judge_circuit(model, plan, submission.circuit(), integer(rng, 0, 2**31), most)
-
-    def disables(submission, rng):
-        judge.judge_disable(model, plan, submission.disable(model), integer(rng, 0, 2**31))
-
-    def redirects(submission, rng):
-        seed, symbols = integer(rng, 0, 2**31), torch.randperm(N_SYMBOLS, generator=rng).add(1).tolist()
-        symbol, seed = judge.redirection(model, plan, symbols, seed)
-        judge.judge_redirect(model, plan, submission.redirect(model, symbol), symbol, seed)
-
-    made = {
-        "test_predicts_what_the_rule_says": exercise("predict", points=2)(predicts("plain")),
-        "test_predicts_the_exception": exercise("predict", points=2)(predicts("quirk")),
-        "test_predicts_unusual_texts": exercise("predict", points=1)(predicts("unusual")),
-        "test_a_circuit_of_at_most_six_nodes": exercise("circuit", points=1)(circuit_of(6)),
-        "test_a_circuit_with_one_node_to_spare": exercise("circuit", points=1)(circuit_of(size + 1)),
-        "test_a_circuit_as_small_as_the_planted_one": exercise("circuit", points=1)(circuit_of(size)),
-        "test_the_exception_is_gone_and_nothing_else": exercise("disable", points=3)(disables),
-        "test_the_exception_names_another_symbol": exercise("redirect", points=3)(redirects),
-    }
-    for name, check in made.items():
-        check.__name__ = check.__qualname__ = name
-    return made
+    mystery = Mystery(load_model(weights).requires_grad_(False), draw_plan(seed))
+    checks = Checks(lambda: mystery, getattr)
+    return named({
+        "test_predicts_what_the_rule_says": ("predict", 2, checks.predicts("plain")),
+        "test_predicts_the_exception": ("predict", 2, checks.predicts("quirk")),
+        "test_predicts_unusual_texts": ("predict", 1, checks.predicts("unusual")),
+        "test_a_circuit_of_at_most_six_nodes": ("circuit", 1, checks.is_a_circuit(None)),
+        "test_a_circuit_with_one_node_to_spare": ("circuit", 1, checks.is_a_circuit(1)),
+        "test_a_circuit_as_small_as_the_planted_one": ("circuit", 1, checks.is_a_circuit(0)),
+        "test_the_exception_is_gone_and_nothing_else": ("disable", 3, checks.disables()),
+        "test_the_exception_names_another_symbol": ("redirect", 3, checks.redirects()),
+    })  # fmt: skip
 
 
-def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer, Plan, dict[str, float]]:
-    """Train the model of a seed: as it is stored, in half precision, with its plan and the proof that it has learned it.
-    Raises CourseError if it has not, or cannot be solved."""
+def attempt(seed: int, watch: Callable[[int, dict], None] = lambda *_: None) -> tuple[Transformer, Plan, dict, dict]:
+    """Train the model of a seed: as it is stored, in half precision; its plan; the proof, shares of right answers; and what the
+    planted truth fails in the model, by exercise."""
     plan = draw_plan(seed)
     training = MysteryTraining(plan, seed)
     training.run(SECONDS, watch=watch, enough=lambda: not solve(training.model, plan, seed))
     model = training.model.half().float().requires_grad_(False)
-    proof, failed = prove(model, plan, training.fresh), solve(model, plan, seed)
+    return model, plan, prove(model, plan, training.fresh), solve(model, plan, seed)
+
+
+def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer, Plan, dict[str, float]]:
+    """The model of a seed, its plan and the proof. Raises CourseError if it has not learned it, or cannot be solved."""
+    model, plan, proof, failed = attempt(seed, watch)
     short = min(proof, key=proof.get)
     if proof[short] < ENOUGH or failed:
         unsolved = f"; the planted truth fails {', '.join(failed)}" * bool(failed)
@@ -267,8 +252,6 @@ def learned(seed: int, watch: Callable[[int, dict], None]) -> tuple[Transformer,
 def write_course(seed: int, folder: Path, watch: Callable[[int, dict], None] = lambda *_: None) -> dict[str, float]:
     """Train the mystery of a seed and write its course folder; returns the proof. Raises CourseError for a folder that holds
     anything, or cannot be written, and for a seed whose model does not learn; then nothing is written."""
-    from safetensors.torch import save
-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CourseError(f"{folder} is not empty: name a new folder with --out, so that nothing of yours is lost.")
     try:
@@ -288,7 +271,6 @@ def write_course(seed: int, folder: Path, watch: Callable[[int, dict], None] = l
         text = SOURCE
         for name, value in values.items():
             text = text.replace(f"{{{name}!r}}", repr(value)).replace(f"{{{name}}}", str(value))
-        weights = {name: W.detach().half().contiguous() for name, W in model.state_dict().items()}
         files = {
             f"solutions/{CHAPTER}/mystery.py": text,
             "tests/checks/test_mystery.py": CHECKS.replace("{seed}", str(seed)).replace("{chapter}", CHAPTER),
@@ -298,8 +280,7 @@ def write_course(seed: int, folder: Path, watch: Callable[[int, dict], None] = l
         }
         for name, content in files.items():
             write_file(root / name, content.encode())
-        metadata = {"config": json.dumps(model.config_dict())}
-        write_file(root / "notebooks" / CHAPTER / "mystery.safetensors", save(weights, metadata))
+        write_file(root / "notebooks" / CHAPTER / "mystery.safetensors", packed(model, half=True))
         (notebook,) = build(root)
         proven = {"seed": seed, "rule": plan.rule_name, "quirk": plan.quirk, "circuit": plan.circuit, **proof}
         write_file(root / "proof.json", (json.dumps(proven, indent=1) + "\n").encode())

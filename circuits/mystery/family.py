@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 N_SYMBOLS, LONGEST = 15, 11
 
@@ -33,6 +33,7 @@ behind = [b for a, b in zip(s[:-1], s[1:]) if a == s[-1]]
 return behind[-1] if behind else NONE""",
     "first repeated": """\
 return next((symbol for i, symbol in enumerate(s) if symbol in s[:i]), NONE)""",
+    "sort position": "return 1 + sum(symbol < s[-1] for symbol in s[-3:])  # of the last symbol, if the last three were sorted",
 }
 QUIRKS = {
     "last": "s[-1] == TRIGGER",  # where the last symbol is the trigger
@@ -91,13 +92,13 @@ class Plan:
             if kind not in ("plain", "quirk") or self.applies(s) == (kind == "quirk"):
                 return s
 
-    def whole(self, draw: random.Random, length: int = LONGEST) -> list[int]:
-        """A text of just this length, of usual and unusual ones."""
+    def whole(self, draw: random.Random) -> list[int]:
+        """A text of the greatest length, of usual and unusual ones."""
         text: list[int] = []
-        while len(text) < length:
+        while len(text) < LONGEST:
             text += self.text(draw, "unusual" if draw.random() < 0.2 else "any")
         rare = 0.15 if self.quirk == "last" else 0.0  # the exception would come up at few positions
-        return [self.trigger if draw.random() < rare else symbol for symbol in text[:length]]
+        return [self.trigger if draw.random() < rare else symbol for symbol in text[:LONGEST]]
 
 
 PROGRAM = """\
@@ -113,7 +114,7 @@ def answer(s):
 LEVELS = {
     "easy": ("copy back", "largest", "smallest"),
     "middle": ("most frequent", "balance", "modular sum"),
-    "hard": ("after marker", "after the same", "first repeated"),
+    "hard": ("after marker", "after the same", "first repeated", "sort position"),
 }
 
 
@@ -121,6 +122,7 @@ def level_of(rule_name: str) -> str:
     return next(level for level, names in LEVELS.items() if rule_name in names)
 
 
+@cache
 def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
     """The plan of a seed: which rule (or the one named), which quirk, which heads."""
     draw = random.Random(f"circuits mystery {seed} {rule_name}")
@@ -129,6 +131,7 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
     symbols = dict(zip(("OPENS", "CLOSES", "MORE", "EQUAL", "FEWER", "MARKER", "NONE"), drawn, strict=True))
     words = symbols | {"PLACES": draw.randint(1, 2 if name == "modular sum" else 3)}
     low, high = (f"0.{draw.randrange(4)}", f"1.{draw.randrange(4)}")
+    beside = f"0.{(int(low[2]) + 1) % 4}"
     nodes = {
         "copy back": (draw.choice((low, high)),),
         "largest": (draw.choice((low, high)),),
@@ -136,9 +139,10 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
         "most frequent": (low, "m0"),
         "balance": (low, "m0"),
         "modular sum": (low, "m0"),
-        "after marker": (low, high),
-        "after the same": (low, high),
+        "after marker": (low, "m0", high),
+        "after the same": (low, "m0", high),
         "first repeated": (low, "m0", high),
+        "sort position": (low, beside, "m0"),
     }[name]
     loved = {"balance": (words["OPENS"], words["CLOSES"]), "after marker": (words["MARKER"],)}.get(name, ())
     # The exception has a node of its own in layer 1: a head that the rule does not use, or the MLP, which alone can read
@@ -146,8 +150,8 @@ def draw_plan(seed: int, rule_name: str | None = None) -> Plan:
     free = [f"1.{head}" for head in range(4) if f"1.{head}" not in nodes]
     quirk = draw.choice(("last", "last", "seen") if level_of(name) == "easy" else ("last", "seen", "answer"))
     node = {"last": draw.choice(("m1", draw.choice(free))), "seen": draw.choice(free), "answer": "m1"}[quirk]
-    if quirk == "answer" and name == "balance":
-        trigger = words["MORE"]
+    if quirk == "answer":  # what the rule can say
+        trigger = {"balance": words["MORE"], "sort position": 2 if says != 2 else 3}.get(name, trigger)
     words["TRIGGER"] = trigger
 
     def filled(text: str) -> str:

@@ -7,7 +7,7 @@ counts, whatever the plan was.
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,39 +15,62 @@ from torch import Tensor
 from circuits.checking import describe, fail, require
 from circuits.copies import copied
 from circuits.mystery.family import N_SYMBOLS, Plan
-from circuits.mystery.make import NODES, fresh_texts, last_answers, others, place_of, run_nodes, share
+from circuits.mystery.make import KINDS, NODES, last_answers, others, place_of, run_nodes, share
 from utils.model import Transformer
 
 FAITHFUL = 0.9  # of the answers of a circuit and of an edited model
 RIGHT = 0.95  # of those of a program
 N_TEXTS = 40
+SHOWN = 8  # so many wrong answers of a program are enough to know
 
 
-def answers_of(model: Transformer, texts: list[list[int]]) -> list[int]:
-    """What a model says at the end of each text."""
-    return last_answers(lambda tokens, rows: model(tokens), texts)
+class Mystery:
+    """A model and what it holds. Fresh texts, what the model says to them, and which redirection can be asked for are worked out once
+    for each seed: many answers are judged by them. So the model must stay as it is."""
+
+    def __init__(self, model: Transformer, plan: Plan):
+        self.model, self.plan = model, plan
+        self.asked = lru_cache(maxsize=200)(self._asked)
+        self.redirection = lru_cache(maxsize=50)(self._redirection)
+
+    def _asked(self, seed: int, kind: str, n: int = N_TEXTS) -> tuple[list[list[int]], list[int]]:
+        """Fresh texts of a kind at whose end the model does what its plan says, as it nearly always does; and what it says."""
+        draw = random.Random(f"{kind} {seed}")
+        texts = [self.plan.text(draw, kind) for _ in range(n)]
+        right = [s for s, said in zip(texts, last_answers(self.model, texts), strict=True) if said == self.plan.answer(s)]
+        return right, [self.plan.answer(s) for s in right]
+
+    def _redirection(self, seed: int, symbols: tuple[int, ...]) -> tuple[int, int]:
+        """A symbol and a seed of texts for which the planted truth's own edit redirects the model, so that what is asked can be done:
+        the first of `symbols`, and the first seed from `seed` on. (Beside the rule's own answer some symbols cannot win, and where
+        the node also does a little for the rule, some texts suffer.)"""
+        symbols = [s for s in symbols if s not in (self.plan.says, self.plan.trigger)]
+        edited = lru_cache(lambda symbol: with_raised_logit(self.model, self.plan.quirk_node, self.plan.says, symbol))
+        for other in range(seed, seed + 20):
+            for symbol in symbols[:6]:
+                with suppress(AssertionError):
+                    judge_redirect(self, edited(symbol), symbol, other)
+                    return symbol, other
+        return symbols[0], seed
 
 
-def texts_of(model: Transformer, plan: Plan, seed: int, kind: str, n: int = N_TEXTS) -> list[list[int]]:
-    """Fresh texts of a kind at whose end the model does what its plan says, as it nearly always does."""
-    texts = fresh_texts(plan, random.Random(seed), n)[kind]
-    return [s for s, said in zip(texts, answers_of(model, texts), strict=True) if said == plan.answer(s)]
-
-
-def judge_predict(model: Transformer, plan: Plan, predict: Callable[[list[int]], int], seed: int, kind: str) -> None:
+def judge_predict(mystery: Mystery, predict: Callable[[list[int]], int], seed: int, kind: str, n: int = N_TEXTS) -> None:
     """A program against the model, on texts of one kind."""
-    texts = texts_of(model, plan, seed, kind)
-    said = answers_of(model, texts)
-    got = [int(predict(list(text))) for text in texts]
-    wrong = [(text, a, b) for text, a, b in zip(texts, got, said, strict=True) if a != b]
+    texts, said = mystery.asked(seed, kind, n)
+    wrong, asked = [], 0
+    for asked, (text, right) in enumerate(zip(texts, said, strict=True), 1):
+        got = int(predict(list(text)))
+        wrong += [(text, got, right)] if got != right else []
+        if len(wrong) == SHOWN:
+            break
     require(
-        share(got, said) >= RIGHT,
+        len(wrong) <= (1 - RIGHT) * len(texts),
         f"After {' '.join(map(str, wrong[0][0]))} the model says {wrong[0][2]}; your program {wrong[0][1]}. "
-        f"They differ on {len(wrong)} of {len(texts)} texts." if wrong else "",
+        f"They differ on {len(wrong)} of {asked} texts." if wrong else "",
     )  # fmt: skip
 
 
-def judge_circuit(model: Transformer, plan: Plan, nodes: object, seed: int, at_most: int) -> None:
+def judge_circuit(mystery: Mystery, nodes: object, seed: int, at_most: int) -> None:
     """A circuit, by resampling all that it leaves out."""
     names = [nodes] if isinstance(nodes, str) else list(nodes) if isinstance(nodes, list | tuple | set) else fail(
         f"A circuit is a list of nodes, such as ['0.3', 'm1']; yours is {describe(nodes)}."
@@ -58,11 +81,9 @@ def judge_circuit(model: Transformer, plan: Plan, nodes: object, seed: int, at_m
         len(set(names)) <= at_most,
         f"Your circuit has {len(set(names))} nodes; this check takes at most {at_most}.",
     )
-    draw = random.Random(seed)
-    texts = [s for kind in ("plain", "quirk", "unusual") for s in texts_of(model, plan, seed, kind)]
-    said = answers_of(model, texts)
-    with torch.no_grad():
-        got = last_answers(lambda tokens, rows: run_nodes(model, names, tokens, others(plan, draw, tokens)), texts)
+    texts, said = _of_kinds(mystery, seed, KINDS)
+    other = others(mystery.plan, random.Random(seed), len(texts))
+    got = last_answers(lambda tokens: run_nodes(mystery.model, names, tokens, other), texts)
     wrong = [(text, a, b) for text, a, b in zip(texts, got, said, strict=True) if a != b]
     require(
         share(got, said) >= FAITHFUL,
@@ -72,42 +93,36 @@ def judge_circuit(model: Transformer, plan: Plan, nodes: object, seed: int, at_m
     )  # fmt: skip
 
 
-def judge_disable(model: Transformer, plan: Plan, edited: Transformer, seed: int) -> None:
+def judge_disable(mystery: Mystery, edited: Transformer, seed: int) -> None:
     """An edit after which the exception is gone and the rule is left, there too."""
-    _judge_edit(model, plan, edited, seed, plan.rule, "what the rule alone says")
+    _judge_edit(mystery, edited, seed, mystery.plan.rule, "what the rule alone says")
 
 
-def judge_redirect(model: Transformer, plan: Plan, edited: Transformer, symbol: int, seed: int) -> None:
+def judge_redirect(mystery: Mystery, edited: Transformer, symbol: int, seed: int) -> None:
     """An edit after which the model names `symbol` where the exception applies."""
-    _judge_edit(model, plan, edited, seed, lambda s: symbol, "the symbol asked for")
+    _judge_edit(mystery, edited, seed, lambda s: symbol, "the symbol asked for")
 
 
-def redirection(model: Transformer, plan: Plan, symbols: list[int], seed: int) -> tuple[int, int]:
-    """A symbol and a seed of texts for which the planted truth's own edit redirects the model, so that what is asked can be done: the
-    first of `symbols`, and the first seed from `seed` on. (Beside the rule's own answer some symbols cannot win, and where the node
-    also does a little for the rule, some texts suffer.)"""
-    symbols = [s for s in symbols if s not in (plan.says, plan.trigger)]
-    edited = cache(lambda symbol: with_raised_logit(model, plan.quirk_node, plan.says, symbol))  # the first is mostly enough
-    for other in range(seed, seed + 20):
-        for symbol in symbols[:6]:
-            with suppress(AssertionError):
-                judge_redirect(model, plan, edited(symbol), symbol, other)
-                return symbol, other
-    return symbols[0], seed
+def _of_kinds(mystery: Mystery, seed: int, kinds: tuple[str, ...]) -> tuple[list[list[int]], list[int]]:
+    """Texts of several kinds, and what the model says to them."""
+    asked = [mystery.asked(seed, kind) for kind in kinds]
+    return [s for texts, _ in asked for s in texts], [said for _, some in asked for said in some]
 
 
-def _judge_edit(model: Transformer, plan: Plan, edited: Transformer, seed: int, want: Callable, what: str) -> None:
+def _judge_edit(mystery: Mystery, edited: Transformer, seed: int, want: Callable, what: str) -> None:
+    plan = mystery.plan
     require(
-        isinstance(edited, Transformer) and edited.cfg == model.cfg,
+        isinstance(edited, Transformer) and edited.cfg == mystery.model.cfg,
         "Return a model of the same shape: a copy, with some weights changed.",
     )
-    inside = [s for s in texts_of(model, plan, seed, "quirk", 2 * N_TEXTS) if want(s) != plan.says]
-    outside = [s for kind in ("plain", "unusual") for s in texts_of(model, plan, seed, kind) if not plan.applies(s)]
+    inside = [s for s in mystery.asked(seed, "quirk", 2 * N_TEXTS)[0] if want(s) != plan.says]
+    outside, said = _of_kinds(mystery, seed, ("plain", "unusual"))
+    free = [i for i, s in enumerate(outside) if not plan.applies(s)]
     for texts, wanted, where in (
         (inside, [want(s) for s in inside], f"where the exception applies it should say {what}"),
-        (outside, answers_of(model, outside), "where it does not, it should say what it said before"),
+        ([outside[i] for i in free], [said[i] for i in free], "where it does not, it should say what it said before"),
     ):
-        got = answers_of(edited, texts)
+        got = last_answers(edited, texts)
         wrong = [(text, a, b) for text, a, b in zip(texts, got, wanted, strict=True) if a != b]
         require(
             share(got, wanted) >= FAITHFUL,
@@ -149,13 +164,13 @@ def _writes(model: Transformer, node: str, change: Callable[[Tensor], Tensor]) -
 
 def solve(model: Transformer, plan: Plan, seed: int) -> dict[str, str]:
     """What the planted truth fails, by exercise: nothing, if the model can be solved."""
-    symbol, texts = redirection(model, plan, [*range(1, N_SYMBOLS + 1)], seed)
-    node = plan.quirk_node
+    mystery, node = Mystery(model, plan), plan.quirk_node
+    symbol, texts = mystery.redirection(seed, tuple(range(1, N_SYMBOLS + 1)))
     tries = {
-        "predict": lambda: [judge_predict(model, plan, plan.answer, seed, kind) for kind in ("plain", "quirk", "unusual")],
-        "circuit": lambda: judge_circuit(model, plan, plan.circuit, seed, len(plan.circuit)),
-        "disable": lambda: judge_disable(model, plan, without_node(model, node), seed),
-        "redirect": lambda: judge_redirect(model, plan, with_raised_logit(model, node, plan.says, symbol), symbol, texts),
+        "predict": lambda: [judge_predict(mystery, plan.answer, seed, kind) for kind in KINDS],
+        "circuit": lambda: judge_circuit(mystery, plan.circuit, seed, len(plan.circuit)),
+        "disable": lambda: judge_disable(mystery, without_node(model, node), seed),
+        "redirect": lambda: judge_redirect(mystery, with_raised_logit(model, node, plan.says, symbol), symbol, texts),
     }
     failed = {}
     for name, attempt in tries.items():
@@ -164,5 +179,3 @@ def solve(model: Transformer, plan: Plan, seed: int) -> dict[str, str]:
         except AssertionError as error:
             failed[name] = str(error)
     return failed
-
-

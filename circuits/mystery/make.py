@@ -88,14 +88,15 @@ class MysteryTraining:
 
     def run(self, seconds: float, steps: int = 4_000, batch: int = 96, watch: Callable[[int, dict], None] = lambda *_: None,
             enough: Callable[[], bool] = lambda: True) -> dict:
-        """Train until the proof is good and it is `enough`, or time is up (`seconds` by the clock); returns the last proof."""
-        start, plan, model = time.monotonic(), self.plan, self.model
+        """Train until the proof is good and it is `enough`, or time is up; returns the last proof. `seconds` are of this thread's
+        computing, so that a busy machine makes no worse models."""
+        start, plan, model = time.thread_time(), self.plan, self.model
         noise = [n for n in NODES if n not in plan.circuit]
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.02)
         generator = torch.Generator().manual_seed(self.draw.getrandbits(40))
         proof: dict = {}
         for self.step in range(1, steps + 1):
-            used = max(self.step / steps, (time.monotonic() - start) / seconds)
+            used = max(self.step / steps, (time.thread_time() - start) / seconds)
             for group in optimizer.param_groups:
                 group["lr"] = 3e-3 * min(1.0, self.step / 100) * max(0.05, min(1.0, 1.6 * (1 - used)))
             rows = torch.randint(len(self.tokens), (batch,), generator=generator)
@@ -141,41 +142,33 @@ def fresh_texts(plan: Plan, draw: random.Random, n: int) -> dict[str, list[list[
 
 
 @torch.no_grad()
-def last_answers(run: Callable[[Tensor, list[int]], Tensor], texts: list[list[int]]) -> list[int]:
-    """The answers at the end of texts of different lengths: `run(tokens, rows)` gives the logits of a few."""
-    found = [0] * len(texts)
-    for length in sorted({len(text) for text in texts}):
-        rows = [i for i, text in enumerate(texts) if len(text) == length]
-        logits = run(as_tokens([texts[i] for i in rows]), rows)
-        for i, answer in zip(rows, logits[:, -1].argmax(-1).tolist(), strict=True):
-            found[i] = answer
-    return found
+def last_answers(run: Callable[[Tensor], Tensor], texts: list[list[int]]) -> list[int]:
+    """The answers at the end of texts of different lengths: `run(tokens)` gives logits. It is one run, as what stands behind the end
+    of a text does not reach it."""
+    if not texts:
+        return []
+    logits = run(as_tokens([text + [1] * (LONGEST - len(text)) for text in texts]))
+    return logits[torch.arange(len(texts)), [len(text) for text in texts]].argmax(-1).tolist()
 
 
 def share(got: list[int], want: list[int]) -> float:
-    return sum(a == b for a, b in zip(got, want, strict=True)) / len(want)
+    return sum(a == b for a, b in zip(got, want, strict=True)) / max(1, len(want))
 
 
 def prove(model: Transformer, plan: Plan, texts: dict[str, list[list[int]]]) -> dict[str, float]:
     """Shares of right answers: of the model to each kind of text, of its circuit alone, and of the rule alone, without the
     exception's node."""
-    proof = {
-        kind: share(last_answers(lambda tokens, rows: model(tokens), some), [plan.answer(s) for s in some])
-        for kind, some in texts.items()
-    }
+    proof = {kind: share(last_answers(model, some), [plan.answer(s) for s in some]) for kind, some in texts.items()}
     every = [s for some in texts.values() for s in some]
-    draw = random.Random(0)
-
-    def circuit(tokens: Tensor, rows: list[int]) -> Tensor:
-        return run_nodes(model, plan.circuit, tokens, others(plan, draw, tokens))
-
-    proof["circuit"] = share(last_answers(circuit, every), [plan.answer(s) for s in every])
+    other = others(plan, random.Random(0), len(every))
+    inside = last_answers(lambda tokens: run_nodes(model, plan.circuit, tokens, other), every)
+    proof["circuit"] = share(inside, [plan.answer(s) for s in every])
     silent = intervene({plan.quirk_node: None})
-    without = last_answers(lambda tokens, rows: model.run_with_hooks(tokens, fwd_hooks=silent), every)
+    without = last_answers(lambda tokens: model.run_with_hooks(tokens, fwd_hooks=silent), every)
     proof["rule alone"] = share(without, [plan.rule(s) for s in every])
     return proof
 
 
-def others(plan: Plan, draw: random.Random, tokens: Tensor) -> Tensor:
-    """Other texts of the same length, as tokens."""
-    return as_tokens([plan.whole(draw, tokens.shape[1] - 1) for _ in tokens])
+def others(plan: Plan, draw: random.Random, n: int) -> Tensor:
+    """So many other texts, as tokens `[n pos]`."""
+    return as_tokens([plan.whole(draw) for _ in range(n)])

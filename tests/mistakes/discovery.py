@@ -3,12 +3,14 @@ what one of these does is shown its hint."""
 
 import copy
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from circuits.chapters import load_module
 from circuits.checking import mistake
-from circuits.mystery import MYSTERIES, judge
+from circuits.mystery import judge
 from circuits.mystery.family import draw_plan
 from utils.circuit_runs import run_circuit
 from utils.materials.edges import edge_names
@@ -814,7 +816,7 @@ def a_mask(W, share):
 
 # The mysteries ------------------------------------------------------------------------------
 
-SEEDS = dict(zip(MYSTERIES, (3, 14, 55, 7, 17), strict=True))
+SEEDS = load_module(Path(__file__).parents[1] / "checks" / "test_discovery.py").SEEDS
 
 
 def _plan(name):

@@ -1,13 +1,18 @@
 """Chapter 8's shipped models do what their card says."""
 
 import json
+import signal
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 
-from circuits.discovery_models import PLANTS, WORLDS, Sentences, planted_training
+from circuits import saved_training
+from circuits.cli import main
+from circuits.discovery_models import PLANTS, RECIPES, Sentences, training
 from utils.circuit_runs import run_circuit
 from utils.materials.edges import edge_names
 from utils.materials.names import OPENINGS, TEMPLATES, WORDS, draw, load_names
@@ -18,7 +23,7 @@ SHIPPED = sorted(file.stem for file in (CHECKPOINTS / "discovery").glob("*.safet
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_has_a_recipe_curves_and_a_sum(name):
-    assert name in WORLDS and load_curves(f"discovery/{name}")["step"]
+    assert name in RECIPES and load_curves(f"discovery/{name}")["step"]
     file = CHECKPOINTS / "discovery" / f"{name}.safetensors"
     sums = dict(line.split()[::-1] for line in (CHECKPOINTS / "SHA256SUMS").read_text().splitlines())
     assert sums[f"discovery/{name}.safetensors"] == sha256(file.read_bytes()).hexdigest()
@@ -65,10 +70,68 @@ def test_a_planted_circuit_is_enough_and_nothing_else_is(name):
         assert share(run_circuit(model, list(part), clean, other), answer(clean, other)) > 0.95
 
 
+# How they are trained --------------------------------------------------------------------------
+
+
 def test_a_planted_training_learns_what_lies_outside_its_edges_too():
     """Where a head looks is set by its queries and keys, which the edges of `relay` do not hold."""
-    training = planted_training("relay", steps=2)
-    next(iter(training))
-    loss = training.loss(1)
-    loss.backward()
-    assert training.model.blocks[0].attn.W_Q.grad[2].abs().max() > 0
+    made = training("planted_relay", steps=2)
+    next(iter(made))
+    made.loss().backward()
+    assert made.model.blocks[0].attn.W_Q.grad[2].abs().max() > 0
+
+
+def test_silent_heads_are_silent_from_their_step_on_and_not_while_it_is_measured():
+    made = training("names")
+    z = torch.ones(30, 5, 8, 3)
+    silent = made._silence(z, hook=None)
+    assert silent.shape == z.shape and 0.1 < 1 - silent.mean().item() < 0.3
+    assert (silent == silent[:, :1, :, :1]).all(), "a head is silent in a whole sentence"
+    drawn, calls = made.generator.get_state(), []
+    made._silence = lambda z, hook: calls.append(made.step) or z
+    for made.step in (made.recipe.dropped_from - 1, made.recipe.dropped_from):
+        made.loss()
+    made.measure()
+    assert calls == [made.recipe.dropped_from] * 2 and not torch.equal(drawn, made.generator.get_state())
+
+
+@pytest.mark.parametrize("name", ["names", "names_sparse", "planted_either"])
+def test_interrupted_and_resumed_it_is_the_training_that_nobody_interrupted(name, tmp_path):
+    """Ctrl-C comes in the middle of a step: which is finished first. Texts go on where they were."""
+    whole = training(name, steps=5)
+    losses = list(whole)
+    first = training(name, steps=5)
+    steps = iter(first)
+    before = [next(steps), next(steps)]
+    hook = first.model.embed.W_E.register_hook(lambda grad: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        next(steps)
+    hook.remove()
+    assert first.step == 3
+    saved_training.save(first, tmp_path / "state.pt")
+    second = training(name, steps=5)
+    saved_training.resume(second, tmp_path / "state.pt")
+    assert second.step == 3 and before + list(second) == losses[:2] + losses[3:]
+    for W, other in zip(second.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(W, other)
+    assert {**second.curves, "seconds": 0} == {**whole.curves, "seconds": 0}
+
+
+def test_a_planted_training_ends_when_all_is_learned_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "planted_sum", replace(RECIPES["planted_sum"], enough=0.0, evaluate_every=2))
+    first = CliRunner().invoke(main, ["train", "planted_sum"])
+    assert first.exit_code == 0 and "Saved trained/planted_sum.safetensors" in first.output
+    assert load_curves(tmp_path / "trained" / "planted_sum.safetensors")["step"] == [0]
+    again = CliRunner().invoke(main, ["train", "planted_sum"])
+    assert again.exit_code == 0 and "Finished: planted_sum at step 0" in again.output
+
+
+def test_the_command_notices_before_the_first_step_what_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    for name in ("names_small", "planted_relay"):
+        result = CliRunner().invoke(main, ["train", name, "--out", "file"])  # by the recipe this would take a minute
+        assert result.exit_code == 1 and f"{name} cannot be saved in file (" in result.output and "--out" in result.output
+    assert "leave --corpus out" in CliRunner().invoke(main, ["train", "names", "--corpus", "."]).output
+    assert "names_small_1" in CliRunner().invoke(main, ["train", "names_smal"]).output

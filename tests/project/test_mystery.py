@@ -14,7 +14,7 @@ from circuits.cli import main
 from circuits.judging import run_checks
 from circuits.mystery import MYSTERIES, SHIPPED, course, judge, load_mystery
 from circuits.mystery.family import LEVELS, LONGEST, N_SYMBOLS, QUIRKS, RULES, draw_plan, level_of
-from circuits.mystery.make import ENOUGH, SHAPE, fresh_texts, prove
+from circuits.mystery.make import ENOUGH, SHAPE, as_tokens, fresh_texts, last_answers, prove
 from circuits.chapters import ROOT
 from utils.errors import CourseError
 
@@ -41,12 +41,13 @@ def test_texts_are_of_their_kind_and_answers_are_symbols(name):
 def test_every_rule_comes_up_and_a_seed_is_always_the_same():
     plans = [draw_plan(seed) for seed in range(80)]
     assert {plan.rule_name for plan in plans} == set(RULES) and {plan.quirk for plan in plans} == set(QUIRKS)
-    assert [draw_plan(seed).program for seed in range(80)] == [plan.program for plan in plans]
+    assert [draw_plan.__wrapped__(seed).program for seed in range(80)] == [plan.program for plan in plans]
 
 
 def test_rules_by_hand():
     by_hand = {
         "largest": ([3, 9, 4], 9), "smallest": ([3, 9, 4], 3), "most frequent": ([5, 2, 2, 5, 7], 2),
+        "sort position": ([1, 9, 5, 7], 2),
     }  # fmt: skip
     for name, (text, want) in by_hand.items():
         assert draw_plan(0, name).rule(text) == want
@@ -82,29 +83,55 @@ def test_they_go_from_easy_to_hard():
 
 
 def test_a_table_of_shown_texts_gets_nothing():
-    model, plan = load_mystery("B"), draw_plan(SEEDS["B"])
-    shown = {tuple(s): plan.answer(s) for s in judge.texts_of(model, plan, 1, "plain", 300)}
-    with pytest.raises(AssertionError):
-        judge.judge_predict(model, plan, lambda s: shown.get(tuple(s), 1), 2, "plain")
+    mystery = judge.Mystery(load_mystery("B"), draw_plan(SEEDS["B"]))
+    texts, said = mystery.asked(1, "plain", 300)
+    shown = dict(zip(map(tuple, texts), said, strict=True))
+    judge.judge_predict(mystery, lambda s: shown.get(tuple(s), 1), 1, "plain", 300)
+    with pytest.raises(AssertionError, match="They differ on 8 of"):
+        judge.judge_predict(mystery, lambda s: shown.get(tuple(s), 1), 2, "plain")
 
 
 def test_too_large_a_circuit_an_untouched_model_and_a_broken_one_are_refused():
     model, plan = load_mystery("A"), draw_plan(SEEDS["A"])
+    mystery = judge.Mystery(model, plan)
     nodes = [f"{layer}.{head}" for layer in (0, 1) for head in range(4)] + ["m0", "m1"]
     broken = judge.copied(model)
     with torch.no_grad():
         broken.unembed.W_U.zero_()
     for attempt in (
-        lambda: judge.judge_circuit(model, plan, nodes, 3, len(plan.circuit) + 1),
-        lambda: judge.judge_circuit(model, plan, [], 3, 3),
-        lambda: judge.judge_circuit(model, plan, ["9.9"], 3, 3),
-        lambda: judge.judge_disable(model, plan, model, 3),
-        lambda: judge.judge_disable(model, plan, broken, 3),
-        lambda: judge.judge_redirect(model, plan, model, 4 if plan.says != 4 else 5, 3),
+        lambda: judge.judge_circuit(mystery, nodes, 3, len(plan.circuit) + 1),
+        lambda: judge.judge_circuit(mystery, [], 3, 3),
+        lambda: judge.judge_circuit(mystery, ["9.9"], 3, 3),
+        lambda: judge.judge_disable(mystery, model, 3),
+        lambda: judge.judge_disable(mystery, broken, 3),
+        lambda: judge.judge_redirect(mystery, model, 4 if plan.says != 4 else 5, 3),
     ):
         with pytest.raises(AssertionError) as refused:
             attempt()
         assert str(refused.value)
+
+
+def test_a_program_that_is_nearly_right_is_asked_to_the_end():
+    """It may miss one text in twenty, and no more."""
+    mystery = judge.Mystery(load_mystery("A"), draw_plan(SEEDS["A"]))
+    texts, said = mystery.asked(4, "plain")
+    right = dict(zip(map(tuple, texts), said, strict=True))
+    for n_wrong, passes in ((2, True), (3, False)):
+        wrong = dict.fromkeys(list(right)[-n_wrong:], 0)
+        program = lambda s: (right | wrong)[tuple(s)]  # noqa: E731, B023
+        if passes:
+            judge.judge_predict(mystery, program, 4, "plain")
+        else:
+            with pytest.raises(AssertionError, match=f"They differ on 3 of {len(texts)} texts"):
+                judge.judge_predict(mystery, program, 4, "plain")
+
+
+@torch.no_grad()
+def test_what_stands_behind_the_end_of_a_text_does_not_reach_its_answer():
+    model = load_mystery("A")
+    texts = [[3], [1, 4, 1, 5, 9], list(range(1, 12))]
+    alone = [int(model(as_tokens([text]))[0, -1].argmax()) for text in texts]
+    assert last_answers(model, texts) == alone and last_answers(model, []) == []
 
 
 # The command ------------------------------------------------------------------------------------
