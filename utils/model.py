@@ -196,9 +196,8 @@ class Attention(nn.Module):
 
         for name, n in (("W_Q", cfg.n_heads), (self.shared + "W_K", n_kv), (self.shared + "W_V", n_kv)):
             setattr(self, name, weight(n))
-        self.W_O = nn.Parameter(
-            torch.randn(cfg.n_heads, cfg.d_head, cfg.d_model) / math.sqrt(cfg.n_heads * cfg.d_head)
-        )
+        W_O = torch.randn(cfg.n_heads, cfg.d_head, cfg.d_model)
+        self.W_O = nn.Parameter(W_O / math.sqrt(cfg.n_heads * cfg.d_head))
         for name, n in (("b_Q", cfg.n_heads), (self.shared + "b_K", n_kv), (self.shared + "b_V", n_kv)):
             setattr(self, name, nn.Parameter(torch.zeros(n, cfg.d_head)) if cfg.biases else None)
         self.b_O = nn.Parameter(torch.zeros(cfg.d_model)) if cfg.biases else None

@@ -21,9 +21,8 @@ def cards(neurons: Sequence[tuple[str, Sequence[Place], Sequence[str]]]):
     """For each neuron, one below the other: a title, its places with the firing token marked, and lines below."""
     plt, mono = pyplot(), {"family": "DejaVu Sans Mono", "fontsize": 8, "va": "center"}
     heights = [len(places) + len(lines) + 1 for _, places, lines in neurons]
-    _, panels = plt.subplots(
-        len(neurons), 1, figsize=(8.2, 0.21 * sum(heights) + 0.3), height_ratios=heights, squeeze=False
-    )
+    size = 8.2, 0.21 * sum(heights) + 0.3
+    _, panels = plt.subplots(len(neurons), 1, figsize=size, height_ratios=heights, squeeze=False)
     for ax, (title, places, lines), height in zip(panels[:, 0], neurons, heights, strict=True):
         ax.set(xlim=(0, 100), ylim=(height - 0.5, -0.5), title=title)
         ax.axis("off")
