@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import cells_of
 
+import circuits.mystery.judge  # noqa: F401  known mistakes use it; a sandbox has what was imported before it was made
 from circuits import dev_check
 from circuits.build import build
 from circuits.chapters import ROOT, answer_cells, chapters, load_answers
