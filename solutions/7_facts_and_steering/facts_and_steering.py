@@ -49,7 +49,7 @@ from utils.training import live_steps
 from utils.waiting import waiting
 from utils.worlds import WORLDS, encode, load_world, next_logits
 
-torch.set_num_threads(min(2, torch.get_num_threads()))  # the models are small
+torch.set_num_threads(1)  # models as small as these run faster on one
 seconds = {}  # of each long computation
 full_run = live_steps(100) == 100  # tests run this notebook with CIRCUITS_QUICK, on few examples
 

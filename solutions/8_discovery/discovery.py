@@ -50,6 +50,7 @@ from utils.waiting import waiting
 from circuits.mystery import MYSTERIES, load_mystery
 from circuits.discovery_models import PLANTS
 
+torch.set_num_threads(1)  # models as small as these run faster on one
 seconds = {}  # of what takes long
 
 # %% [markdown]
